@@ -1,0 +1,462 @@
+/**
+ * Everything that can go wrong, one small tagged class per thing that a caller can react to, and the map to and from the
+ * codes that travel on the wire.
+ *
+ * **Details**
+ *
+ * Stream resets, SUBSCRIBE_GAP and session closes carry a number. {@link toCode} and {@link fromCode} are total: a code
+ * that has no class of its own becomes {@link App} (64 and above) or {@link Remote}, and keeps its number, so a relay
+ * passes the original on.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+// `detail` says what exactly, in words; it never travels except as the reason of a session's close
+const fields = { detail: Schema.optionalKey(Schema.String) }
+
+const describe = (summary: string, detail: string | undefined): string =>
+  detail === undefined || detail === "" ? summary : `${summary}: ${detail}`
+
+/**
+ * Code 0: the other side, or a relay between, let go before the end: a publisher was interrupted, or a subscriber left.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Cancelled extends Schema.TaggedError<Cancelled>("effect-moq/core/MoqError/Cancelled")("MoqCancelled", fields) {
+  override get message() {
+    return describe("cancelled", this.detail)
+  }
+}
+
+/**
+ * Code 1: the peer demands an extension that this side does not speak.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RequiredExtension extends Schema.TaggedError<RequiredExtension>("effect-moq/core/MoqError/RequiredExtension")("MoqRequiredExtension", fields) {
+  override get message() {
+    return describe("a required extension is missing", this.detail)
+  }
+}
+
+/**
+ * Code 2: a group was dropped because its `expires` had passed since it finished.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Expired extends Schema.TaggedError<Expired>("effect-moq/core/MoqError/Expired")("MoqExpired", fields) {
+  override get message() {
+    return describe("expired", this.detail)
+  }
+}
+
+/**
+ * Code 3: something that a limit gives a time to did not happen in that time: the handshake, the first message of a stream, an answer.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Timeout extends Schema.TaggedError<Timeout>("effect-moq/core/MoqError/Timeout")("MoqTimeout", fields) {
+  override get message() {
+    return describe("timed out", this.detail)
+  }
+}
+
+/**
+ * Code 4: the transport under a session could not be opened, or broke.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransportError extends Schema.TaggedError<TransportError>("effect-moq/core/MoqError/TransportError")("MoqTransportError", fields) {
+  override get message() {
+    return describe("transport failed", this.detail)
+  }
+}
+
+/**
+ * Code 5: bytes are not the message that they should be: a value out of its set, text that is not UTF-8, a message cut off by the end of its stream.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DecodeError extends Schema.TaggedError<DecodeError>("effect-moq/core/MoqError/DecodeError")("MoqDecodeError", fields) {
+  override get message() {
+    return describe("malformed message", this.detail)
+  }
+}
+
+/**
+ * Code 6: the relay refuses this session or this path.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>("effect-moq/core/MoqError/Unauthorized")("MoqUnauthorized", fields) {
+  override get message() {
+    return describe("not authorised", this.detail)
+  }
+}
+
+/**
+ * Code 9: client and server share no version of the protocol.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>("effect-moq/core/MoqError/UnsupportedVersion")("MoqUnsupportedVersion", fields) {
+  override get message() {
+    return describe("no common version", this.detail)
+  }
+}
+
+/**
+ * Code 10: a stream of an unknown type, or one that must not be opened now.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effect-moq/core/MoqError/UnexpectedStream")("MoqUnexpectedStream", fields) {
+  override get message() {
+    return describe("unexpected stream", this.detail)
+  }
+}
+
+/**
+ * Code 11: a number, a length or a count is beyond what the protocol or this side allows.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BoundsExceeded extends Schema.TaggedError<BoundsExceeded>("effect-moq/core/MoqError/BoundsExceeded")("MoqBoundsExceeded", fields) {
+  override get message() {
+    return describe("out of bounds", this.detail)
+  }
+}
+
+/**
+ * Code 12: something that must be unique exists already: a second publisher of a path, a group sequence written twice.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Duplicate extends Schema.TaggedError<Duplicate>("effect-moq/core/MoqError/Duplicate")("MoqDuplicate", fields) {
+  override get message() {
+    return describe("duplicate", this.detail)
+  }
+}
+
+/**
+ * Code 13: nobody publishes that path, or nobody has that group.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotFound extends Schema.TaggedError<NotFound>("effect-moq/core/MoqError/NotFound")("MoqNotFound", fields) {
+  override get message() {
+    return describe("not found", this.detail)
+  }
+}
+
+/**
+ * Code 14: a frame got more or fewer bytes than its announced size.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class WrongSize extends Schema.TaggedError<WrongSize>("effect-moq/core/MoqError/WrongSize")("MoqWrongSize", fields) {
+  override get message() {
+    return describe("wrong frame size", this.detail)
+  }
+}
+
+/**
+ * Code 15: the peer broke a rule of the protocol that no other code names.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>("effect-moq/core/MoqError/ProtocolViolation")("MoqProtocolViolation", fields) {
+  override get message() {
+    return describe("protocol violation", this.detail)
+  }
+}
+
+/**
+ * Code 26: a reader of a group was overtaken: the frames that it had not read were cut to keep memory bounded.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Lagged extends Schema.TaggedError<Lagged>("effect-moq/core/MoqError/Lagged")("MoqLagged", fields) {
+  override get message() {
+    return describe("lagged", this.detail)
+  }
+}
+
+/**
+ * Code 27: a frame is larger than the limit.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>("effect-moq/core/MoqError/FrameTooLarge")("MoqFrameTooLarge", fields) {
+  override get message() {
+    return describe("frame too large", this.detail)
+  }
+}
+
+/**
+ * Code 31: a group, or its beginning, was cached once and is no longer.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Evicted extends Schema.TaggedError<Evicted>("effect-moq/core/MoqError/Evicted")("MoqEvicted", fields) {
+  override get message() {
+    return describe("evicted", this.detail)
+  }
+}
+
+/**
+ * An application's own code, 0 and up; it travels as 64 + `code`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class App extends Schema.TaggedError<App>("effect-moq/core/MoqError/App")("MoqApp", {
+  ...fields,
+  code: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+}) {
+  override get message() {
+    return describe(`application code ${this.code}`, this.detail)
+  }
+}
+
+/**
+ * A code that the peer sent and that has no class of its own; `code` is the number on the wire.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Remote extends Schema.TaggedError<Remote>("effect-moq/core/MoqError/Remote")("MoqRemote", {
+  ...fields,
+  code: Schema.Int
+}) {
+  override get message() {
+    return describe(`remote error code ${this.code}`, this.detail)
+  }
+}
+
+/**
+ * The session, or the connection under it, is over. It has no code of its own; `code` and `reason` are those of the close.
+ *
+ * **Details**
+ *
+ * `by` tells who ended it: `"local"` this side, `"remote"` the peer, `"transport"` nobody (the network or the peer's
+ * process died; `code` is 4 then).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionClosed extends Schema.TaggedError<SessionClosed>("effect-moq/core/MoqError/SessionClosed")(
+  "MoqSessionClosed",
+  {
+    code: Schema.Int,
+    reason: Schema.String,
+    by: Schema.Literals(["local", "remote", "transport"])
+  }
+) {
+  override get message() {
+    const who = this.by === "local" ? "closed here" : this.by === "remote" ? "closed by the peer" : "connection lost"
+    return describe(`session ${who}`, this.reason === "" ? `code ${this.code}` : `${this.reason} (code ${this.code})`)
+  }
+}
+
+/**
+ * One stream ended early: the peer reset it (or asked for no more of it), with the code that it gave. The session turns it
+ * into the error of that code; only code that works on a `Transport` sees it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StreamReset extends Schema.TaggedError<StreamReset>("effect-moq/core/MoqError/StreamReset")(
+  "MoqStreamReset",
+  { code: Schema.Int }
+) {
+  override get message() {
+    return `stream reset with code ${this.code}`
+  }
+}
+
+/**
+ * A producer that may not suspend has no room left, and was told to fail rather than drop. Local: it has no code.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Overflow extends Schema.TaggedError<Overflow>("effect-moq/core/MoqError/Overflow")("MoqOverflow", fields) {
+  override get message() {
+    return describe("no room", this.detail)
+  }
+}
+
+/**
+ * The peer's version of the protocol, or the peer itself, cannot do what was asked. Local: it has no code.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotSupportedByPeer
+  extends Schema.TaggedError<NotSupportedByPeer>("effect-moq/core/MoqError/NotSupportedByPeer")(
+    "MoqNotSupportedByPeer",
+    fields
+  )
+{
+  override get message() {
+    return describe("not supported by the peer", this.detail)
+  }
+}
+
+/**
+ * The errors that a code on the wire can stand for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type WireError =
+  | Cancelled
+  | RequiredExtension
+  | Expired
+  | Timeout
+  | TransportError
+  | DecodeError
+  | Unauthorized
+  | UnsupportedVersion
+  | UnexpectedStream
+  | BoundsExceeded
+  | Duplicate
+  | NotFound
+  | WrongSize
+  | ProtocolViolation
+  | Lagged
+  | FrameTooLarge
+  | Evicted
+  | App
+  | Remote
+
+/**
+ * Every error of this library.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type MoqError = WireError | SessionClosed | StreamReset | Overflow | NotSupportedByPeer
+
+/**
+ * The code that an error travels as.
+ *
+ * **Details**
+ *
+ * The local errors have none of their own: {@link SessionClosed} and {@link StreamReset} pass on the code that they carry,
+ * {@link Overflow} becomes 26 (lagged) and {@link NotSupportedByPeer} 15 (protocol violation).
+ *
+ * @category wire codes
+ * @since 0.1.0
+ */
+export const toCode = (error: MoqError): number => {
+  switch (error._tag) {
+    case "MoqApp":
+      return 64 + error.code
+    case "MoqRemote":
+    case "MoqSessionClosed":
+    case "MoqStreamReset":
+      return error.code
+    case "MoqOverflow":
+      return 26
+    case "MoqNotSupportedByPeer":
+      return 15
+    default:
+      return codes[error._tag]
+  }
+}
+
+/**
+ * The error that a code from the wire stands for; `detail` is the reason that came with it, if any.
+ *
+ * @category wire codes
+ * @since 0.1.0
+ */
+export const fromCode = (code: number, detail?: string): WireError => {
+  const props = detail === undefined || detail === "" ? {} : { detail }
+  if (code >= 64) return new App({ code: code - 64, ...props })
+  const make = byCode.get(code)
+  return make === undefined ? new Remote({ code, ...props }) : new make(props)
+}
+
+/**
+ * Tells whether a value is an error of this library.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isMoqError = (u: unknown): u is MoqError =>
+  typeof u === "object" && u !== null && "_tag" in u && typeof u._tag === "string" && tags.has(u._tag)
+
+// internal
+
+const classes = [
+  [0, Cancelled],
+  [1, RequiredExtension],
+  [2, Expired],
+  [3, Timeout],
+  [4, TransportError],
+  [5, DecodeError],
+  [6, Unauthorized],
+  [9, UnsupportedVersion],
+  [10, UnexpectedStream],
+  [11, BoundsExceeded],
+  [12, Duplicate],
+  [13, NotFound],
+  [14, WrongSize],
+  [15, ProtocolViolation],
+  [26, Lagged],
+  [27, FrameTooLarge],
+  [31, Evicted]
+] as const
+
+const codes: Record<Exclude<WireError, App | Remote>["_tag"], number> = {
+  MoqCancelled: 0,
+  MoqRequiredExtension: 1,
+  MoqExpired: 2,
+  MoqTimeout: 3,
+  MoqTransportError: 4,
+  MoqDecodeError: 5,
+  MoqUnauthorized: 6,
+  MoqUnsupportedVersion: 9,
+  MoqUnexpectedStream: 10,
+  MoqBoundsExceeded: 11,
+  MoqDuplicate: 12,
+  MoqNotFound: 13,
+  MoqWrongSize: 14,
+  MoqProtocolViolation: 15,
+  MoqLagged: 26,
+  MoqFrameTooLarge: 27,
+  MoqEvicted: 31
+}
+
+const byCode = new Map<number, (typeof classes)[number][1]>(classes)
+
+const tags = new Set<string>([
+  ...Object.keys(codes),
+  "MoqApp",
+  "MoqRemote",
+  "MoqSessionClosed",
+  "MoqStreamReset",
+  "MoqOverflow",
+  "MoqNotSupportedByPeer"
+])

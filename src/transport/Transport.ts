@@ -1,0 +1,231 @@
+/**
+ * The contract between a session and whatever carries its bytes.
+ *
+ * **Details**
+ *
+ * Implement {@link Connection} and pass the conformance cases of `effect-moq/testing`, and everything above runs on it.
+ * What a transport cannot do it declares in its {@link Capabilities}; it never pretends.
+ *
+ * Chunks are never copied for safety: whoever hands one over never changes it afterwards, and a received one is fresh.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { SessionClosed, StreamReset, Timeout, TransportError } from "../core/MoqError.ts"
+
+/**
+ * The names of the transports, as they stand in options and in output.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TransportName = "h3" | "websocket" | "h2" | "memory"
+
+/**
+ * What a transport can do. Conformance cases check each both ways.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Capabilities {
+  /** Which codes of resets, stops and closes arrive: any of 0..2^32-1, only 0..255, or none. */
+  readonly codes: "any" | "byte" | "none"
+  /** A reset passes a write that is blocked by the peer. */
+  readonly resetPastWrite: boolean
+  /** A write suspends while the peer does not read. */
+  readonly backpressure: boolean
+  /** Streams of a higher priority are sent first. */
+  readonly priority: boolean
+  /** `ping` asks the peer, so a silent peer is noticed. */
+  readonly ping: boolean
+  /** How many streams of each kind may be open at once; opening one more waits. */
+  readonly maxStreams: number
+}
+
+/**
+ * What there is to know about an open connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectionInfo {
+  readonly transport: TransportName
+  /** The address of the other end, when the transport tells it. */
+  readonly peer: string | undefined
+}
+
+/**
+ * The sending half of a stream. Closing the scope that opened it resets it with code 0, unless it is finished.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SendStream {
+  /**
+   * Sends chunks, in order; suspends while the peer or the network cannot take more.
+   *
+   * Fails with {@link StreamReset} once either side has ended the stream early (with the peer's STOP_SENDING code where
+   * it is known), and with {@link SessionClosed} once the connection is over. Interrupting it leaves the stream in an
+   * unknown place: reset it.
+   */
+  readonly write: (chunks: NonEmptyReadonlyArray<Uint8Array>) => Effect.Effect<void, StreamReset | SessionClosed>
+  /** Ends the stream: what was written arrives, then the end. */
+  readonly finish: Effect.Effect<void, StreamReset | SessionClosed>
+  /** Ends the stream at once with a code of 0..255; what has not left yet is dropped. Never fails, never suspends. */
+  readonly reset: (code: number) => Effect.Effect<void>
+  /** Sets the rank of this stream beside the others, a signed 32-bit integer, higher first. */
+  readonly setPriority: (priority: number) => Effect.Effect<void>
+  /** Suspends until the peer asks for no more, and gives its code. Best effort: it may never succeed. */
+  readonly stopped: Effect.Effect<number>
+}
+
+/**
+ * The receiving half of a stream. Closing the scope that opened it stops it with code 0, unless it was read to its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReceiveStream {
+  /**
+   * Takes what has arrived: one or more chunks, none of them empty; suspends while there is none.
+   *
+   * Ends with `Cause.Done` when the peer has finished the stream, again and again. Fails with {@link StreamReset} when it
+   * was reset, or stopped here, and with {@link SessionClosed} once the connection is over.
+   */
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed>
+  /** Asks the peer to send no more, with a code of 0..255. Never fails, never suspends. */
+  readonly stop: (code: number) => Effect.Effect<void>
+}
+
+/**
+ * Both halves of a bidirectional stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BiStream {
+  readonly send: SendStream
+  readonly receive: ReceiveStream
+}
+
+/**
+ * An open connection. Closing the scope that made it closes it with code 0, and fails everything suspended on it with
+ * {@link SessionClosed}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connection {
+  readonly info: ConnectionInfo
+  readonly capabilities: Capabilities
+  /** Opens a bidirectional stream; suspends while {@link Capabilities.maxStreams} are open. */
+  readonly openBi: Effect.Effect<BiStream, SessionClosed, Scope.Scope>
+  /** Opens a unidirectional stream of the given rank (0 by default; see {@link SendStream.setPriority}). */
+  readonly openUni: (options?: {
+    readonly priority?: number | undefined
+  }) => Effect.Effect<SendStream, SessionClosed, Scope.Scope>
+  /** Takes the next bidirectional stream that the peer opened. */
+  readonly acceptBi: Effect.Effect<BiStream, SessionClosed, Scope.Scope>
+  /** Takes the next unidirectional stream that the peer opened. */
+  readonly acceptUni: Effect.Effect<ReceiveStream, SessionClosed, Scope.Scope>
+  /** Closes the connection with a code of 0..255 and a reason of at most 1,024 bytes. Never fails. */
+  readonly close: (code: number, reason: string) => Effect.Effect<void>
+  /** Suspends until the connection is over, and tells how it ended. */
+  readonly closed: Effect.Effect<SessionClosed>
+  /** Succeeds when the peer is alive; where there is no way to ask, at once. */
+  readonly ping: Effect.Effect<void, SessionClosed>
+}
+
+/**
+ * How to trust the server's certificate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectOptions {
+  /** SHA-256 fingerprints (hex, with or without colons) of certificates to accept, instead of the system's authorities. */
+  readonly fingerprints?: ReadonlyArray<string> | undefined
+  /** Accept any certificate. For development only. */
+  readonly insecure?: boolean | undefined
+  /** How long connecting may take; 5 seconds by default. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * The client side of a transport.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export interface Transport {
+  /**
+   * Opens a connection to an `https:`, `wss:` or `ws:` URL.
+   *
+   * Fails with {@link TransportError} when it cannot be opened (its `detail` says why in words), and with
+   * {@link Timeout} when it takes longer than `timeout`.
+   */
+  readonly connect: (
+    url: URL,
+    options?: ConnectOptions
+  ) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope>
+}
+
+/**
+ * The service of the client side of a transport.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Transport: Context.Service<Transport, Transport> = Context.Service("effect-moq/transport/Transport")
+
+/**
+ * A client that wants to connect: to be accepted or refused.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request {
+  /** The URL that the client asked for, with path and query. */
+  readonly url: URL
+  /** The headers of the request, names in lower case, where the transport tells them. */
+  readonly headers: ReadonlyMap<string, string> | undefined
+  /** The address of the client, where the transport tells it. */
+  readonly peer: string | undefined
+  readonly transport: TransportName
+  /** Accepts the client; the connection lives as long as the scope. */
+  readonly accept: Effect.Effect<Connection, SessionClosed | TransportError, Scope.Scope>
+  /** Refuses the client with an HTTP status of 400..599, where the transport carries one. */
+  readonly refuse: (status: number) => Effect.Effect<void>
+}
+
+/**
+ * The server side of a transport: bound to an address for as long as the layer that provides it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export interface TransportServer {
+  /** URLs at which clients reach this server, the one to print first. */
+  readonly urls: ReadonlyArray<string>
+  readonly transports: ReadonlyArray<TransportName>
+  /** SHA-256 of the certificate in lower-case hex, when the server generated it. */
+  readonly fingerprint: string | undefined
+  /** Clients as they come. Each is refused when nobody takes it within 5 seconds. */
+  readonly requests: Stream.Stream<Request>
+}
+
+/**
+ * The service of the server side of a transport.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const TransportServer: Context.Service<TransportServer, TransportServer> = Context.Service(
+  "effect-moq/transport/TransportServer"
+)
