@@ -24,7 +24,9 @@ const describe = (summary: string, detail: string | undefined): string =>
  * @category errors
  * @since 0.1.0
  */
-export class Cancelled extends Schema.TaggedError<Cancelled>("effect-moq/core/MoqError/Cancelled")("MoqCancelled", fields) {
+export class Cancelled
+  extends Schema.TaggedError<Cancelled>("effect-moq/core/MoqError/Cancelled")("MoqCancelled", fields)
+{
   override get message() {
     return describe("cancelled", this.detail)
   }
@@ -36,7 +38,12 @@ export class Cancelled extends Schema.TaggedError<Cancelled>("effect-moq/core/Mo
  * @category errors
  * @since 0.1.0
  */
-export class RequiredExtension extends Schema.TaggedError<RequiredExtension>("effect-moq/core/MoqError/RequiredExtension")("MoqRequiredExtension", fields) {
+export class RequiredExtension
+  extends Schema.TaggedError<RequiredExtension>("effect-moq/core/MoqError/RequiredExtension")(
+    "MoqRequiredExtension",
+    fields
+  )
+{
   override get message() {
     return describe("a required extension is missing", this.detail)
   }
@@ -72,7 +79,9 @@ export class Timeout extends Schema.TaggedError<Timeout>("effect-moq/core/MoqErr
  * @category errors
  * @since 0.1.0
  */
-export class TransportError extends Schema.TaggedError<TransportError>("effect-moq/core/MoqError/TransportError")("MoqTransportError", fields) {
+export class TransportError
+  extends Schema.TaggedError<TransportError>("effect-moq/core/MoqError/TransportError")("MoqTransportError", fields)
+{
   override get message() {
     return describe("transport failed", this.detail)
   }
@@ -84,7 +93,9 @@ export class TransportError extends Schema.TaggedError<TransportError>("effect-m
  * @category errors
  * @since 0.1.0
  */
-export class DecodeError extends Schema.TaggedError<DecodeError>("effect-moq/core/MoqError/DecodeError")("MoqDecodeError", fields) {
+export class DecodeError
+  extends Schema.TaggedError<DecodeError>("effect-moq/core/MoqError/DecodeError")("MoqDecodeError", fields)
+{
   override get message() {
     return describe("malformed message", this.detail)
   }
@@ -96,7 +107,9 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("effect-moq/cor
  * @category errors
  * @since 0.1.0
  */
-export class Unauthorized extends Schema.TaggedError<Unauthorized>("effect-moq/core/MoqError/Unauthorized")("MoqUnauthorized", fields) {
+export class Unauthorized
+  extends Schema.TaggedError<Unauthorized>("effect-moq/core/MoqError/Unauthorized")("MoqUnauthorized", fields)
+{
   override get message() {
     return describe("not authorised", this.detail)
   }
@@ -108,7 +121,12 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>("effect-moq/c
  * @category errors
  * @since 0.1.0
  */
-export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>("effect-moq/core/MoqError/UnsupportedVersion")("MoqUnsupportedVersion", fields) {
+export class UnsupportedVersion
+  extends Schema.TaggedError<UnsupportedVersion>("effect-moq/core/MoqError/UnsupportedVersion")(
+    "MoqUnsupportedVersion",
+    fields
+  )
+{
   override get message() {
     return describe("no common version", this.detail)
   }
@@ -120,7 +138,10 @@ export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>("
  * @category errors
  * @since 0.1.0
  */
-export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effect-moq/core/MoqError/UnexpectedStream")("MoqUnexpectedStream", fields) {
+export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effect-moq/core/MoqError/UnexpectedStream")(
+  "MoqUnexpectedStream",
+  fields
+) {
   override get message() {
     return describe("unexpected stream", this.detail)
   }
@@ -132,7 +153,9 @@ export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effe
  * @category errors
  * @since 0.1.0
  */
-export class BoundsExceeded extends Schema.TaggedError<BoundsExceeded>("effect-moq/core/MoqError/BoundsExceeded")("MoqBoundsExceeded", fields) {
+export class BoundsExceeded
+  extends Schema.TaggedError<BoundsExceeded>("effect-moq/core/MoqError/BoundsExceeded")("MoqBoundsExceeded", fields)
+{
   override get message() {
     return describe("out of bounds", this.detail)
   }
@@ -144,7 +167,9 @@ export class BoundsExceeded extends Schema.TaggedError<BoundsExceeded>("effect-m
  * @category errors
  * @since 0.1.0
  */
-export class Duplicate extends Schema.TaggedError<Duplicate>("effect-moq/core/MoqError/Duplicate")("MoqDuplicate", fields) {
+export class Duplicate
+  extends Schema.TaggedError<Duplicate>("effect-moq/core/MoqError/Duplicate")("MoqDuplicate", fields)
+{
   override get message() {
     return describe("duplicate", this.detail)
   }
@@ -168,7 +193,9 @@ export class NotFound extends Schema.TaggedError<NotFound>("effect-moq/core/MoqE
  * @category errors
  * @since 0.1.0
  */
-export class WrongSize extends Schema.TaggedError<WrongSize>("effect-moq/core/MoqError/WrongSize")("MoqWrongSize", fields) {
+export class WrongSize
+  extends Schema.TaggedError<WrongSize>("effect-moq/core/MoqError/WrongSize")("MoqWrongSize", fields)
+{
   override get message() {
     return describe("wrong frame size", this.detail)
   }
@@ -180,7 +207,12 @@ export class WrongSize extends Schema.TaggedError<WrongSize>("effect-moq/core/Mo
  * @category errors
  * @since 0.1.0
  */
-export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>("effect-moq/core/MoqError/ProtocolViolation")("MoqProtocolViolation", fields) {
+export class ProtocolViolation
+  extends Schema.TaggedError<ProtocolViolation>("effect-moq/core/MoqError/ProtocolViolation")(
+    "MoqProtocolViolation",
+    fields
+  )
+{
   override get message() {
     return describe("protocol violation", this.detail)
   }
@@ -204,7 +236,9 @@ export class Lagged extends Schema.TaggedError<Lagged>("effect-moq/core/MoqError
  * @category errors
  * @since 0.1.0
  */
-export class FrameTooLarge extends Schema.TaggedError<FrameTooLarge>("effect-moq/core/MoqError/FrameTooLarge")("MoqFrameTooLarge", fields) {
+export class FrameTooLarge
+  extends Schema.TaggedError<FrameTooLarge>("effect-moq/core/MoqError/FrameTooLarge")("MoqFrameTooLarge", fields)
+{
   override get message() {
     return describe("frame too large", this.detail)
   }

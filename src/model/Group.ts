@@ -1,0 +1,269 @@
+/**
+ * Groups: series of frames, each sent on a stream of its own, and the places where a new reader of a track can join.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { FrameTooLarge, Lagged, WrongSize } from "../core/MoqError.ts"
+import * as Frame from "./Frame.ts"
+import * as Log from "./Log.ts"
+
+/**
+ * The largest frame: 16 MiB.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxFrameBytes = 16 * 1024 * 1024
+
+/**
+ * The most bytes of payload that a group holds: 32 MiB. Above that its oldest frames are cut.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxBytes = 32 * 1024 * 1024
+
+/**
+ * The most frames that a group holds: 65,536. Above that its oldest frames are cut.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxFrames = 65_536
+
+/**
+ * A group to read. Every reader gets every frame, from the first one on, at its own pace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Group {
+  readonly _tag: "Group"
+  /** Its place in the track: 0, 1, 2... A sequence may be missing. */
+  readonly sequence: number
+  /** How many bytes of payload it holds now. */
+  readonly size: number
+  /** How many frames it has had so far. */
+  readonly count: number
+  /** The index of the first frame that is still here: 0, until frames are cut. */
+  readonly first: number
+  /** How the group ended, once it has. */
+  readonly end: Exit.Exit<void, Frame.ReadError> | undefined
+  /**
+   * The payloads of the frames, in order; a growing frame comes once it is complete. Ends when the group is finished.
+   *
+   * Fails as the group does, and with {@link Lagged} when frames that this run had not read were cut. Each run reads from
+   * the first frame.
+   */
+  readonly frames: Stream.Stream<Uint8Array, Frame.ReadError>
+  /** Takes frames in batches, growing ones included: see `effect/Pull`. */
+  readonly reader: Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Frame.Frame>, Frame.ReadError>, never, Scope.Scope>
+}
+
+/**
+ * Writes a group. Writing never suspends.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Producer {
+  readonly sequence: number
+  /** The group that this writes, to read. */
+  readonly group: Group
+  /**
+   * Appends a whole frame; its bytes must not be changed afterwards.
+   *
+   * Fails with {@link FrameTooLarge} above {@link maxFrameBytes}, with {@link WrongSize} when the frame before it is not
+   * complete, and with `WriteError` when the group has ended.
+   */
+  readonly writeFrame: (bytes: Uint8Array) => Effect.Effect<void, FrameTooLarge | WrongSize | Frame.WriteError>
+  /** The same from a callback: `false` when it could not. */
+  readonly writeFrameUnsafe: (bytes: Uint8Array) => boolean
+  /** Starts a frame of the given size in bytes, to be written in chunks. Fails as `writeFrame` does. */
+  readonly createFrame: (
+    size: number
+  ) => Effect.Effect<Frame.Producer, FrameTooLarge | WrongSize | Frame.WriteError>
+  /** The same from a callback: `undefined` when it could not. */
+  readonly createFrameUnsafe: (size: number) => Frame.Producer | undefined
+  /** Ends the group. When its last frame is not complete the group fails with {@link WrongSize}, and so does this. */
+  readonly finish: Effect.Effect<void, WrongSize>
+  /** Fails the group: its readers get the frames that are here, then the error. Does nothing once it has ended. */
+  readonly fail: (error: Frame.ReadError) => Effect.Effect<void>
+  /** Suspends until every reader that is open has taken every frame that is here. */
+  readonly taken: Effect.Effect<void>
+}
+
+/**
+ * Makes a group that stands alone; `Track` makes those that belong to a track.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeUnsafe = (sequence: number, options?: {
+  /** Hears how many bytes the group gained, or lost when frames were cut. */
+  readonly onBytes?: (delta: number) => void
+  /** Hears once that the group has ended. */
+  readonly onEnd?: () => void
+}): Producer => new GroupImpl(sequence, options?.onBytes, options?.onEnd)
+
+/** @internal */
+export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
+
+/** @internal */
+export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl).log
+
+/**
+ * Turns a pull of frames into one of their payloads: it suspends on a frame that still grows.
+ *
+ * @internal
+ */
+export const payloads = <E>(
+  frames: Pull.Pull<NonEmptyReadonlyArray<Frame.Frame>, E>
+): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, E | Frame.ReadError> => {
+  let growing: Frame.Frame | undefined
+  const next: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, E | Frame.ReadError> = Effect.suspend(() =>
+    growing === undefined ? Effect.flatMap(frames, complete) : Effect.map(growing.bytes, (bytes) => {
+      growing = undefined
+      return [bytes] as const
+    })
+  )
+  const complete = (batch: NonEmptyReadonlyArray<Frame.Frame>) => {
+    const out: Array<Uint8Array> = []
+    for (const frame of batch) {
+      const payload = frame.payload
+      // a frame starts only when the one before it is complete, so this is the last of its batch
+      if (payload === undefined) growing = frame
+      else out.push(payload)
+    }
+    return out.length === 0 ? next : Effect.succeed(out as unknown as NonEmptyReadonlyArray<Uint8Array>)
+  }
+  return next
+}
+
+// internal
+
+const lagged = () => new Lagged({ detail: "the group outgrew its limits before it was read" })
+
+class GroupImpl implements Group, Producer {
+  readonly _tag = "Group"
+  readonly sequence: number
+  readonly log: Log.Log<Frame.Frame, Frame.ReadError>
+  readonly onBytes: ((delta: number) => void) | undefined
+  readonly onEnd: (() => void) | undefined
+  size: number
+  open: Frame.Growing | undefined
+  failure: Frame.ReadError | undefined
+  constructor(sequence: number, onBytes: ((delta: number) => void) | undefined, onEnd: (() => void) | undefined) {
+    this.sequence = sequence
+    this.onBytes = onBytes
+    this.onEnd = onEnd
+    this.size = 0
+    this.open = undefined
+    this.failure = undefined
+    this.log = Log.makeUnsafe()
+  }
+  get group(): Group {
+    return this
+  }
+
+  // reading
+
+  get first(): number {
+    return this.log.first
+  }
+  get count(): number {
+    return this.log.next
+  }
+  get end(): Exit.Exit<void, Frame.ReadError> | undefined {
+    return this.log.end
+  }
+  get frames(): Stream.Stream<Uint8Array, Frame.ReadError> {
+    return Stream.unwrap(Effect.map(this.reader, (pull) => Stream.fromPull(Effect.succeed(payloads(pull)))))
+  }
+  get reader(): Group["reader"] {
+    return Effect.map(Log.open(this.log, 0), (cursor) => Log.pull(this.log, cursor, lagged))
+  }
+
+  // writing
+
+  grow(delta: number): void {
+    this.size += delta
+    this.onBytes?.(delta)
+    if (this.size > maxBytes || this.log.next - this.log.first > maxFrames) this.cut()
+  }
+  cut(): void {
+    let bytes = this.size
+    let index = this.log.first
+    const last = this.log.next - 1
+    while (index < last && (bytes > maxBytes || this.log.next - index > maxFrames)) {
+      bytes -= Log.getUnsafe(this.log, index)!.size
+      index++
+    }
+    Log.trimUnsafe(this.log, index)
+    const delta = bytes - this.size
+    this.size = bytes
+    if (delta !== 0) this.onBytes?.(delta)
+  }
+  get isOpen(): boolean {
+    return this.log.end === undefined && (this.open === undefined || this.open.missing === 0)
+  }
+  readonly writeFrameUnsafe = (bytes: Uint8Array): boolean => {
+    if (!this.isOpen || bytes.length > maxFrameBytes) return false
+    Log.appendUnsafe(this.log, Frame.fromBytes(bytes))
+    this.grow(bytes.length)
+    return true
+  }
+  readonly writeFrame = (bytes: Uint8Array): ReturnType<Producer["writeFrame"]> =>
+    Effect.suspend(() => this.writeFrameUnsafe(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
+  readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
+    if (!this.isOpen || size > maxFrameBytes) return undefined
+    this.open = Frame.makeGrowing(size, (delta) => this.grow(delta))
+    Log.appendUnsafe(this.log, this.open.frame)
+    this.grow(0)
+    return this.open.producer
+  }
+  readonly createFrame = (size: number): ReturnType<Producer["createFrame"]> =>
+    Effect.suspend(() => {
+      const producer = this.createFrameUnsafe(size)
+      return producer === undefined ? Effect.fail(this.refusal(size)) : Effect.succeed(producer)
+    })
+  refusal(size: number): FrameTooLarge | WrongSize | Frame.WriteError {
+    if (this.log.end !== undefined) return Frame.toWriteError(this.failure)
+    if (size > maxFrameBytes) {
+      return new FrameTooLarge({ detail: `${size} bytes, at most ${maxFrameBytes} are allowed` })
+    }
+    return this.incomplete()
+  }
+  incomplete(): WrongSize {
+    return new WrongSize({ detail: `${this.open!.missing} bytes of the last frame are missing` })
+  }
+  get finish(): Effect.Effect<void, WrongSize> {
+    return Effect.suspend(() => {
+      if (this.log.end === undefined && !this.isOpen) {
+        const error = this.incomplete()
+        this.close(error)
+        return Effect.fail(error)
+      }
+      this.close()
+      return Effect.void
+    })
+  }
+  readonly fail = (error: Frame.ReadError): Effect.Effect<void> => Effect.sync(() => this.close(error))
+  close(error?: Frame.ReadError): void {
+    const failure = error ?? (this.isOpen || this.log.end !== undefined ? undefined : this.incomplete())
+    if (!Log.endUnsafe(this.log, failure === undefined ? Exit.void : Exit.fail(failure))) return
+    this.failure = failure
+    if (failure !== undefined) this.open?.fail(failure)
+    this.open = undefined
+    this.onEnd?.()
+  }
+  get taken(): Effect.Effect<void> {
+    return Log.awaitReaders(this.log, () => Log.isTaken(this.log))
+  }
+}

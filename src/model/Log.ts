@@ -1,0 +1,365 @@
+/**
+ * An append-only log with any number of readers: the one structure behind the groups of a track, the frames of a group
+ * and the chunks of a frame.
+ *
+ * **Details**
+ *
+ * Appending never suspends and costs the same whatever the number of readers. Each reader has a {@link Cursor} and takes
+ * all that it has not read yet in one batch. Whoever waits is woken once for everything that happened in the same turn,
+ * through the dispatcher of a waiting fiber, so that virtual time sees it.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import type * as Types from "effect/Types"
+
+const TypeId = "~effect-moq/model/Log"
+
+/**
+ * A log of `A` that ends, or fails with `E`. What is in it can be read at once; {@link pull} waits for more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Log<in out A, in out E = never> {
+  readonly [TypeId]: Types.Invariant<A>
+  /** The index of the first entry that is kept; equal to `next` when there is none. */
+  readonly first: number
+  /** The index that the next entry will get. */
+  readonly next: number
+  /** How the log ended, once it has. */
+  readonly end: Exit.Exit<void, E> | undefined
+  /** How many cursors are open. */
+  readonly readers: number
+}
+
+/**
+ * A log of anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Any = Pick<Log<never>, "first" | "next" | "readers">
+
+/**
+ * A reader's place in a log: the index of the entry that it reads next.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Cursor {
+  index: number
+}
+
+/**
+ * Makes an empty log.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeUnsafe = <A, E = never>(): Log<A, E> => new LogImpl<A, E>()
+
+/**
+ * Appends an entry; `false` when the log has ended.
+ *
+ * @category producing
+ * @since 0.1.0
+ */
+export const appendUnsafe = <A, E>(self: Log<A, E>, entry: A): boolean => {
+  const log = impl(self)
+  if (log.end !== undefined) return false
+  log.buffer.push(entry)
+  log.waiting.notify()
+  return true
+}
+
+/**
+ * Ends the log; readers still get what is in it. `false` when it had ended before.
+ *
+ * @category producing
+ * @since 0.1.0
+ */
+export const endUnsafe = <A, E>(self: Log<A, E>, exit: Exit.Exit<void, E>): boolean => {
+  const log = impl(self)
+  if (log.end !== undefined) return false
+  log.end = exit
+  log.waiting.notify()
+  log.watching.notify()
+  return true
+}
+
+/**
+ * Puts another entry in the place of one that is kept.
+ *
+ * @category producing
+ * @since 0.1.0
+ */
+export const replaceUnsafe = <A, E>(self: Log<A, E>, index: number, entry: A): void => {
+  const log = impl(self)
+  if (index >= log.first && index < log.next) log.buffer[log.head + index - log.first] = entry
+}
+
+/**
+ * Drops the entries below an index. A reader that has not read them lags: see {@link pull}.
+ *
+ * @category producing
+ * @since 0.1.0
+ */
+export const trimUnsafe = <A, E>(self: Log<A, E>, index: number): void => {
+  const log = impl(self)
+  const count = Math.min(index, log.next) - log.first
+  if (count <= 0) return
+  log.buffer.fill(undefined, log.head, log.head + count)
+  log.head += count
+  log.first += count
+  // moving what is left costs as much as what is left: do it once as much again has been dropped
+  if (log.head * 2 >= log.buffer.length) {
+    log.buffer.splice(0, log.head)
+    log.head = 0
+  }
+  log.watching.notify()
+}
+
+/**
+ * The entry at an index, or `undefined` when it is not there or not kept any more.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const getUnsafe = <A, E>(self: Log<A, E>, index: number): A | undefined => {
+  const log = impl(self)
+  return index < log.first ? undefined : log.buffer[log.head + index - log.first]
+}
+
+/**
+ * Opens a cursor at an index: that of the first entry by default.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const openUnsafe = <A, E>(self: Log<A, E>, index: number = self.first): Cursor => {
+  const log = impl(self)
+  const cursor: Cursor = { index }
+  log.cursors.add(cursor)
+  log.watching.notify()
+  return cursor
+}
+
+/**
+ * Closes a cursor: it no longer counts among the readers.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const closeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): void => {
+  const log = impl(self)
+  if (log.cursors.delete(cursor)) log.watching.notify()
+}
+
+/**
+ * Opens a cursor that closes with the scope: see {@link openUnsafe}.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const open = <A, E>(self: Log<A, E>, index?: number): Effect.Effect<Cursor, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => openUnsafe(self, index)),
+    (cursor) => Effect.sync(() => closeUnsafe(self, cursor))
+  )
+
+/**
+ * Takes everything between a cursor and the end of the log, without waiting; `undefined` when there is nothing. A cursor
+ * that lags is moved to the first entry that is kept.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReadonlyArray<A> | undefined => {
+  const log = impl(self)
+  const from = Math.max(cursor.index, log.first)
+  const next = log.next
+  if (from >= next) return undefined
+  cursor.index = next
+  log.watching.notify()
+  return log.buffer.slice(log.head + from - log.first) as unknown as NonEmptyReadonlyArray<A>
+}
+
+/**
+ * Takes the next batch of entries; suspends while there is none. Ends, or fails, as the log does.
+ *
+ * **Details**
+ *
+ * When the entries at the cursor have been cut, `lagged` gives the error to fail with; without it the reader goes on at
+ * the first entry that is kept. Interrupting it loses nothing: the cursor moves only when a batch is handed out.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const pull = <A, E, E2 = never>(
+  self: Log<A, E>,
+  cursor: Cursor,
+  lagged?: () => E2
+): Pull.Pull<NonEmptyReadonlyArray<A>, E | E2> => {
+  const log = impl(self)
+  const wait = awaitUnless(self, () => isReady(self, cursor))
+  const loop: Pull.Pull<NonEmptyReadonlyArray<A>, E | E2> = Effect.suspend(() => {
+    if (lagged !== undefined && cursor.index < log.first) return Effect.fail(lagged())
+    const batch = takeUnsafe(self, cursor)
+    if (batch !== undefined) return Effect.succeed(batch)
+    if (log.end !== undefined) return endOf(log.end)
+    return waitThenLoop
+  })
+  const waitThenLoop = Effect.flatMap(wait, () => loop)
+  return loop
+}
+
+/**
+ * Whether a reader at the cursor has something to take, or the end to see.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const isReady = <A, E>(self: Log<A, E>, cursor: Cursor): boolean =>
+  cursor.index < self.next || self.end !== undefined
+
+/**
+ * Suspends until `ready` holds; it is asked now, and whenever the log gets an entry or ends.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const awaitUnless = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> => awaitAny([self], ready)
+
+/**
+ * Suspends until `ready` holds; it is asked now, and whenever one of the logs gets an entry or ends.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const awaitAny = (logs: ReadonlyArray<Any>, ready: () => boolean): Effect.Effect<void> =>
+  park(logs.map((log) => (log as LogImpl<never, never>).waiting), ready)
+
+/**
+ * Suspends until `ready` holds; it is asked now, and whenever a reader comes, goes, or takes entries, and when the log
+ * ends.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> =>
+  park([impl(self).watching], ready)
+
+/**
+ * The lowest index that an open cursor has still to read; the index of the next entry when there is none.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const unreadUnsafe = <A, E>(self: Log<A, E>): number => {
+  const log = impl(self)
+  let lowest = log.next
+  for (const cursor of log.cursors) if (cursor.index < lowest) lowest = cursor.index
+  return lowest
+}
+
+/**
+ * Whether every open cursor has read all that is in the log.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const isTaken = <A, E>(self: Log<A, E>): boolean => unreadUnsafe(self) === self.next
+
+/**
+ * What pulling from a log that ended this way does: the end as `Cause.Done`, or its failure.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const endOf = <E>(exit: Exit.Exit<void, E>): Pull.Pull<never, E> =>
+  Exit.isSuccess(exit) ? Cause.done() : exit as Exit.Exit<never, E>
+
+// internal
+
+class LogImpl<in out A, in out E> implements Log<A, E> {
+  readonly [TypeId]: Types.Invariant<A>
+  readonly buffer: Array<A | undefined>
+  readonly cursors: Set<Cursor>
+  readonly waiting: Waiters
+  readonly watching: Waiters
+  head: number
+  first: number
+  end: Exit.Exit<void, E> | undefined
+  constructor() {
+    this[TypeId] = identity
+    this.buffer = []
+    this.cursors = new Set()
+    this.waiting = new Waiters()
+    this.watching = new Waiters()
+    this.head = 0
+    this.first = 0
+    this.end = undefined
+  }
+  get next(): number {
+    return this.first + this.buffer.length - this.head
+  }
+  get readers(): number {
+    return this.cursors.size
+  }
+}
+
+const impl = <A, E>(self: Log<A, E>): LogImpl<A, E> => self as LogImpl<A, E>
+
+interface Waiter {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly ready: () => boolean
+  readonly resume: () => void
+}
+
+class Waiters {
+  readonly parked: Set<Waiter>
+  private scheduled: boolean
+  constructor() {
+    this.parked = new Set()
+    this.scheduled = false
+  }
+  notify(): void {
+    if (this.parked.size === 0 || this.scheduled) return
+    this.scheduled = true
+    const [{ fiber }] = this.parked as unknown as [Waiter]
+    fiber.currentDispatcher.scheduleTask(this.wake, 0)
+  }
+  readonly wake = (): void => {
+    this.scheduled = false
+    for (const waiter of [...this.parked]) if (waiter.ready()) waiter.resume()
+  }
+}
+
+// `ready` is asked again when the fiber parks: it may have yielded between looking and parking
+const park = (sets: ReadonlyArray<Waiters>, ready: () => boolean): Effect.Effect<void> =>
+  Effect.withFiber((fiber) =>
+    Effect.callback<void>((resume) => {
+      if (ready()) return resume(Effect.void)
+      const leave = () => {
+        for (const set of sets) set.parked.delete(waiter)
+      }
+      const waiter: Waiter = {
+        fiber,
+        ready,
+        resume: () => {
+          leave()
+          resume(Effect.void)
+        }
+      }
+      for (const set of sets) set.parked.add(waiter)
+      return Effect.sync(leave)
+    })
+  )

@@ -1,0 +1,138 @@
+/**
+ * The frames of a track as one live Stream: which group to read, and when to leave it for a newer one.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Frame from "./Frame.ts"
+import type { Gap } from "./Gap.ts"
+import * as Group from "./Group.ts"
+import * as Log from "./Log.ts"
+
+/**
+ * A reader of the events of a track that does not wait by itself.
+ *
+ * @internal
+ */
+export interface Source {
+  readonly log: Log.Log<Group.Group | Gap, Frame.ReadError>
+  /** What has come since the last call. */
+  readonly take: () => ReadonlyArray<Group.Group | Gap>
+  readonly isReady: () => boolean
+}
+
+/** @internal */
+export const make = (
+  open: Effect.Effect<Source, never, Scope.Scope>,
+  newestFirst: boolean
+): Stream.Stream<Uint8Array, Frame.ReadError> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const source = yield* open
+    const reader = new Reader(source, newestFirst)
+    yield* Effect.addFinalizer(() => Effect.sync(() => reader.leave()))
+    return Stream.fromPull(Effect.succeed(reader.pull))
+  }))
+
+// internal
+
+const stall = "1 second"
+
+class Reader {
+  readonly source: Source
+  readonly newestFirst: boolean
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
+  // the groups that have begun and are not read yet, by sequence
+  waiting: Array<Group.Group>
+  last: number
+  log: Log.Log<Frame.Frame, Frame.ReadError> | undefined
+  cursor: Log.Cursor | undefined
+  // frames that are taken from the group and not handed out: the first of them still grows
+  taken: ReadonlyArray<Frame.Frame>
+  constructor(source: Source, newestFirst: boolean) {
+    this.source = source
+    this.newestFirst = newestFirst
+    this.waiting = []
+    this.last = -1
+    this.log = undefined
+    this.cursor = undefined
+    this.taken = []
+    this.pull = Effect.suspend(() => this.step())
+  }
+  step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
+    this.collect()
+    if (this.log === undefined || this.cursor === undefined) {
+      if (this.enter()) return this.pull
+      const end = this.source.log.end
+      if (end !== undefined) return Log.endOf(end)
+      return Effect.flatMap(Log.awaitUnless(this.source.log, this.source.isReady), () => this.pull)
+    }
+    const out = this.complete(this.log, this.cursor)
+    if (out !== undefined) return Effect.succeed(out)
+    if (this.isOver(this.log, this.cursor)) {
+      this.leave()
+      return this.pull
+    }
+    return this.wait(this.log, this.cursor)
+  }
+  collect(): void {
+    for (const event of this.source.take()) {
+      if (event._tag === "Gap" || event.sequence <= this.last) continue
+      let at = this.waiting.length
+      while (at > 0 && this.waiting[at - 1]!.sequence > event.sequence) at--
+      this.waiting.splice(at, 0, event)
+    }
+  }
+  enter(): boolean {
+    const group = this.newestFirst ? this.waiting.pop() : this.waiting.shift()
+    if (group === undefined) return false
+    if (this.newestFirst) this.waiting = []
+    this.last = group.sequence
+    this.log = Group.logOf(group)
+    this.cursor = Log.openUnsafe(this.log, 0)
+    return true
+  }
+  leave(): void {
+    if (this.log !== undefined && this.cursor !== undefined) Log.closeUnsafe(this.log, this.cursor)
+    this.log = undefined
+    this.cursor = undefined
+    this.taken = []
+  }
+  complete(
+    log: Log.Log<Frame.Frame, Frame.ReadError>,
+    cursor: Log.Cursor
+  ): NonEmptyReadonlyArray<Uint8Array> | undefined {
+    // frames were cut: what follows them is read from its own beginning only in the next group
+    if (cursor.index < log.first) return undefined
+    if (this.taken.length === 0) this.taken = Log.takeUnsafe(log, cursor) ?? []
+    const out: Array<Uint8Array> = []
+    for (const frame of this.taken) if (frame.payload !== undefined) out.push(frame.payload)
+    this.taken = this.taken.slice(out.length)
+    return out.length === 0 ? undefined : out as unknown as NonEmptyReadonlyArray<Uint8Array>
+  }
+  isOver(log: Log.Log<Frame.Frame, Frame.ReadError>, cursor: Log.Cursor): boolean {
+    if (cursor.index < log.first) return true
+    return this.taken.length === 0 ? cursor.index === log.next && log.end !== undefined : log.end?._tag === "Failure"
+  }
+  wait(
+    log: Log.Log<Frame.Frame, Frame.ReadError>,
+    cursor: Log.Cursor
+  ): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
+    const [growing] = this.taken
+    const alone = this.waiting.length === 0
+    const ready = () =>
+      (growing === undefined ? Log.isReady(log, cursor) : growing.isComplete || log.end !== undefined) ||
+      (alone && this.source.isReady())
+    const grown = growing === undefined ? undefined : Frame.logOf(growing)
+    const changed = Log.awaitAny(grown === undefined ? [log, this.source.log] : [grown, log, this.source.log], ready)
+    if (alone) return Effect.flatMap(changed, () => this.pull)
+    return Effect.flatMap(Effect.timeoutOption(changed, stall), (woken) => {
+      if (Option.isNone(woken)) this.leave()
+      return this.pull
+    })
+  }
+}
