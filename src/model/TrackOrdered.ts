@@ -103,7 +103,7 @@ class Ordering<E, R> {
   }
   get next(): Effect.Effect<void, never, R> {
     return Effect.map(Effect.exit(this.source), (exit) => {
-      if (Exit.isFailure(exit)) this.end = exit
+      if (Exit.isFailure(exit)) this.end = exit as Exit.Exit<never, E>
       else for (const event of exit.value) this.hold(event)
     })
   }

@@ -1,0 +1,108 @@
+/**
+ * Broadcasts: tracks that belong together under one prefix. Only a local grouping: on the wire there are track paths.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import { Cancelled, type Duplicate } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import type * as Announced from "./Announced.ts"
+import type { ReadError } from "./Frame.ts"
+import * as Router from "./Router.ts"
+import * as Track from "./Track.ts"
+
+/**
+ * A broadcast to read: the tracks below a prefix.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Broadcast<out E = never> {
+  readonly prefix: Path.Path
+  /** Which tracks there are: see `announced` of a session. */
+  readonly tracks: Stream.Stream<Announced.Announced, E>
+  /** Subscribes to one of its tracks, by what follows the prefix. */
+  readonly subscribe: (
+    name: string | Path.Path,
+    options?: Router.SubscribeOptions
+  ) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+}
+
+/**
+ * Makes the tracks of a broadcast.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Producer {
+  readonly prefix: Path.Path
+  /** Where its tracks are offered. */
+  readonly router: Router.Router
+  /**
+   * Makes a track for as long as the scope (and no longer than the broadcast): when that closes with success the track
+   * finishes, else it fails with {@link Cancelled}. Fails with {@link Duplicate} when the path is taken.
+   */
+  readonly track: (
+    name: string | Path.Path,
+    options?: Partial<Track.TrackInfo> & { readonly cache?: Track.CacheOptions | undefined }
+  ) => Effect.Effect<Track.Producer, Duplicate, Scope.Scope>
+  /** Fails all of its tracks. */
+  readonly fail: (error: ReadError) => Effect.Effect<void>
+}
+
+/**
+ * Makes a broadcast for as long as the scope. It stands alone: publish it to any number of sessions; or it offers its
+ * tracks in the `router` that is given.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (prefix: Path.Path, options?: {
+  readonly router?: Router.Router | undefined
+}) => Effect.Effect<Producer, never, Scope.Scope> = Effect.fnUntraced(function*(prefix, options) {
+  const router = options?.router ?? (yield* Router.make)
+  const scope = yield* Effect.scope
+  const tracks = new Set<Track.Producer>()
+  yield* Effect.addFinalizer((exit) =>
+    Effect.forEach(
+      [...tracks],
+      (track) =>
+        Exit.isSuccess(exit) ? track.finish : track.fail(new Cancelled({ detail: "the broadcast was interrupted" })),
+      { discard: true }
+    )
+  )
+  const track: Producer["track"] = Effect.fnUntraced(function*(name, options) {
+    const own = yield* Scope.fork(scope)
+    yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+    return yield* Effect.gen(function*() {
+      const producer = yield* Track.make(Path.concat(prefix, typeof name === "string" ? [name] : name), options)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => tracks.add(producer)),
+        () => Effect.sync(() => tracks.delete(producer))
+      )
+      yield* router.publish(producer.track)
+      return producer
+    }).pipe(Scope.provide(own))
+  })
+  return {
+    prefix,
+    router,
+    track,
+    fail: (error) => Effect.suspend(() => Effect.forEach([...tracks], (track) => track.fail(error), { discard: true }))
+  }
+})
+
+/**
+ * Groups the tracks below a prefix of a router or a session.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const consume = <E>(source: Router.Subscribable<E>, prefix: Path.Path): Broadcast<E> => ({
+  prefix,
+  tracks: source.announced(prefix),
+  subscribe: (name, options) => source.subscribe(Path.concat(prefix, typeof name === "string" ? [name] : name), options)
+})

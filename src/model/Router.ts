@@ -1,0 +1,257 @@
+/**
+ * Who has which track: the meeting point of those who publish and those who subscribe, in one process.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Duplicate, NotFound, type WireError } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Announced from "./Announced.ts"
+import type { ReadError } from "./Frame.ts"
+import * as Track from "./Track.ts"
+
+/**
+ * How to subscribe to a track.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubscribeOptions {
+  /** Where to begin: `"latest"` by default; with `wait`, everything still cached when the track had to be waited for. */
+  readonly from?: Track.Start | undefined
+  /** How long to wait for somebody to publish the track; without it, a path that nobody has is `NotFound` at once. */
+  readonly wait?: Duration.Input | undefined
+}
+
+/**
+ * What is known of a track without reading it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TrackState extends Track.TrackInfo {
+  /** The highest sequence so far; `undefined` before the first group, as far as the protocol can tell. */
+  readonly latest: number | undefined
+}
+
+/**
+ * Where the track of one path comes from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Source {
+  readonly path: Path.Path
+  /** Gives the track for as long as the scope. `from` says what the reader is going to ask for. */
+  readonly subscribe: (from: Track.Start) => Effect.Effect<Track.Track, ReadError, Scope.Scope>
+  readonly trackInfo: Effect.Effect<TrackState, ReadError>
+}
+
+/**
+ * Something that one can subscribe to: a router, or a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Subscribable<out E = never> {
+  /**
+   * Gives the track of a path for as long as the scope. Fails with {@link NotFound} when nobody publishes it, and as its
+   * source does.
+   */
+  readonly subscribe: (
+    path: Path.Path,
+    options?: SubscribeOptions
+  ) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+  /** What is known of a track, without subscribing. Fails as `subscribe` does. */
+  readonly trackInfo: (path: Path.Path) => Effect.Effect<TrackState, ReadError | E>
+  /** The tracks below a prefix (all of them by default): those that are there, `Live`, then the changes. */
+  readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, E>
+}
+
+/**
+ * A registry of tracks by path.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Router extends Subscribable {
+  /**
+   * Offers a track under its own path for as long as the scope. Fails with {@link Duplicate} when the path is taken.
+   */
+  readonly publish: (track: Track.Track) => Effect.Effect<void, Duplicate, Scope.Scope>
+  /** Offers whatever a source gives for its path, for as long as the scope. Fails as `publish` does. */
+  readonly add: (source: Source) => Effect.Effect<void, Duplicate, Scope.Scope>
+  /** The paths that are there now. */
+  readonly paths: ReadonlyArray<Path.Path>
+}
+
+/**
+ * Makes an empty router.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<Router> = Effect.map(
+  PubSub.unbounded<Announced.Active | Announced.Ended>(),
+  (changes) => new RouterImpl(changes)
+)
+
+/**
+ * The part of a router below a prefix, seen as a whole: paths are relative to it.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const scoped = (self: Router, prefix: Path.Path): Router => prefix.length === 0 ? self : new Scoped(self, prefix)
+
+/**
+ * Subscribes, and when nobody publishes the path waits for up to `options.wait` until somebody does.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const rendezvous = <E>(
+  path: Path.Path,
+  options: SubscribeOptions | undefined,
+  source: {
+    readonly subscribe: (from: Track.Start) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+    readonly announced: (prefix: Path.Path) => Stream.Stream<Announced.Announced, E>
+  }
+): Effect.Effect<Track.Track, ReadError | E, Scope.Scope> => {
+  const first = source.subscribe(options?.from ?? "latest")
+  if (options?.wait === undefined) return first
+  const wait = options.wait
+  const announced = source.announced(path).pipe(
+    Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
+    Stream.runHead
+  )
+  const later: Effect.Effect<Track.Track, ReadError | E, Scope.Scope> = Effect.flatMap(
+    announced,
+    (found) =>
+      Option.isNone(found)
+        ? Effect.fail(notFound(path))
+        : Effect.catchTag(source.subscribe(options.from ?? 0), "MoqNotFound", () =>
+          Effect.andThen(Effect.yieldNow, later))
+  )
+  return Effect.catchTag(first, "MoqNotFound", () =>
+    Effect.timeoutOrElse(later, {
+      duration: wait,
+      orElse: () => Effect.fail(new NotFound({ detail: `nobody has published ${Path.format(path)} in time` }))
+    }))
+}
+
+/**
+ * Gives the source of a local track.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromTrack = (track: Track.Track): Source => ({
+  path: track.path,
+  subscribe: (start) => Effect.succeed(Track.from(track, start)),
+  trackInfo: Effect.sync(() => ({ ...track.info, latest: track.latest }))
+})
+
+// internal
+
+const notFound = (path: Path.Path): WireError => new NotFound({ detail: Path.format(path) })
+
+class RouterImpl implements Router {
+  readonly changes: PubSub.PubSub<Announced.Active | Announced.Ended>
+  readonly sources: Map<string, Source>
+  constructor(changes: PubSub.PubSub<Announced.Active | Announced.Ended>) {
+    this.changes = changes
+    this.sources = new Map()
+  }
+  get paths(): ReadonlyArray<Path.Path> {
+    return Array.from(this.sources.values(), (source) => source.path)
+  }
+  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.add(fromTrack(track))
+  readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> => {
+    const key = Path.key(source.path)
+    return Effect.acquireRelease(
+      Effect.suspend(() => {
+        if (this.sources.has(key)) return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
+        this.sources.set(key, source)
+        PubSub.publishUnsafe(this.changes, Announced.active(source.path))
+        return Effect.void
+      }),
+      () =>
+        Effect.sync(() => {
+          this.sources.delete(key)
+          PubSub.publishUnsafe(this.changes, Announced.ended(source.path))
+        })
+    )
+  }
+  readonly subscribe = (
+    path: Path.Path,
+    options?: SubscribeOptions
+  ): Effect.Effect<Track.Track, ReadError, Scope.Scope> =>
+    rendezvous<never>(path, options, {
+      subscribe: (from) => this.withSource(path, (source) => source.subscribe(from)),
+      announced: this.announced
+    })
+  readonly trackInfo = (path: Path.Path): Effect.Effect<TrackState, ReadError> =>
+    this.withSource(path, (source) => source.trackInfo)
+  withSource<A, R>(
+    path: Path.Path,
+    use: (source: Source) => Effect.Effect<A, ReadError, R>
+  ): Effect.Effect<A, ReadError, R> {
+    return Effect.suspend(() => {
+      const source = this.sources.get(Path.key(path))
+      return source === undefined ? Effect.fail(notFound(path)) : use(source)
+    })
+  }
+  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
+    Stream.unwrap(Effect.map(PubSub.subscribe(this.changes), (changes) => {
+      // a change between the subscription and this snapshot is in both: `known` tells
+      const known = new Set<string>()
+      const isNews = (event: Announced.Active | Announced.Ended): boolean => {
+        if (!Path.hasPrefix(event.path, prefix)) return false
+        const key = Path.key(event.path)
+        if (event._tag === "Ended") return known.delete(key)
+        if (known.has(key)) return false
+        known.add(key)
+        return true
+      }
+      const initial: Array<Announced.Announced> = this.paths.map(Announced.active).filter(isNews)
+      initial.push(Announced.live("marker"))
+      return Stream.concat(
+        Stream.fromArray(initial),
+        Stream.filter(Stream.fromSubscription(changes), isNews)
+      )
+    }))
+}
+
+class Scoped implements Router {
+  readonly router: Router
+  readonly prefix: Path.Path
+  constructor(router: Router, prefix: Path.Path) {
+    this.router = router
+    this.prefix = prefix
+  }
+  full(path: Path.Path): Path.Path {
+    return Path.concat(this.prefix, path)
+  }
+  get paths(): ReadonlyArray<Path.Path> {
+    return this.router.paths.flatMap((path) => {
+      const rest = Path.stripPrefix(path, this.prefix)
+      return rest === undefined ? [] : [rest]
+    })
+  }
+  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.add(fromTrack(track))
+  readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
+    this.router.add({ ...source, path: this.full(source.path) })
+  readonly subscribe = (path: Path.Path, options?: SubscribeOptions) => this.router.subscribe(this.full(path), options)
+  readonly trackInfo = (path: Path.Path) => this.router.trackInfo(this.full(path))
+  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
+    Stream.map(
+      this.router.announced(this.full(prefix)),
+      (event) => event._tag === "Live" ? event : { ...event, path: event.path.slice(this.prefix.length) }
+    )
+}
