@@ -3,7 +3,11 @@
  *
  * @since 0.1.0
  */
-import type { Path } from "../core/Path.ts"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Stream from "effect/Stream"
+import * as Path from "../core/Path.ts"
+import * as Log from "./Log.ts"
 
 /**
  * A track can be subscribed to from now on.
@@ -14,7 +18,7 @@ import type { Path } from "../core/Path.ts"
 export interface Active {
   readonly _tag: "Active"
   /** The full path of the track. */
-  readonly path: Path
+  readonly path: Path.Path
 }
 
 /**
@@ -26,7 +30,7 @@ export interface Active {
 export interface Ended {
   readonly _tag: "Ended"
   /** The full path of the track. */
-  readonly path: Path
+  readonly path: Path.Path
 }
 
 /**
@@ -59,7 +63,7 @@ export type Announced = Active | Ended | Live
  * @category constructors
  * @since 0.1.0
  */
-export const active = (path: Path): Active => ({ _tag: "Active", path })
+export const active = (path: Path.Path): Active => ({ _tag: "Active", path })
 
 /**
  * Makes an {@link Ended}.
@@ -67,7 +71,7 @@ export const active = (path: Path): Active => ({ _tag: "Active", path })
  * @category constructors
  * @since 0.1.0
  */
-export const ended = (path: Path): Ended => ({ _tag: "Ended", path })
+export const ended = (path: Path.Path): Ended => ({ _tag: "Ended", path })
 
 /**
  * Makes a {@link Live}.
@@ -76,3 +80,62 @@ export const ended = (path: Path): Ended => ({ _tag: "Ended", path })
  * @since 0.1.0
  */
 export const live = (by: Live["by"]): Live => ({ _tag: "Live", by })
+
+/**
+ * The set of tracks that exist, and what changes in it.
+ *
+ * @internal
+ */
+export class Registry<in out E = never> {
+  readonly active: Map<string, Path.Path>
+  readonly log: Log.Log<Announced, E>
+  isLive: Live["by"] | undefined
+  trimAt: number
+  constructor() {
+    this.active = new Map()
+    this.log = Log.makeUnsafe()
+    this.isLive = undefined
+    this.trimAt = 64
+  }
+  /** `false` when it was there before. */
+  add(path: Path.Path): boolean {
+    const key = Path.key(path)
+    if (this.active.has(key)) return false
+    this.active.set(key, path)
+    this.append(active(path))
+    return true
+  }
+  /** `false` when it was not there. */
+  remove(path: Path.Path): boolean {
+    if (!this.active.delete(Path.key(path))) return false
+    this.append(ended(path))
+    return true
+  }
+  live(by: Live["by"]): void {
+    if (this.isLive !== undefined) return
+    this.isLive = by
+    this.append(live(by))
+  }
+  end(exit: Exit.Exit<void, E>): void {
+    Log.endUnsafe(this.log, exit)
+  }
+  /** Those below a prefix that are there, `Live` as soon as that is known, then the changes. */
+  announced(prefix: Path.Path): Stream.Stream<Announced, E> {
+    const isBelow = (event: Announced): boolean => event._tag === "Live" || Path.hasPrefix(event.path, prefix)
+    return Stream.unwrap(Effect.map(Log.open(this.log, this.log.next), (cursor) => {
+      cursor.index = this.log.next
+      const initial: Array<Announced> = Array.from(this.active.values(), active)
+      if (this.isLive !== undefined) initial.push(live(this.isLive))
+      return Stream.filter(
+        Stream.concat(Stream.fromArray(initial), Stream.fromPull(Effect.succeed(Log.pull(this.log, cursor)))),
+        isBelow
+      )
+    }))
+  }
+  append(event: Announced): void {
+    Log.appendUnsafe(this.log, event)
+    if (this.log.next - this.log.first < this.trimAt) return
+    Log.trimUnsafe(this.log, Log.unreadUnsafe(this.log))
+    this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
+  }
+}

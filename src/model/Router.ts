@@ -5,9 +5,9 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Duplicate, NotFound, type WireError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
@@ -96,9 +96,51 @@ export interface Router extends Subscribable {
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<Router> = Effect.map(
-  PubSub.unbounded<Announced.Active | Announced.Ended>(),
-  (changes) => new RouterImpl(changes)
+export const make: Effect.Effect<Router> = Effect.sync(() => new RouterImpl())
+
+/**
+ * Offers in one router everything that another has, now and later, for as long as the scope.
+ *
+ * **Details**
+ *
+ * Fails with {@link Duplicate} when a path that is there at the beginning is taken; one that comes later and is taken is
+ * left out, with a warning in the log.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const include: (self: Router, that: Router) => Effect.Effect<void, Duplicate, Scope.Scope> = Effect.fnUntraced(
+  function*(self, that) {
+    const scope = yield* Effect.scope
+    const scopes = new Map<string, Scope.Closeable>()
+    const add = (path: Path.Path): Effect.Effect<void, Duplicate> =>
+      Effect.gen(function*() {
+        const own = yield* Scope.fork(scope)
+        scopes.set(Path.key(path), own)
+        yield* Scope.provide(
+          self.add({
+            path,
+            subscribe: (from) => that.subscribe(path, { from }),
+            trackInfo: that.trackInfo(path)
+          }),
+          own
+        )
+      })
+    const follow = (event: Announced.Announced): Effect.Effect<void> => {
+      if (event._tag === "Live") return Effect.void
+      const own = scopes.get(Path.key(event.path))
+      if (event._tag === "Active") {
+        return own !== undefined ? Effect.void : Effect.catch(
+          add(event.path),
+          () => Effect.logWarning(`${Path.format(event.path)} is published by somebody else already`)
+        )
+      }
+      scopes.delete(Path.key(event.path))
+      return own === undefined ? Effect.void : Scope.close(own, Exit.void)
+    }
+    yield* Effect.forEach(that.paths, add, { discard: true })
+    yield* Effect.forkScoped(Stream.runForEach(that.announced(), follow), { startImmediately: true })
+  }
 )
 
 /**
@@ -162,10 +204,11 @@ export const fromTrack = (track: Track.Track): Source => ({
 const notFound = (path: Path.Path): WireError => new NotFound({ detail: Path.format(path) })
 
 class RouterImpl implements Router {
-  readonly changes: PubSub.PubSub<Announced.Active | Announced.Ended>
+  readonly registry: Announced.Registry
   readonly sources: Map<string, Source>
-  constructor(changes: PubSub.PubSub<Announced.Active | Announced.Ended>) {
-    this.changes = changes
+  constructor() {
+    this.registry = new Announced.Registry()
+    this.registry.live("marker")
     this.sources = new Map()
   }
   get paths(): ReadonlyArray<Path.Path> {
@@ -178,13 +221,13 @@ class RouterImpl implements Router {
       Effect.suspend(() => {
         if (this.sources.has(key)) return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
         this.sources.set(key, source)
-        PubSub.publishUnsafe(this.changes, Announced.active(source.path))
+        this.registry.add(source.path)
         return Effect.void
       }),
       () =>
         Effect.sync(() => {
           this.sources.delete(key)
-          PubSub.publishUnsafe(this.changes, Announced.ended(source.path))
+          this.registry.remove(source.path)
         })
     )
   }
@@ -208,24 +251,7 @@ class RouterImpl implements Router {
     })
   }
   readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
-    Stream.unwrap(Effect.map(PubSub.subscribe(this.changes), (changes) => {
-      // a change between the subscription and this snapshot is in both: `known` tells
-      const known = new Set<string>()
-      const isNews = (event: Announced.Active | Announced.Ended): boolean => {
-        if (!Path.hasPrefix(event.path, prefix)) return false
-        const key = Path.key(event.path)
-        if (event._tag === "Ended") return known.delete(key)
-        if (known.has(key)) return false
-        known.add(key)
-        return true
-      }
-      const initial: Array<Announced.Announced> = this.paths.map(Announced.active).filter(isNews)
-      initial.push(Announced.live("marker"))
-      return Stream.concat(
-        Stream.fromArray(initial),
-        Stream.filter(Stream.fromSubscription(changes), isNews)
-      )
-    }))
+    this.registry.announced(prefix)
 }
 
 class Scoped implements Router {
