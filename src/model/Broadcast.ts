@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { Cancelled, type Duplicate } from "../core/MoqError.ts"
+import type { Cancelled, Duplicate } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Announced from "./Announced.ts"
 import type { ReadError } from "./Frame.ts"
@@ -66,15 +66,8 @@ export const make: (prefix: Path.Path, options?: {
   const router = options?.router ?? (yield* Router.make)
   const scope = yield* Effect.scope
   const tracks = new Set<Track.Producer>()
-  yield* Effect.addFinalizer((exit) =>
-    Effect.forEach(
-      [...tracks],
-      (track) =>
-        Exit.isSuccess(exit) ? track.finish : track.fail(new Cancelled({ detail: "the broadcast was interrupted" })),
-      { discard: true }
-    )
-  )
   const track: Producer["track"] = Effect.fnUntraced(function*(name, options) {
+    // closes with the broadcast or with the scope of the track, whichever comes first
     const own = yield* Scope.fork(scope)
     yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
     return yield* Effect.gen(function*() {
@@ -85,7 +78,7 @@ export const make: (prefix: Path.Path, options?: {
       )
       yield* router.publish(producer.track)
       return producer
-    }).pipe(Scope.provide(own))
+    }).pipe(Scope.provide(own), Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))))
   })
   return {
     prefix,

@@ -174,7 +174,11 @@ class GrowingImpl implements Growing, Frame, Producer {
     return Stream.unwrap(Effect.map(this.reader, (pull) => Stream.fromPull(Effect.succeed(pull))))
   }
   get reader(): Frame["reader"] {
-    return Effect.map(Log.open(this.log), (cursor) => Log.pull(this.log, cursor))
+    return Effect.suspend(() =>
+      this.log.first > 0
+        ? fromBytes(this.joined!).reader
+        : Effect.map(Log.open(this.log), (cursor) => Log.pull(this.log, cursor))
+    )
   }
   join(): Uint8Array {
     if (this.log.next === 1) return Log.getUnsafe(this.log, 0)!
@@ -185,13 +189,15 @@ class GrowingImpl implements Growing, Frame, Producer {
       out.set(chunk, at)
       at += chunk.length
     }
+    // nobody is on its way through the chunks: no need to keep the bytes twice
+    if (this.log.readers === 0) Log.trimUnsafe(this.log, this.log.next)
     return out
   }
 
   // writing
 
   readonly writeUnsafe = (chunk: Uint8Array): boolean => {
-    if (chunk.length > this.missing || this.log.end !== undefined) return false
+    if (chunk.length > this.missing || this.failure !== undefined) return false
     if (chunk.length === 0) return true
     this.missing -= chunk.length
     Log.appendUnsafe(this.log, chunk)

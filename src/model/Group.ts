@@ -85,7 +85,10 @@ export interface Producer {
   readonly writeFrame: (bytes: Uint8Array) => Effect.Effect<void, FrameTooLarge | WrongSize | Frame.WriteError>
   /** The same from a callback: `false` when it could not. */
   readonly writeFrameUnsafe: (bytes: Uint8Array) => boolean
-  /** Starts a frame of the given size in bytes, to be written in chunks. Fails as `writeFrame` does. */
+  /**
+   * Starts a frame of the given size in bytes, to be written in chunks. Fails as `writeFrame` does, and with
+   * {@link WrongSize} for a size that is no whole number.
+   */
   readonly createFrame: (
     size: number
   ) => Effect.Effect<Frame.Producer, FrameTooLarge | WrongSize | Frame.WriteError>
@@ -95,7 +98,10 @@ export interface Producer {
   readonly finish: Effect.Effect<void, WrongSize>
   /** Fails the group: its readers get the frames that are here, then the error. Does nothing once it has ended. */
   readonly fail: (error: Frame.ReadError) => Effect.Effect<void>
-  /** Suspends until every reader that is open has taken every frame that is here. */
+  /**
+   * Suspends until every reader that is open has taken every frame that is here, or the group has failed. A reader whose
+   * frames were cut is not waited for.
+   */
   readonly taken: Effect.Effect<void>
 }
 
@@ -114,6 +120,19 @@ export const makeUnsafe = (sequence: number, options?: {
 
 /** @internal */
 export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
+
+/**
+ * Whether there is nothing left for any reader to take; that of a failed group is not waited for.
+ *
+ * @internal
+ */
+export const isTaken = (self: Group): boolean => {
+  const log = logOf(self)
+  return log.end?._tag === "Failure" || Log.isTaken(log)
+}
+
+/** @internal */
+export const taken = (self: Group): Effect.Effect<void> => Log.awaitReaders(logOf(self), () => isTaken(self))
 
 /** @internal */
 export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl).log
@@ -147,6 +166,8 @@ export const payloads = <E>(
 }
 
 // internal
+
+const isFrameSize = (size: number): boolean => Number.isInteger(size) && size >= 0 && size <= maxFrameBytes
 
 const lagged = () => new Lagged({ detail: "the group outgrew its limits before it was read" })
 
@@ -214,7 +235,7 @@ class GroupImpl implements Group, Producer {
     return this.log.end === undefined && (this.open === undefined || this.open.missing === 0)
   }
   readonly writeFrameUnsafe = (bytes: Uint8Array): boolean => {
-    if (!this.isOpen || bytes.length > maxFrameBytes) return false
+    if (!this.isOpen || !isFrameSize(bytes.length)) return false
     Log.appendUnsafe(this.log, Frame.fromBytes(bytes))
     this.grow(bytes.length)
     return true
@@ -222,7 +243,7 @@ class GroupImpl implements Group, Producer {
   readonly writeFrame = (bytes: Uint8Array): ReturnType<Producer["writeFrame"]> =>
     Effect.suspend(() => this.writeFrameUnsafe(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
   readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
-    if (!this.isOpen || size > maxFrameBytes) return undefined
+    if (!this.isOpen || !isFrameSize(size)) return undefined
     this.open = Frame.makeGrowing(size, (delta) => this.grow(delta))
     Log.appendUnsafe(this.log, this.open.frame)
     this.grow(0)
@@ -238,6 +259,7 @@ class GroupImpl implements Group, Producer {
     if (size > maxFrameBytes) {
       return new FrameTooLarge({ detail: `${size} bytes, at most ${maxFrameBytes} are allowed` })
     }
+    if (!isFrameSize(size)) return new WrongSize({ detail: `${size} is not a number of bytes` })
     return this.incomplete()
   }
   incomplete(): WrongSize {
@@ -264,6 +286,6 @@ class GroupImpl implements Group, Producer {
     this.onEnd?.()
   }
   get taken(): Effect.Effect<void> {
-    return Log.awaitReaders(this.log, () => Log.isTaken(this.log))
+    return taken(this)
   }
 }

@@ -258,7 +258,8 @@ export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effec
   park([impl(self).watching], ready)
 
 /**
- * The lowest index that an open cursor has still to read; the index of the next entry when there is none.
+ * The lowest index that an open cursor has still to read; the index of the next entry when there is none. A cursor whose
+ * entries were cut does not count: it has lost them, and waits for nothing.
  *
  * @category waiting
  * @since 0.1.0
@@ -266,12 +267,12 @@ export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effec
 export const unreadUnsafe = <A, E>(self: Log<A, E>): number => {
   const log = impl(self)
   let lowest = log.next
-  for (const cursor of log.cursors) if (cursor.index < lowest) lowest = cursor.index
+  for (const { index } of log.cursors) if (index < lowest && index >= log.first) lowest = index
   return lowest
 }
 
 /**
- * Whether every open cursor has read all that is in the log.
+ * Whether every open cursor has read all that is in the log, but for those whose entries were cut.
  *
  * @category waiting
  * @since 0.1.0

@@ -167,18 +167,19 @@ export const rendezvous = <E>(
 ): Effect.Effect<Track.Track, ReadError | E, Scope.Scope> => {
   const first = source.subscribe(options?.from ?? "latest")
   if (options?.wait === undefined) return first
-  const wait = options.wait
-  const announced = source.announced(path).pipe(
-    Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
-    Stream.runHead
+  const { wait } = options
+  // one that has gone again by the time it is asked for: the next announcement is waited for
+  const unlessGone = Effect.catchTag(
+    Effect.asSome(source.subscribe(options.from ?? 0)),
+    "MoqNotFound",
+    () => Effect.succeed(Option.none<Track.Track>())
   )
-  const later: Effect.Effect<Track.Track, ReadError | E, Scope.Scope> = Effect.flatMap(
-    announced,
-    (found) =>
-      Option.isNone(found)
-        ? Effect.fail(notFound(path))
-        : Effect.catchTag(source.subscribe(options.from ?? 0), "MoqNotFound", () =>
-          Effect.andThen(Effect.yieldNow, later))
+  const later = source.announced(path).pipe(
+    Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
+    Stream.mapEffect(() => unlessGone),
+    Stream.filter(Option.isSome),
+    Stream.runHead,
+    Effect.flatMap((found) => Option.isNone(found) ? Effect.fail(notFound(path)) : Effect.succeed(found.value.value))
   )
   return Effect.catchTag(first, "MoqNotFound", () =>
     Effect.timeoutOrElse(later, {
@@ -272,7 +273,11 @@ class Scoped implements Router {
   }
   readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.add(fromTrack(track))
   readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
-    this.router.add({ ...source, path: this.full(source.path) })
+    this.router.add({
+      path: this.full(source.path),
+      subscribe: (from) => source.subscribe(from),
+      trackInfo: source.trackInfo
+    })
   readonly subscribe = (path: Path.Path, options?: SubscribeOptions) => this.router.subscribe(this.full(path), options)
   readonly trackInfo = (path: Path.Path) => this.router.trackInfo(this.full(path))
   readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>

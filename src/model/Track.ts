@@ -14,14 +14,16 @@ import type * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import * as MoqError from "../core/MoqError.ts"
-import { Cancelled, Duplicate, Evicted, Lagged } from "../core/MoqError.ts"
+import { Cancelled, Duplicate, Evicted } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
-import type { ReadError, WriteError } from "./Frame.ts"
+import { type ReadError, toWriteError, type WriteError } from "./Frame.ts"
 import * as Gap from "./Gap.ts"
 import * as Group from "./Group.ts"
 import * as Log from "./Log.ts"
+import * as TrackEvent from "./TrackEvent.ts"
 import * as TrackFrames from "./TrackFrames.ts"
+import * as TrackReader from "./TrackReader.ts"
 import * as TrackSink from "./TrackSink.ts"
 
 /**
@@ -40,12 +42,12 @@ export interface TrackInfo {
 }
 
 /**
- * What happens on a track: a group has begun, or groups will not come.
+ * What happens on a track: see `TrackEvent`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Event = Group.Group | Gap.Gap
+export type Event = TrackEvent.TrackEvent
 
 /**
  * Where a reader begins: with the newest group that is there when it opens, or with everything from a sequence on that is
@@ -68,6 +70,8 @@ export interface Track {
   readonly info: TrackInfo
   /** The highest sequence so far, or `undefined` before the first group. */
   readonly latest: number | undefined
+  /** How the track ended, once it has. */
+  readonly end: Exit.Exit<void, ReadError> | undefined
   /**
    * The payloads of the frames: what most people want. It stays live: when a group ends it goes on with the newest one,
    * and it leaves a group that fails, or stalls for a second while a newer one is there. With order `"asc"` it goes
@@ -94,35 +98,47 @@ export interface Producer {
   readonly path: Path.Path
   /** The track that this writes, to read. */
   readonly track: Track
-  /** Begins the group after the latest one. Fails with `WriteError` when the track has ended. */
+  /** Begins the group after all that have come or were given up. Fails with `WriteError` when the track has ended. */
   readonly appendGroup: Effect.Effect<Group.Producer, WriteError>
   /** The same from a callback: `undefined` when it could not. */
   readonly appendGroupUnsafe: () => Group.Producer | undefined
   /**
    * Begins the group of the given sequence, 0..2^53-2. Groups may be written out of order and at the same time.
    *
-   * Fails with {@link Duplicate} when the track has that group, with {@link Evicted} when it is so old that it would not
-   * be kept, and with `WriteError` when the track has ended.
+   * Fails with {@link Duplicate} when the track has that group, with {@link Evicted} when it was given up or is so old
+   * that it would not be kept, and with `WriteError` when the track has ended.
    */
   readonly createGroup: (sequence: number) => Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError>
-  /** Tells the readers that the groups `from` to `to` will not come. */
+  /** Gives up those of the groups `from` to `to` that have not begun: tells the readers that they will not come. */
   readonly gap: (gap: Omit<Gap.Gap, "_tag">) => Effect.Effect<void>
-  /** Finishes the open groups and the track: readers get what is there, then the end. */
+  /**
+   * Finishes the open groups and the track: readers get what is there, then the end. Sequences that were left out become a
+   * gap with code 13 (not found).
+   */
   readonly finish: Effect.Effect<void>
   /** Fails the open groups and the track. Does nothing once it has ended. */
   readonly fail: (error: ReadError) => Effect.Effect<void>
   /** Writes what it is fed as frames: see {@link TrackSink.Options}. The track stays open when it is done. */
   readonly sink: (options: TrackSink.Options) => Sink.Sink<void, Uint8Array, never, TrackSink.SinkError>
-  /** Suspends while nobody reads the track. */
+  /** Suspends while nobody reads the track, at most until it ends. */
   readonly used: Effect.Effect<void>
   /** Suspends while anybody reads the track. */
   readonly unused: Effect.Effect<void>
-  /** Suspends until every reader that is open has taken all that is here. */
+  /**
+   * Suspends until every reader that is open, of the track and of its groups, has taken all that is here; at most until
+   * the track fails. A reader that is over its limits is not waited for.
+   */
   readonly taken: Effect.Effect<void>
 }
 
 /**
  * What is kept of a track for those who join late. The latest group is always kept.
+ *
+ * **Details**
+ *
+ * A group that is no longer kept becomes a gap with code 31 (evicted) for those who have not taken it, and so do sequences
+ * below it that have not come. One that is still being written goes on for those who read it, until the bytes run out:
+ * then it fails with {@link Evicted}.
  *
  * @category models
  * @since 0.1.0
@@ -153,7 +169,7 @@ export const make = (
 ): Effect.Effect<Producer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Clock.clockWith((clock) => Effect.sync(() => new TrackImpl(clock, path, options ?? {}))),
-    (track, exit) => Effect.sync(() => track.end(Exit.isSuccess(exit) ? undefined : abandoned))
+    (track, exit) => Effect.sync(() => track.close(Exit.isSuccess(exit) ? undefined : abandoned))
   )
 
 /**
@@ -168,26 +184,21 @@ export const from = (self: Track, start: Start): Track => new Handle((self as Ha
 
 const abandoned = new Cancelled({ detail: "its publisher was interrupted" })
 
-const codeEvicted = MoqError.toCode(new Evicted({}))
+const codeNotFound = MoqError.toCode(new MoqError.NotFound({}))
 
-const codeLagged = MoqError.toCode(new Lagged({}))
-
-const gone = (group: Group.Group): Gap.Gap => Gap.make(group.sequence, group.sequence, codeEvicted)
-
-// a reader this far behind is cut off from the oldest events rather than kept exact
+// More events than this are neither kept for those who join nor for a reader that does not take them: a track of empty
+// groups has no bytes to bound it.
 const maxEvents = 65_536
 
 interface Kept {
-  readonly group: Group.Group
-  readonly producer: Group.Producer
+  readonly event: TrackEvent.TrackEvent
   /** Its place in the log. */
   readonly index: number
   /** When a newer group came, in milliseconds. */
   since: number
-  cached: boolean
 }
 
-class TrackImpl implements Producer {
+class TrackImpl implements Producer, TrackReader.Source {
   readonly path: Path.Path
   readonly info: TrackInfo
   readonly track: Track
@@ -195,10 +206,12 @@ class TrackImpl implements Producer {
   readonly maxAge: number
   readonly maxBytes: number
   readonly log: Log.Log<Event, ReadError>
-  // by sequence, lowest first; the last one is the latest
+  // by sequence, lowest first, never overlapping
   readonly kept: Array<Kept>
-  readonly open: Set<Group.Producer>
-  // nothing below this sequence will come any more
+  readonly open: Map<Group.Group, Group.Producer>
+  // those of the open groups that are no longer kept for others but still being written, and still count in `size`
+  readonly detached: Set<Group.Group>
+  newest: Kept | undefined
   floor: number
   size: number
   trimAt: number
@@ -223,7 +236,9 @@ class TrackImpl implements Producer {
     this.maxBytes = options.cache?.maxBytes ?? 32 * 1024 * 1024
     this.log = Log.makeUnsafe()
     this.kept = []
-    this.open = new Set()
+    this.open = new Map()
+    this.detached = new Set()
+    this.newest = undefined
     this.floor = options.first ?? 0
     this.size = 0
     this.trimAt = 64
@@ -231,19 +246,24 @@ class TrackImpl implements Producer {
     this.track = new Handle(this, options.start ?? "latest")
   }
   get latest(): number | undefined {
-    return this.kept.at(-1)?.group.sequence
+    return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
+  }
+  // after everything that has come, and everything that was said not to come
+  get following(): number {
+    const last = this.kept.at(-1)
+    return last === undefined ? this.floor : TrackEvent.last(last.event) + 1
   }
 
   // groups
 
   readonly appendGroupUnsafe = (): Group.Producer | undefined => {
-    const result = this.begin(Math.max(this.floor, (this.latest ?? -1) + 1))
+    const result = this.begin(this.following)
     return isRefusal(result) ? undefined : result
   }
   get appendGroup(): Effect.Effect<Group.Producer, WriteError> {
     return Effect.suspend(() => {
       const producer = this.appendGroupUnsafe()
-      return producer === undefined ? Effect.fail(this.refusal()) : Effect.succeed(producer)
+      return producer === undefined ? Effect.fail(toWriteError(this.failure)) : Effect.succeed(producer)
     })
   }
   readonly createGroup = (sequence: number): Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> =>
@@ -252,62 +272,105 @@ class TrackImpl implements Producer {
       return isRefusal(result) ? Effect.fail(result) : Effect.succeed(result)
     })
   begin(sequence: number): Group.Producer | Duplicate | Evicted | WriteError {
-    if (this.log.end !== undefined) return this.refusal()
+    if (this.log.end !== undefined) return toWriteError(this.failure)
     if (sequence < this.floor) return new Evicted({ detail: `group ${sequence} is older than all that is kept` })
-    const at = this.placeOf(sequence)
-    if (this.kept[at]?.group.sequence === sequence) return new Duplicate({ detail: `group ${sequence}` })
-    const now = this.clock.currentTimeMillisUnsafe()
+    const there = this.kept[this.placeOf(sequence)]?.event
+    if (there !== undefined && TrackEvent.first(there) <= sequence) {
+      return there._tag === "Group"
+        ? new Duplicate({ detail: `group ${sequence}` })
+        : new Evicted({ detail: `group ${sequence} was said not to come` })
+    }
     const producer = Group.makeUnsafe(sequence, {
-      onBytes: (delta) => {
-        if (!kept.cached) return
-        this.size += delta
-        if (this.size > this.maxBytes) this.evict()
-      },
-      onEnd: () => this.open.delete(producer)
+      onBytes: (delta) => this.resize(producer.group, delta),
+      onEnd: () => this.release(producer.group)
     })
-    const kept: Kept = { group: producer.group, producer, index: this.log.next, since: now, cached: true }
-    if (at === this.kept.length && at > 0) this.kept[at - 1]!.since = now
-    this.kept.splice(at, 0, kept)
-    this.open.add(producer)
-    this.append(producer.group)
+    this.open.set(producer.group, producer)
+    const kept = this.insert(producer.group)
+    if (sequence > (this.latest ?? -1)) {
+      if (this.newest !== undefined) this.newest.since = kept.since
+      this.newest = kept
+    }
     this.evict()
     return producer
   }
-  // the place of a sequence in `kept`, from the end: most groups are the newest
-  placeOf(sequence: number): number {
-    let at = this.kept.length
-    while (at > 0 && this.kept[at - 1]!.group.sequence >= sequence) at--
-    return at
-  }
-  refusal(): WriteError {
-    return this.failure?._tag === "MoqSessionClosed" || this.failure?._tag === "MoqCancelled"
-      ? this.failure
-      : new Cancelled({ detail: this.failure === undefined ? "the track has ended" : this.failure.message })
-  }
   readonly gap = (gap: Omit<Gap.Gap, "_tag">): Effect.Effect<void> =>
     Effect.sync(() => {
-      if (this.log.end === undefined) this.append(Gap.make(gap.from, gap.to, gap.code))
+      // gaps above the latest group are not evicted
+      if (this.log.end !== undefined || this.kept.length > maxEvents) return
+      this.fill(gap.from, gap.to, gap.code)
+      this.evict()
     })
-
-  // cache
-
+  // says of all that neither came nor was said not to come that it will not
+  fill(from: number, to: number, code: number): void {
+    let next = Math.max(from, this.floor)
+    for (let at = this.placeOf(next); next <= to; at++) {
+      const event = this.kept[at]?.event
+      const end = event === undefined ? to : Math.min(to, TrackEvent.first(event) - 1)
+      if (next <= end) {
+        this.insert(Gap.make(next, end, code))
+        at++
+      }
+      next = event === undefined ? to + 1 : TrackEvent.last(event) + 1
+    }
+  }
+  insert(event: Event): Kept {
+    const kept: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
+    this.kept.splice(this.placeOf(TrackEvent.first(event)), 0, kept)
+    this.append(event)
+    return kept
+  }
+  // the place in `kept` of what holds a sequence, or would hold it; from the end, because most groups are the newest
+  placeOf(sequence: number): number {
+    let at = this.kept.length
+    while (at > 0 && TrackEvent.last(this.kept[at - 1]!.event) >= sequence) at--
+    return at
+  }
   append(event: Event): void {
     Log.appendUnsafe(this.log, event)
     if (this.log.next - this.log.first < this.trimAt) return
-    Log.trimUnsafe(this.log, Math.max(Log.unreadUnsafe(this.log), this.log.next - maxEvents))
+    // the last one stays, for a new reader to be behind it until its first take: see `openReader`
+    const unread = Math.min(Log.unreadUnsafe(this.log), this.log.next - 1)
+    Log.trimUnsafe(this.log, Math.max(unread, this.log.next - maxEvents))
     this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
   }
-  evict(): void {
+
+  // cache
+
+  resize(group: Group.Group, delta: number): void {
+    // one that was cut off does not count any more
+    if (!this.open.has(group)) return
+    this.size += delta
+    if (this.size > this.maxBytes) this.evict()
+  }
+  release(group: Group.Group): void {
+    this.open.delete(group)
+    if (this.detached.delete(group)) this.size -= group.size
+  }
+  cutOff(group: Group.Group): void {
+    const producer = this.open.get(group)
+    if (producer !== undefined) Group.endUnsafe(producer, new Evicted({ detail: "the track outgrew its limits" }))
+  }
+  readonly evict = (): void => {
     const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
+    for (const group of this.detached) {
+      if (this.size <= this.maxBytes) break
+      this.cutOff(group)
+    }
     let count = 0
-    while (count < this.kept.length - 1) {
-      const oldest = this.kept[count]!
-      if (this.size <= this.maxBytes && oldest.since > before) break
-      oldest.cached = false
-      this.size -= oldest.group.size
-      this.floor = oldest.group.sequence + 1
-      Log.replaceUnsafe(this.log, oldest.index, gone(oldest.group))
+    while (count < this.kept.length && this.newest !== undefined && this.kept[count] !== this.newest) {
+      const { event, index, since } = this.kept[count]!
+      const isOld = since <= before || this.kept.length - count > maxEvents
+      if (!isOld && this.size <= this.maxBytes) break
       count++
+      if (TrackEvent.first(event) > this.floor) {
+        this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
+      }
+      this.floor = TrackEvent.last(event) + 1
+      if (event._tag === "Gap") continue
+      Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
+      if (this.size > this.maxBytes) this.cutOff(event)
+      if (this.open.has(event)) this.detached.add(event)
+      else this.size -= event.size
     }
     if (count > 0) this.kept.splice(0, count)
   }
@@ -315,13 +378,14 @@ class TrackImpl implements Producer {
   // ends
 
   get finish(): Effect.Effect<void> {
-    return Effect.sync(() => this.end(undefined))
+    return Effect.sync(() => this.close(undefined))
   }
-  readonly fail = (error: ReadError): Effect.Effect<void> => Effect.sync(() => this.end(error))
-  end(error: ReadError | undefined): void {
+  readonly fail = (error: ReadError): Effect.Effect<void> => Effect.sync(() => this.close(error))
+  close(error: ReadError | undefined): void {
     if (this.log.end !== undefined) return
     this.failure = error
-    for (const group of [...this.open]) Group.endUnsafe(group, error)
+    for (const group of [...this.open.values()]) Group.endUnsafe(group, error)
+    if (error === undefined) this.fill(this.floor, this.following - 1, codeNotFound)
     Log.endUnsafe(this.log, error === undefined ? Exit.void : Exit.fail(error))
   }
 
@@ -329,84 +393,25 @@ class TrackImpl implements Producer {
 
   readonly sink = (options: TrackSink.Options) => TrackSink.make(this, this.clock, options)
   get used(): Effect.Effect<void> {
-    return Log.awaitReaders(this.log, () => this.log.readers > 0)
+    return Log.awaitReaders(this.log, () => this.log.readers > 0 || this.log.end !== undefined)
   }
   get unused(): Effect.Effect<void> {
     return Log.awaitReaders(this.log, () => this.log.readers === 0)
   }
   get taken(): Effect.Effect<void> {
-    const groups = Effect.suspend(() => Effect.forEach([...this.open], (group) => group.taken, { discard: true }))
-    return Effect.andThen(Log.awaitReaders(this.log, () => Log.isTaken(this.log)), groups)
+    const events = Log.awaitReaders(this.log, () => this.failure !== undefined || Log.isTaken(this.log))
+    return Effect.flatMap(events, () => {
+      const behind = [...this.detached]
+      for (const { event } of this.kept) if (event._tag === "Group" && !Group.isTaken(event)) behind.push(event)
+      return Effect.forEach(behind, Group.taken, { discard: true })
+    })
   }
-  readonly openReader = (start: Start): Effect.Effect<Reader, never, Scope.Scope> =>
-    // until its first take it counts as not having read anything
-    Effect.map(Log.open(this.log, -1), (cursor) => new Reader(this, cursor, start))
-}
-
-class Reader implements TrackFrames.Source {
-  readonly track: TrackImpl
-  readonly cursor: Log.Cursor
-  readonly begin: number
-  readonly opened: number
-  readonly withPast: boolean
-  first: boolean
-  next: number
-  constructor(track: TrackImpl, cursor: Log.Cursor, start: Start) {
-    this.track = track
-    this.cursor = cursor
-    this.withPast = start !== "latest"
-    this.begin = start === "latest" ? track.latest ?? track.floor : start
-    this.opened = track.log.next
-    this.first = true
-    this.next = this.begin
-  }
-  get log(): Log.Log<Event, ReadError> {
-    return this.track.log
-  }
-  readonly isReady = (): boolean => Log.isReady(this.log, this.cursor)
-  readonly take = (): ReadonlyArray<Event> => {
-    this.track.evict()
-    const out: Array<Event> = []
-    if (this.first) this.backlog(out)
-    else if (this.cursor.index < this.log.first) this.lost(out)
-    for (const event of Log.takeUnsafe(this.log, this.cursor) ?? []) this.push(out, event)
-    return out
-  }
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError> = Effect.suspend(() => {
-    const out = this.take()
-    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<Event>)
-    const end = this.log.end
-    if (end !== undefined) return Log.endOf(end)
-    return Effect.flatMap(Log.awaitUnless(this.log, this.isReady), () => this.pull)
-  })
-  backlog(out: Array<Event>): void {
-    this.first = false
-    this.cursor.index = this.opened
-    if (this.withPast && this.begin < this.track.floor) {
-      this.push(out, Gap.make(this.begin, this.track.floor - 1, codeEvicted))
-    }
-    for (const kept of this.track.kept) {
-      // a group that has lost its beginning is no place to join
-      if (kept.index < this.opened) this.push(out, kept.group.first > 0 ? gone(kept.group) : kept.group)
-    }
-  }
-  lost(out: Array<Event>): void {
-    const [oldest] = this.track.kept
-    if (oldest !== undefined && oldest.group.sequence > this.next) {
-      this.push(out, Gap.make(this.next, oldest.group.sequence - 1, codeLagged))
-    }
-  }
-  push(out: Array<Event>, event: Event): void {
-    const to = event._tag === "Gap" ? event.to : event.sequence
-    if (to < this.begin) return
-    this.next = Math.max(this.next, to + 1)
-    const last = out.at(-1)
-    if (event._tag === "Gap" && last?._tag === "Gap" && last.code === event.code && last.to + 1 === event.from) {
-      out[out.length - 1] = Gap.make(last.from, to, event.code)
-    } else {
-      out.push(event)
-    }
-  }
+  readonly openReader = (start: Start): Effect.Effect<TrackReader.TrackReader, never, Scope.Scope> =>
+    Effect.map(
+      // until its first take it counts as not having read what is there
+      Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
+      (cursor) => new TrackReader.TrackReader(this, cursor, start === "latest" ? this.latest ?? this.floor : start)
+    )
 }
 
 const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
@@ -427,6 +432,9 @@ class Handle implements Track {
   }
   get latest(): number | undefined {
     return this.impl.latest
+  }
+  get end(): Exit.Exit<void, ReadError> | undefined {
+    return this.impl.log.end
   }
   readonly reader: Track["reader"] = (options) =>
     Effect.map(this.impl.openReader(options?.from ?? this.start), (reader) => reader.pull)

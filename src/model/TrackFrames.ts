@@ -46,8 +46,8 @@ class Reader {
   readonly source: Source
   readonly newestFirst: boolean
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
-  // the groups that have begun and are not read yet, by sequence
-  waiting: Array<Group.Group>
+  // the groups that have been taken and not read, by sequence; when newest first, only the newest
+  readonly waiting: Array<Group.Group>
   last: number
   log: Log.Log<Frame.Frame, Frame.ReadError> | undefined
   cursor: Log.Cursor | undefined
@@ -64,7 +64,8 @@ class Reader {
     this.pull = Effect.suspend(() => this.step())
   }
   step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    this.collect()
+    // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
+    if (this.log === undefined || this.waiting.length === 0) this.collect()
     if (this.log === undefined || this.cursor === undefined) {
       if (this.enter()) return this.pull
       const end = this.source.log.end
@@ -86,11 +87,11 @@ class Reader {
       while (at > 0 && this.waiting[at - 1]!.sequence > event.sequence) at--
       this.waiting.splice(at, 0, event)
     }
+    if (this.newestFirst) this.waiting.splice(0, this.waiting.length - 1)
   }
   enter(): boolean {
-    const group = this.newestFirst ? this.waiting.pop() : this.waiting.shift()
+    const group = this.waiting.shift()
     if (group === undefined) return false
-    if (this.newestFirst) this.waiting = []
     this.last = group.sequence
     this.log = Group.logOf(group)
     this.cursor = Log.openUnsafe(this.log, 0)

@@ -8,12 +8,13 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
+import * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Timeout, toCode } from "../core/MoqError.ts"
 import * as Gap from "./Gap.ts"
-import type * as Group from "./Group.ts"
+import * as TrackEvent from "./TrackEvent.ts"
 
 /**
  * Puts the events of a track in the order of their sequences. One that comes early is held back until what is missing has
@@ -42,86 +43,103 @@ export const ordered = (options?: {
   /** How long to wait for what is missing; 1 second by default. */
   readonly maxWait?: Duration.Input | undefined
 }) =>
-<E, R>(events: Stream.Stream<Group.Group | Gap.Gap, E, R>): Stream.Stream<Group.Group | Gap.Gap, E, R> =>
+<E, R>(events: Stream.Stream<TrackEvent.TrackEvent, E, R>): Stream.Stream<TrackEvent.TrackEvent, E, R> =>
   Stream.unwrap(Effect.gen(function*() {
     const source = yield* Stream.toPull(events)
     const clock = yield* Clock.Clock
+    const scope = yield* Effect.scope
     const maxWait = Duration.toMillis(Duration.fromInputUnsafe(options?.maxWait ?? "1 second"))
-    return Stream.fromPull(Effect.succeed(new Ordering(source, clock, maxWait, options?.from).pull))
+    return Stream.fromPull(Effect.succeed(new Ordering(source, scope, clock, maxWait, options?.from).pull))
   }))
 
 // internal
 
-type Event = Group.Group | Gap.Gap
-
 const codeTimeout = toCode(new Timeout({}))
 
-const firstOf = (event: Event): number => event._tag === "Gap" ? event.from : event.sequence
-
-const lastOf = (event: Event): number => event._tag === "Gap" ? event.to : event.sequence
+interface Held {
+  readonly event: TrackEvent.TrackEvent
+  /** Until when it waits for what is missing before it, in milliseconds. */
+  readonly until: number
+}
 
 class Ordering<E, R> {
-  readonly source: Pull.Pull<NonEmptyReadonlyArray<Event>, E, void, R>
+  readonly source: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, E, void, R>
+  readonly scope: Scope.Scope
   readonly clock: Clock.Clock
   readonly maxWait: number
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Event>, E, void, R>
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, E, void, R>
   // by sequence; what comes before the first of them is missing
-  readonly held: Array<Event>
+  readonly held: Array<Held>
   expected: number | undefined
-  // when the first of `held` began to wait, in milliseconds
-  since: number
+  // the pull that is under way: it goes on when the time of what is held runs out
+  pulling: Fiber.Fiber<void> | undefined
   end: Pull.Pull<never, E> | undefined
   constructor(
-    source: Pull.Pull<NonEmptyReadonlyArray<Event>, E, void, R>,
+    source: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, E, void, R>,
+    scope: Scope.Scope,
     clock: Clock.Clock,
     maxWait: number,
     from: number | undefined
   ) {
     this.source = source
+    this.scope = scope
     this.clock = clock
     this.maxWait = maxWait
     this.held = []
     this.expected = from
-    this.since = 0
+    this.pulling = undefined
     this.end = undefined
     this.pull = Effect.suspend(() => this.step())
   }
-  step(): Pull.Pull<NonEmptyReadonlyArray<Event>, E, void, R> {
+  step(): Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, E, void, R> {
     const out = this.release()
-    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<Event>)
-    if (this.held.length === 0) return this.end ?? Effect.flatMap(this.next, () => this.pull)
-    const left = this.end === undefined ? this.since + this.maxWait - this.clock.currentTimeMillisUnsafe() : 0
-    if (left <= 0) {
-      const to = firstOf(this.held[0]!) - 1
-      this.held.unshift(Gap.make(this.expected!, to, codeTimeout))
-      return this.pull
-    }
-    return Effect.flatMap(Effect.timeoutOption(this.next, left), (took) => {
-      if (Option.isNone(took)) this.since = -Infinity
-      return this.pull
-    })
+    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<TrackEvent.TrackEvent>)
+    const [first] = this.held
+    if (first === undefined) return this.end ?? Effect.andThen(this.next, this.pull)
+    const left = this.end === undefined ? this.until - this.clock.currentTimeMillisUnsafe() : 0
+    if (left > 0) return Effect.andThen(Effect.timeoutOption(this.next, left), this.pull)
+    const missing = Gap.make(this.expected!, TrackEvent.first(first.event) - 1, codeTimeout)
+    this.held.unshift({ event: missing, until: first.until })
+    return this.pull
+  }
+  // whoever has waited longest says when the waiting is over, for all that comes before it
+  get until(): number {
+    let until = Infinity
+    for (const held of this.held) until = Math.min(until, held.until)
+    return until
   }
   get next(): Effect.Effect<void, never, R> {
+    return Effect.suspend(() =>
+      this.pulling !== undefined ? Fiber.join(this.pulling) : Effect.flatMap(
+        Effect.forkIn(this.took, this.scope, { startImmediately: true }),
+        (fiber) => {
+          this.pulling = fiber.pollUnsafe() === undefined ? fiber : undefined
+          return Fiber.join(fiber)
+        }
+      )
+    )
+  }
+  get took(): Effect.Effect<void, never, R> {
     return Effect.map(Effect.exit(this.source), (exit) => {
+      this.pulling = undefined
       if (Exit.isFailure(exit)) this.end = exit as Exit.Exit<never, E>
       else for (const event of exit.value) this.hold(event)
     })
   }
-  hold(event: Event): void {
-    this.expected ??= firstOf(event)
-    if (this.held.length === 0) this.since = this.clock.currentTimeMillisUnsafe()
+  hold(event: TrackEvent.TrackEvent): void {
+    this.expected ??= TrackEvent.first(event)
     let at = this.held.length
-    while (at > 0 && firstOf(this.held[at - 1]!) > firstOf(event)) at--
-    this.held.splice(at, 0, event)
+    while (at > 0 && TrackEvent.first(this.held[at - 1]!.event) > TrackEvent.first(event)) at--
+    this.held.splice(at, 0, { event, until: this.clock.currentTimeMillisUnsafe() + this.maxWait })
   }
-  release(): Array<Event> {
-    const out: Array<Event> = []
-    while (this.held.length > 0 && firstOf(this.held[0]!) <= this.expected!) {
-      const event = this.held.shift()!
-      if (lastOf(event) < this.expected!) continue
-      out.push(event._tag === "Gap" ? Gap.make(this.expected!, event.to, event.code) : event)
-      this.expected = lastOf(event) + 1
-      this.since = this.clock.currentTimeMillisUnsafe()
+  release(): Array<TrackEvent.TrackEvent> {
+    const out: Array<TrackEvent.TrackEvent> = []
+    while (this.held.length > 0 && TrackEvent.first(this.held[0]!.event) <= this.expected!) {
+      const { event } = this.held.shift()!
+      const last = TrackEvent.last(event)
+      if (last < this.expected!) continue
+      out.push(event._tag === "Gap" ? Gap.make(this.expected!, last, event.code) : event)
+      this.expected = last + 1
     }
     return out
   }

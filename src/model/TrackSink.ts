@@ -6,13 +6,18 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Sink from "effect/Sink"
-import type { FrameTooLarge, WrongSize } from "../core/MoqError.ts"
+import { Cancelled, type FrameTooLarge, type WrongSize } from "../core/MoqError.ts"
 import type { WriteError } from "./Frame.ts"
 import type * as Group from "./Group.ts"
 
 /**
  * How a Stream becomes groups of frames; each element is one frame.
+ *
+ * **Details**
+ *
+ * The last group is finished when the Stream ends, and fails with `Cancelled` when the Stream fails or is interrupted.
  *
  * @category models
  * @since 0.1.0
@@ -60,26 +65,37 @@ export const make = (
   Sink.unwrap(Effect.gen(function*() {
     if (options.waitForReader) yield* target.used
     const isFull = fullness(options.group, clock)
+    const settle = options.overflow === "suspend" ? target.taken : Effect.void
     let group: Group.Producer | undefined
     let began = 0
-    const write = (bytes: Uint8Array): Effect.Effect<void, SinkError> => {
-      if (group !== undefined && !isFull(group.group, began)) return group.writeFrame(bytes)
-      return Effect.gen(function*() {
-        if (group !== undefined) yield* group.finish
-        group = yield* target.appendGroup
-        began = clock.currentTimeMillisUnsafe()
-        yield* group.writeFrame(bytes)
-      })
-    }
-    const settle = options.overflow === "suspend" ? target.taken : Effect.void
+    const next = Effect.gen(function*() {
+      if (group !== undefined) {
+        // a reader that goes on with the newest group must not lose the end of this one
+        yield* settle
+        yield* group.finish
+      }
+      group = yield* target.appendGroup
+      began = clock.currentTimeMillisUnsafe()
+      return group
+    })
+    const write = (bytes: Uint8Array): Effect.Effect<void, SinkError> =>
+      group !== undefined && !isFull(group.group, began)
+        ? group.writeFrame(bytes)
+        : Effect.flatMap(next, (group) => group.writeFrame(bytes))
     return Sink.forEachArray((frames: ReadonlyArray<Uint8Array>) =>
       Effect.andThen(Effect.forEach(frames, write, { discard: true }), settle)
     ).pipe(
-      Sink.mapEffect(() => Effect.suspend(() => group === undefined ? Effect.void : group.finish))
+      Sink.onExit((exit): Effect.Effect<void, WrongSize> =>
+        Effect.suspend(() =>
+          group === undefined ? Effect.void : Exit.isSuccess(exit) ? group.finish : group.fail(interrupted)
+        )
+      )
     )
   }))
 
 // internal
+
+const interrupted = new Cancelled({ detail: "what was written into it ended early" })
 
 const fullness = (
   group: Options["group"],

@@ -1,0 +1,413 @@
+/**
+ * Reads fields from bytes that arrive in pieces.
+ *
+ * **Details**
+ *
+ * Needing more bytes is a result, neither an error nor a wait: {@link decode} runs a straight-line function of field
+ * reads, and when the bytes end before it does, goes back to where it began and returns {@link NeedMore}. Push what
+ * comes next and ask again. Behind it is a sticky state: the first read that lacks bytes, and every one after it,
+ * returns a neutral value (0, nothing), so that decoders need no check between fields; they only must not throw for
+ * neutral values.
+ *
+ * Asking again costs what is new. Until the bytes are there that the last attempt was known to need, {@link decode}
+ * answers at once, and the items of a `list` that were complete are not read a second time: feeding byte by byte is
+ * linear.
+ *
+ * Bytes that are wrong throw {@link DecodeError}, a length beyond a limit {@link BoundsExceeded}, before anything is
+ * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a field that straddles
+ * pieces; what is returned are views, so nobody may change a piece once it is pushed.
+ *
+ * @since 0.1.0
+ */
+import { BoundsExceeded, DecodeError } from "../core/MoqError.ts"
+
+/**
+ * What {@link decode} returns when the bytes that are there end before the message does.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const NeedMore: unique symbol = Symbol("effect-moq/coding/Reader/NeedMore")
+
+/**
+ * The type of {@link NeedMore}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type NeedMore = typeof NeedMore
+
+/**
+ * Bytes to read from, in order of arrival.
+ *
+ * **Details**
+ *
+ * The field reads (`u8` to `list`) belong inside {@link decode}; `push` and `take` outside.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reader {
+  /** The bytes that are there and not read yet. */
+  readonly available: number
+  /** The bytes that must be `available` before the message that was cut off is worth another attempt; 0 if none was. */
+  readonly needed: number
+  /** Appends bytes. */
+  push(chunk: Uint8Array): void
+  /** Takes up to `max` bytes of what is there, as a view and never a copy; `undefined` when nothing is. */
+  take(max: number): Uint8Array | undefined
+  /** Reads one byte. */
+  u8(): number
+  /** Reads a number. Throws `BoundsExceeded` above 2^53-1. */
+  varint(): number
+  /** Reads a number of items or bytes. Throws `BoundsExceeded` above `limit`. */
+  count(limit: number): number
+  /** Reads `length` bytes: a view, unless they straddle pieces. */
+  bytes(length: number): Uint8Array
+  /** Reads a length of at most `limit`, then that many bytes. */
+  blob(limit: number): Uint8Array
+  /** Reads a length in bytes, then UTF-8. Throws `DecodeError` when it is none. */
+  string(): string
+  /**
+   * Reads `count` items; check `count` against a limit first. With a `budget`, throws `BoundsExceeded` once the strings
+   * and blobs of all items are longer than that together. `read` reads from the reader alone. Lists do not nest.
+   */
+  list<A>(count: number, read: (reader: Reader) => A, budget?: number): Array<A>
+}
+
+/**
+ * The largest message, in bytes, unless {@link decode} is told otherwise: 64 KiB.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxMessage: number = 64 * 1024
+
+/**
+ * Makes an empty reader.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (): Reader => new ReaderImpl()
+
+/**
+ * Makes a reader of bytes that are all there.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromBytes = (bytes: Uint8Array): Reader => {
+  const reader = new ReaderImpl()
+  reader.push(bytes)
+  return reader
+}
+
+/**
+ * Reads one message: what `read` returns, or {@link NeedMore}, in which case nothing has been read.
+ *
+ * **Details**
+ *
+ * After {@link NeedMore}, push more bytes and ask for the same message again. `argument` is passed on, so that `read`
+ * can be a constant. Throws whatever `read` throws, and `BoundsExceeded` for a message of more than `limit` bytes
+ * ({@link maxMessage} by default).
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decode = <A, P>(
+  self: Reader,
+  read: (reader: Reader, argument: P) => A,
+  argument: P,
+  limit: number = maxMessage
+): A | NeedMore => {
+  const reader = self as ReaderImpl
+  if (reader.available < reader.needed) return NeedMore
+  reader.begin(limit)
+  const message = read(reader, argument)
+  return reader.end() ? message : NeedMore
+}
+
+// internal
+
+// where a list stands: its items so far, and the place after them
+interface Mark {
+  readonly items: Array<unknown>
+  index: number
+  offset: number
+  taken: number
+  budget: number
+}
+
+const empty = new Uint8Array(0)
+
+// `ignoreBOM` keeps a leading U+FEFF, which is a character of a path like any other
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+// below this length a loop over ASCII is faster than a call into the decoder
+const shortText = 24
+
+// how many pieces that were read may pile up before they are dropped from the front of the array
+const batch = 64
+
+class ReaderImpl implements Reader {
+  available: number
+  needed: number
+  private readonly chunks: Array<Uint8Array>
+  // the piece that is read from, `chunks[index]`, and the place in it
+  private current: Uint8Array
+  private index: number
+  private offset: number
+  // the state of the attempt that runs: what was available at its start, the place of the start, what `available` may
+  // fall to within the limit, and whether it has run out of bytes
+  private start: number
+  private startIndex: number
+  private startOffset: number
+  private floor: number
+  private short: boolean
+  private budget: number
+  private readonly marks: Array<Mark>
+  private lists: number
+
+  constructor() {
+    this.available = 0
+    this.needed = 0
+    this.chunks = []
+    this.current = empty
+    this.index = 0
+    this.offset = 0
+    this.start = 0
+    this.startIndex = 0
+    this.startOffset = 0
+    this.floor = 0
+    this.short = false
+    this.budget = Infinity
+    this.marks = []
+    this.lists = 0
+  }
+
+  push(chunk: Uint8Array): void {
+    if (chunk.length === 0) return
+    if (this.available === 0) {
+      this.chunks.length = 0
+      this.index = 0
+      this.offset = 0
+      this.current = chunk
+    }
+    this.chunks.push(chunk)
+    this.available += chunk.length
+  }
+
+  take(max: number): Uint8Array | undefined {
+    if (this.available === 0 || max <= 0) return undefined
+    if (this.offset === this.current.length) this.next()
+    const offset = this.offset
+    const length = Math.min(max, this.current.length - offset)
+    const taken = length === this.current.length ? this.current : this.current.subarray(offset, offset + length)
+    this.offset = offset + length
+    this.available -= length
+    this.done()
+    return taken
+  }
+
+  begin(limit: number): void {
+    this.start = this.available
+    this.startIndex = this.index
+    this.startOffset = this.offset
+    this.floor = this.available - limit
+    this.lists = 0
+  }
+
+  end(): boolean {
+    if (this.short) {
+      this.short = false
+      this.available = this.start
+      this.seek(this.startIndex, this.startOffset)
+      return false
+    }
+    this.done()
+    return true
+  }
+
+  u8(): number {
+    if (!this.has(1)) return 0
+    return this.byte()
+  }
+
+  varint(): number {
+    if (!this.has(1)) return 0
+    if (this.offset === this.current.length) this.next()
+    const current = this.current
+    let at = this.offset
+    const first = current[at]!
+    if (first < 0x40) {
+      this.offset = at + 1
+      this.available -= 1
+      return first
+    }
+    const size = 1 << (first >> 6)
+    if (!this.has(size)) return 0
+    if (at + size > current.length) return this.straddlingVarint(size)
+    this.offset = at + size
+    this.available -= size
+    if (size === 2) return ((first & 0x3f) << 8) | current[at + 1]!
+    let high = ((first & 0x3f) << 24) | (current[++at]! << 16) | (current[++at]! << 8) | current[++at]!
+    if (size === 4) return high
+    return combine(
+      high,
+      ((current[++at]! << 24) | (current[++at]! << 16) | (current[++at]! << 8) | current[++at]!) >>> 0
+    )
+  }
+
+  count(limit: number): number {
+    const count = this.varint()
+    if (count > limit) throw new BoundsExceeded({ detail: `${count} where at most ${limit} are allowed` })
+    return count
+  }
+
+  bytes(length: number): Uint8Array {
+    if (!this.has(length) || length === 0) return empty
+    if (this.offset === this.current.length) this.next()
+    const offset = this.offset
+    this.available -= length
+    if (offset + length <= this.current.length) {
+      this.offset = offset + length
+      return this.current.subarray(offset, offset + length)
+    }
+    const whole = new Uint8Array(length)
+    let at = 0
+    while (at < length) {
+      if (this.offset === this.current.length) this.next()
+      const end = Math.min(this.current.length, this.offset + length - at)
+      whole.set(this.current.subarray(this.offset, end), at)
+      at += end - this.offset
+      this.offset = end
+    }
+    return whole
+  }
+
+  blob(limit: number): Uint8Array {
+    return this.bytes(this.spend(this.count(limit)))
+  }
+
+  string(): string {
+    const length = this.spend(this.varint())
+    if (length < shortText && this.has(length)) {
+      const text = this.ascii(length)
+      if (text !== undefined) return text
+    }
+    const bytes = this.bytes(length)
+    try {
+      return decoder.decode(bytes)
+    } catch {
+      throw new DecodeError({ detail: "a string is not UTF-8" })
+    }
+  }
+
+  list<A>(count: number, read: (reader: Reader) => A, budget: number = Infinity): Array<A> {
+    if (this.short) return []
+    let mark = this.marks[this.lists++]
+    if (mark === undefined) {
+      mark = { items: [], index: this.index, offset: this.offset, taken: this.start - this.available, budget }
+      this.marks.push(mark)
+    } else {
+      this.seek(mark.index, mark.offset)
+      this.available = this.start - mark.taken
+    }
+    const items = mark.items as Array<A>
+    this.budget = mark.budget
+    while (items.length < count) {
+      const item = read(this)
+      if (this.short) break
+      items.push(item)
+      mark.index = this.index
+      mark.offset = this.offset
+      mark.taken = this.start - this.available
+      mark.budget = this.budget
+    }
+    this.budget = Infinity
+    return items
+  }
+
+  // asks for `length` bytes: true when they are there, else the attempt is over; throws when they are beyond the limit
+  private has(length: number): boolean {
+    if (this.short) return false
+    if (length > this.available - this.floor) {
+      throw new BoundsExceeded({ detail: `a message is longer than ${this.start - this.floor} bytes` })
+    }
+    if (length <= this.available) return true
+    this.short = true
+    this.needed = this.start - this.available + length
+    return false
+  }
+
+  private spend(length: number): number {
+    if (length > this.budget) throw new BoundsExceeded({ detail: "strings or bytes are longer together than allowed" })
+    this.budget -= length
+    return length
+  }
+
+  // reads a short text when it is ASCII and in one piece; else reads nothing
+  private ascii(length: number): string | undefined {
+    const current = this.current
+    const end = this.offset + length
+    if (end > current.length) return undefined
+    let text = ""
+    for (let i = this.offset; i < end; i++) {
+      const byte = current[i]!
+      if (byte > 0x7f) return undefined
+      text += String.fromCharCode(byte)
+    }
+    this.offset = end
+    this.available -= length
+    return text
+  }
+
+  private straddlingVarint(size: number): number {
+    let high = this.byte() & 0x3f
+    if (size === 2) return (high << 8) | this.byte()
+    for (let i = 0; i < 3; i++) high = (high << 8) | this.byte()
+    if (size === 4) return high
+    let low = 0
+    for (let i = 0; i < 4; i++) low = (low << 8) | this.byte()
+    return combine(high, low >>> 0)
+  }
+
+  private byte(): number {
+    if (this.offset === this.current.length) this.next()
+    this.available -= 1
+    return this.current[this.offset++]!
+  }
+
+  private next(): void {
+    this.index += 1
+    this.current = this.chunks[this.index]!
+    this.offset = 0
+  }
+
+  private seek(index: number, offset: number): void {
+    this.index = index
+    this.offset = offset
+    this.current = this.chunks[index] ?? empty
+  }
+
+  // forgets what was read, and the last attempt; only between messages, for an attempt may go back
+  private done(): void {
+    this.needed = 0
+    if (this.marks.length > 0) this.marks.length = 0
+    if (this.available === 0) {
+      this.chunks.length = 0
+      this.current = empty
+      this.index = 0
+      this.offset = 0
+    } else if (this.index >= batch && this.index * 2 >= this.chunks.length) {
+      this.chunks.splice(0, this.index)
+      this.index = 0
+    }
+  }
+}
+
+const combine = (high: number, low: number): number => {
+  if (high > 0x1f_ffff) throw new BoundsExceeded({ detail: "a number is larger than 2^53-1" })
+  return high * 0x1_0000_0000 + low
+}

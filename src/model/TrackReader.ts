@@ -1,0 +1,96 @@
+/**
+ * A reader of the events of a track: each sequence from its start on is told of once.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import type * as Pull from "effect/Pull"
+import * as MoqError from "../core/MoqError.ts"
+import type { ReadError } from "./Frame.ts"
+import * as Gap from "./Gap.ts"
+import * as Log from "./Log.ts"
+import * as Ranges from "./Ranges.ts"
+import * as TrackEvent from "./TrackEvent.ts"
+
+/**
+ * What a reader sees of a track.
+ *
+ * @internal
+ */
+export interface Source {
+  readonly log: Log.Log<TrackEvent.TrackEvent, ReadError>
+  /** Nothing below this sequence will come any more. */
+  readonly floor: number
+  /** The events that can still be told, by sequence: they and what is below `floor` are all that has happened. */
+  readonly kept: ReadonlyArray<{ readonly event: TrackEvent.TrackEvent }>
+  /** Drops what is too old. */
+  readonly evict: () => void
+}
+
+/** @internal */
+export class TrackReader {
+  readonly source: Source
+  readonly cursor: Log.Cursor
+  readonly begin: number
+  readonly told: Ranges.Ranges
+  fresh: boolean
+  constructor(source: Source, cursor: Log.Cursor, begin: number) {
+    this.source = source
+    this.cursor = cursor
+    this.begin = begin
+    this.told = Ranges.make()
+    this.fresh = true
+  }
+  get log(): Log.Log<TrackEvent.TrackEvent, ReadError> {
+    return this.source.log
+  }
+  readonly isReady = (): boolean => Log.isReady(this.log, this.cursor)
+  /** What has come since the last call. */
+  readonly take = (): ReadonlyArray<TrackEvent.TrackEvent> => {
+    this.source.evict()
+    const out: Array<TrackEvent.TrackEvent> = []
+    const isBehind = this.fresh || this.cursor.index < this.log.first
+    const news = Log.takeUnsafe(this.log, this.cursor) ?? []
+    if (isBehind) this.catchUp(out)
+    else for (const event of news) this.tell(out, event)
+    return out
+  }
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> = Effect.suspend(() => {
+    const out = this.take()
+    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<TrackEvent.TrackEvent>)
+    const end = this.log.end
+    if (end !== undefined) return Log.endOf(end)
+    return Effect.flatMap(Log.awaitUnless(this.log, this.isReady), () => this.pull)
+  })
+  // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read
+  catchUp(out: Array<TrackEvent.TrackEvent>): void {
+    const { floor, kept } = this.source
+    this.tell(out, Gap.make(this.begin, floor - 1, this.fresh ? TrackEvent.codeEvicted : codeLagged))
+    this.fresh = false
+    for (const { event } of kept) {
+      // a group that has lost its beginning is no place to join
+      this.tell(out, event._tag === "Group" && event.first > 0 ? TrackEvent.evicted(event) : event)
+    }
+  }
+  tell(out: Array<TrackEvent.TrackEvent>, event: TrackEvent.TrackEvent): void {
+    const from = Math.max(this.begin, TrackEvent.first(event))
+    for (const range of Ranges.claim(this.told, from, TrackEvent.last(event))) {
+      if (event._tag === "Group") out.push(event)
+      else addGap(out, Gap.make(range.from, range.to, event.code))
+    }
+  }
+}
+
+// internal
+
+const codeLagged = MoqError.toCode(new MoqError.Lagged({}))
+
+const addGap = (out: Array<TrackEvent.TrackEvent>, gap: Gap.Gap): void => {
+  const last = out.at(-1)
+  if (last?._tag === "Gap" && last.code === gap.code && last.to + 1 === gap.from) {
+    out[out.length - 1] = Gap.make(last.from, gap.to, gap.code)
+  } else {
+    out.push(gap)
+  }
+}

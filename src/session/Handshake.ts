@@ -1,0 +1,161 @@
+/**
+ * The first exchange of a session: which version of the protocol both sides speak.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import {
+  type BoundsExceeded,
+  DecodeError,
+  fromCode,
+  ProtocolViolation,
+  SessionClosed,
+  Timeout,
+  Unauthorized,
+  UnexpectedStream,
+  UnsupportedVersion
+} from "../core/MoqError.ts"
+import * as Profile from "../message/Profile.ts"
+import * as SessionClient from "../message/SessionClient.ts"
+import * as SessionServer from "../message/SessionServer.ts"
+import * as StreamType from "../message/StreamType.ts"
+import type { BiStream, Connection } from "../transport/Transport.ts"
+import type { Limits } from "./Limits.ts"
+import { encode, MessageStream, type ReceiveError } from "./MessageStream.ts"
+import * as Rank from "./Rank.ts"
+
+/**
+ * How the handshake can fail: `Timeout` when the peer takes too long, `UnsupportedVersion` when no version is common,
+ * `Unauthorized` when the server refuses this client, `SessionClosed` when the connection ends, the others when the peer
+ * breaks the protocol.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type HandshakeError =
+  | Timeout
+  | UnsupportedVersion
+  | Unauthorized
+  | SessionClosed
+  | DecodeError
+  | BoundsExceeded
+  | UnexpectedStream
+  | ProtocolViolation
+
+/**
+ * What the handshake leaves: the version, and the Session stream, which stays open for as long as the session.
+ *
+ * @internal
+ */
+export interface Agreed {
+  readonly profile: Profile.Profile
+  readonly stream: MessageStream
+}
+
+/**
+ * Opens the Session stream and offers `profiles`, the preferred one first.
+ *
+ * @internal
+ */
+export const client = (
+  connection: Connection,
+  profiles: ReadonlyArray<Profile.Profile>,
+  limits: Limits
+): Effect.Effect<Agreed, HandshakeError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const stream = new MessageStream(yield* connection.openBi)
+    yield* stream.send.setPriority(Rank.control)
+    const versions = profiles.map((profile) => profile.version)
+    yield* stream.send.write([hello(versions)])
+    const { version } = yield* stream.expect(SessionServer.decode, Profile.draft03)
+    const profile = profiles.find((profile) => profile.version === version)
+    if (profile === undefined) {
+      return yield* new ProtocolViolation({ detail: `the server chose version ${hex(version)}, which was not offered` })
+    }
+    return { profile, stream }
+  }).pipe(bounded(limits))
+
+/**
+ * Answers on the stream that the client opened first with the first of `profiles` that it offers; `agreed` runs before the
+ * answer leaves, so that whatever follows it finds the session in place.
+ *
+ * @internal
+ */
+export const server = (
+  opened: BiStream,
+  profiles: ReadonlyArray<Profile.Profile>,
+  limits: Limits,
+  agreed: (agreed: Agreed) => Effect.Effect<void>
+): Effect.Effect<void, HandshakeError> =>
+  Effect.gen(function*() {
+    const stream = new MessageStream(opened)
+    yield* stream.send.setPriority(Rank.control)
+    const type = yield* stream.expect(StreamType.decodeBi, Profile.draft03)
+    if (type !== "session") {
+      return yield* new UnexpectedStream({ detail: `the first stream has type ${type}, not session` })
+    }
+    const { versions } = yield* stream.expect(SessionClient.decode, Profile.draft03)
+    const profile = profiles.find((profile) => versions.includes(profile.version))
+    if (profile === undefined) {
+      const error = new UnsupportedVersion({
+        detail: `offered ${list(versions)}, here ${list(profiles.map(versionOf))}`
+      })
+      yield* stream.abort(9)
+      return yield* error
+    }
+    yield* agreed({ profile, stream })
+    yield* stream.send.write([answer(profile.version)])
+  }).pipe(bounded(limits))
+
+// internal
+
+const hello = (versions: ReadonlyArray<number>): Uint8Array =>
+  encode<SessionClient.SessionClient>(
+    (writer, message, profile) => {
+      StreamType.encodeBi(writer, "session")
+      SessionClient.encode(writer, message, profile)
+    },
+    { _tag: "SessionClient", versions, extensions: [] },
+    Profile.draft03
+  )
+
+const answer = (version: number): Uint8Array =>
+  encode(SessionServer.encode, { _tag: "SessionServer", version, extensions: [] }, Profile.draft03)
+
+const versionOf = (profile: Profile.Profile): number => profile.version
+
+const hex = (version: number): string => `0x${version.toString(16)}`
+
+const list = (versions: ReadonlyArray<number>): string => versions.map(hex).join(" ") || "none"
+
+const bounded =
+  (limits: Limits) =>
+  <A, R>(effect: Effect.Effect<A, ReceiveError | HandshakeError, R>): Effect.Effect<A, HandshakeError, R> =>
+    effect.pipe(
+      Effect.timeoutOrElse({
+        duration: limits.setup,
+        orElse: () => Effect.fail(new Timeout({ detail: "the handshake of the session" }))
+      }),
+      Effect.mapError(toHandshakeError)
+    )
+
+// a refusal may arrive as a reset of the Session stream or as the close of the connection
+const toHandshakeError = (error: ReceiveError | HandshakeError): HandshakeError => {
+  switch (error._tag) {
+    case "MoqStreamReset":
+      return refusal(error.code, "") ?? new SessionClosed({ code: error.code, reason: "", by: "remote" })
+    case "MoqSessionClosed":
+      return (error.by === "remote" ? refusal(error.code, error.reason) : undefined) ?? error
+    case "MoqFrameTooLarge":
+    case "MoqNotSupportedByPeer":
+      return new DecodeError({ detail: error.message })
+    default:
+      return error
+  }
+}
+
+const refusal = (code: number, reason: string): UnsupportedVersion | Unauthorized | undefined => {
+  const error = fromCode(code, reason)
+  return error._tag === "MoqUnsupportedVersion" || error._tag === "MoqUnauthorized" ? error : undefined
+}

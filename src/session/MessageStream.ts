@@ -1,0 +1,178 @@
+/**
+ * A stream of messages: a transport's stream with the codec on top.
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
+import * as Reader from "../coding/Reader.ts"
+import * as Wire from "../coding/Wire.ts"
+import * as Writer from "../coding/Writer.ts"
+import {
+  DecodeError,
+  fromCode,
+  type MoqError,
+  type SessionClosed,
+  type StreamReset,
+  Timeout,
+  toCode,
+  UnexpectedStream
+} from "../core/MoqError.ts"
+import type * as Profile from "../message/Profile.ts"
+import type { ReadError } from "../model/Frame.ts"
+import type * as Transport from "../transport/Transport.ts"
+
+/**
+ * How reading a message can fail: the peer broke its format, ended the stream early, or is gone.
+ *
+ * @internal
+ */
+export type ReceiveError = Wire.WireError | UnexpectedStream | StreamReset | SessionClosed
+
+/** @internal */
+export type Encode<A> = Wire.Layout<A, Profile.Profile>["encode"]
+
+/** @internal */
+export type Decode<A> = Wire.Layout<A, Profile.Profile>["decode"]
+
+// one for the program: encoding is synchronous, and what it hands out is never rewritten
+const writer = Writer.make()
+
+/**
+ * The bytes of a message. A message that does not fit the profile is a defect: whoever builds one checks before.
+ *
+ * @internal
+ */
+export const encode = <A>(layout: Encode<A>, message: A, profile: Profile.Profile): Uint8Array =>
+  Writer.encode(writer, layout, message, profile)
+
+/**
+ * The code to reset or stop a stream with: that of the error, as far as the peer's version and the transport can carry it.
+ *
+ * @internal
+ */
+export const resetCode = (error: MoqError, options: {
+  readonly connection: Transport.Connection
+  readonly profile: Profile.Profile
+}): number => {
+  const code = options.profile.toWireCode(toCode(error))
+  return options.connection.capabilities.codes === "any" ? code : Math.min(code, 255)
+}
+
+/**
+ * The error that readers of a track or a group see when the session met this one.
+ *
+ * @internal
+ */
+export const toReadError = (error: MoqError): ReadError => {
+  switch (error._tag) {
+    case "MoqStreamReset":
+      return fromCode(error.code)
+    case "MoqOverflow":
+    case "MoqNotSupportedByPeer":
+      return fromCode(toCode(error), error.message)
+    default:
+      return error
+  }
+}
+
+/**
+ * Both halves of a stream, with what has arrived and is not read yet.
+ *
+ * @internal
+ */
+export class MessageStream {
+  readonly send: Transport.SendStream
+  readonly receive: Transport.ReceiveStream
+  readonly reader: Reader.Reader
+  constructor(stream: Transport.BiStream) {
+    this.send = stream.send
+    this.receive = stream.receive
+    this.reader = Reader.make()
+  }
+
+  /** Reads one message, or gives `undefined` when the peer has finished the stream before it. */
+  read<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A | undefined, ReceiveError> {
+    return read(this.receive, this.reader, (reader) => decode(reader, profile))
+  }
+
+  /** Reads one message. The end of the stream in its place is a {@link DecodeError}. */
+  expect<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A, ReceiveError> {
+    return Effect.flatMap(this.read(decode, profile), (message) =>
+      message === undefined
+        ? Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
+        : Effect.succeed(message))
+  }
+
+  /** Reads the first message of a stream that the peer opened. Fails with {@link Timeout} when it takes too long. */
+  first<A>(
+    decode: Decode<A>,
+    profile: Profile.Profile,
+    within: Duration.Input
+  ): Effect.Effect<A, ReceiveError | Timeout> {
+    return Effect.timeoutOrElse(this.expect(decode, profile), {
+      duration: within,
+      orElse: () => Effect.fail(new Timeout({ detail: "the first message of a stream" }))
+    })
+  }
+
+  /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */
+  get end(): Effect.Effect<void, ReceiveError> {
+    return Effect.suspend(() => {
+      if (this.reader.available > 0) return Effect.fail(new DecodeError({ detail: "bytes after the last message" }))
+      return this.receive.pull.pipe(
+        Effect.flatMap(() => Effect.fail(new DecodeError({ detail: "bytes after the last message" }))),
+        Pull.catchDone(() => Effect.void)
+      )
+    })
+  }
+
+  /** Ends both halves at once. */
+  abort(code: number): Effect.Effect<void> {
+    return Effect.andThen(this.send.reset(code), this.receive.stop(code))
+  }
+}
+
+/**
+ * Runs a decoder on what has arrived, and pulls more while it needs more; `undefined` when the stream ends before the
+ * first byte of what is decoded.
+ *
+ * @internal
+ */
+export const read = <A>(
+  stream: Transport.ReceiveStream,
+  reader: Reader.Reader,
+  decode: (reader: Reader.Reader) => A | Reader.NeedMore
+): Effect.Effect<A | undefined, ReceiveError> => {
+  const ended = Effect.suspend(() =>
+    reader.available === 0
+      ? Effect.undefined
+      : Effect.fail(new DecodeError({ detail: "the stream ended inside a message" }))
+  )
+  const loop: Effect.Effect<A | undefined, ReceiveError | Cause.Done> = Effect.suspend(() => {
+    const message = attempt(() => decode(reader))
+    if (Effect.isEffect(message)) return message
+    return message === Reader.NeedMore ? more : Effect.succeed(message)
+  })
+  const more = Effect.flatMap(stream.pull, (chunks) => {
+    for (const chunk of chunks) reader.push(chunk)
+    return loop
+  })
+  return Pull.catchDone(loop, () => ended)
+}
+
+/**
+ * Runs something that may throw the errors of the codec; they become a failure.
+ *
+ * @internal
+ */
+export const attempt = <A>(run: () => A): A | Effect.Effect<never, Wire.WireError | UnexpectedStream> => {
+  try {
+    return run()
+  } catch (error) {
+    if (Wire.isWireError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
+    throw error
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * One subscription of this side, being received.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import type * as Reader from "../coding/Reader.ts"
+import { Cancelled, type Duplicate, type Evicted, type MoqError } from "../core/MoqError.ts"
+import type { Profile } from "../message/Profile.ts"
+import * as SubscribeGap from "../message/SubscribeGap.ts"
+import type { ReadError, WriteError } from "../model/Frame.ts"
+import type * as Group from "../model/Group.ts"
+import type * as Track from "../model/Track.ts"
+import type { ReceiveStream } from "../transport/Transport.ts"
+import { GroupReader } from "./GroupReader.ts"
+import { attempt, type MessageStream, type ReceiveError, toReadError } from "./MessageStream.ts"
+import { Sequences } from "./Sequences.ts"
+
+/** @internal */
+export class Receiving {
+  static make(stream: MessageStream, profile: Profile): Effect.Effect<Receiving, never, Scope.Scope> {
+    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, profile, groups))
+  }
+
+  readonly stream: MessageStream
+  readonly profile: Profile
+  /** The fibers that read the streams of its groups. */
+  readonly groups: FiberSet.FiberSet<void, MoqError>
+  // groups may overtake INFO: their streams wait for the track
+  readonly track: Deferred.Deferred<Track.Producer>
+  readonly arrival: Latch.Latch
+  // the sequences that have begun to arrive, or will not come
+  readonly seen: Sequences
+  first: number
+  // where the track ends, once the publisher has said so
+  end: number | undefined
+
+  constructor(stream: MessageStream, profile: Profile, groups: FiberSet.FiberSet<void, MoqError>) {
+    this.stream = stream
+    this.profile = profile
+    this.groups = groups
+    this.track = Deferred.makeUnsafe()
+    this.arrival = Latch.makeUnsafe(false)
+    this.seen = new Sequences()
+    this.first = 0
+    this.end = undefined
+  }
+
+  /** Fills the track that INFO has told of, until it ends. `first` is the lowest sequence that can come. */
+  run(track: Track.Producer, first: number): Effect.Effect<void> {
+    this.first = first
+    Deferred.doneUnsafe(this.track, Exit.succeed(track))
+    return this.readGaps(track).pipe(
+      Effect.andThen(this.settled),
+      Effect.andThen(track.finish),
+      // tells the publisher that everything is here
+      Effect.andThen(this.stream.send.finish),
+      Effect.catch((error) => Effect.andThen(track.fail(toReadError(error)), this.stream.abort(0)))
+    )
+  }
+
+  readGaps(track: Track.Producer): Effect.Effect<void, ReceiveError> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const gap = yield* this.stream.read(SubscribeGap.decode, this.profile)
+        if (gap === undefined) return
+        const to = gap.start + gap.count
+        this.seen.add(gap.start, to)
+        if (to === Number.MAX_SAFE_INTEGER) this.end = gap.start
+        else yield* track.gap({ from: gap.start, to, code: gap.code })
+      }
+    })
+  }
+
+  // the end of the Subscribe stream may overtake groups
+  get settled(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        this.arrival.closeUnsafe()
+        yield* FiberSet.awaitEmpty(this.groups)
+        if (this.end !== undefined && this.seen.covers(this.first, this.end)) return
+        if (Option.isNone(yield* Effect.timeoutOption(this.arrival.await, quiet))) return
+      }
+    })
+  }
+
+  /**
+   * Reads the stream of one group, after its header, on the calling fiber. Fails with what the stream is to be stopped
+   * for; the subscription goes on.
+   */
+  receive(stream: ReceiveStream, reader: Reader.Reader, sequence: number): Effect.Effect<void, MoqError> {
+    return Effect.withFiber((fiber) => {
+      FiberSet.addUnsafe(this.groups, fiber as never)
+      this.arrival.openUnsafe()
+      return Effect.flatMap(Deferred.await(this.track), (track) => this.receiveGroup(track, stream, reader, sequence))
+    })
+  }
+
+  receiveGroup(
+    track: Track.Producer,
+    stream: ReceiveStream,
+    reader: Reader.Reader,
+    sequence: number
+  ): Effect.Effect<void, MoqError> {
+    if (sequence < this.first) return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+    const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
+    this.seen.add(sequence)
+    return Effect.flatMap(begun, (group) =>
+      fill(stream, reader, group).pipe(
+        Effect.tapError((error) => group.fail(toReadError(error))),
+        Effect.onInterrupt(() => group.fail(cancelled))
+      ))
+  }
+}
+
+// internal
+
+// how long a group may still be on its way when nothing tells
+const quiet = "2 seconds"
+
+const cancelled: ReadError = new Cancelled({ detail: "the subscription was closed" })
+
+const fill = (
+  stream: ReceiveStream,
+  reader: Reader.Reader,
+  group: Group.Producer
+): Effect.Effect<void, MoqError> => {
+  const frames = new GroupReader(reader, group)
+  const feed = (): boolean => frames.feed()
+  const loop: Pull.Pull<never, MoqError> = Effect.suspend(() => {
+    const fed = attempt(feed)
+    return fed === true ? more : fed === false ? Effect.fail(cancelled) : fed
+  })
+  const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {
+    for (const chunk of chunks) reader.push(chunk)
+    return loop
+  })
+  return Pull.catchDone(loop, () => {
+    const problem = frames.atEnd()
+    return problem === undefined ? group.finish : Effect.fail(problem)
+  })
+}

@@ -1,0 +1,357 @@
+/**
+ * Sessions: a connection on which both sides publish and subscribe to tracks.
+ *
+ * **Example** (Watching a track)
+ *
+ * ```ts
+ * import { Effect, Layer, Stream } from "effect"
+ * import { Session } from "effect-moq"
+ * import { NodeTransport } from "effect-moq/node"
+ *
+ * const watch = Effect.gen(function*() {
+ *   const session = yield* Session.Session
+ *   const track = yield* session.subscribe(["room", "alice", "clock"], { wait: "10 seconds" })
+ *   yield* Stream.runForEach(track.frames, (frame) => Effect.log(new TextDecoder().decode(frame)))
+ * }).pipe(Effect.scoped)
+ *
+ * const SessionLayer = Session.layerConnect("https://localhost:4443").pipe(Layer.provide(NodeTransport.layer))
+ *
+ * const program = watch.pipe(Effect.provide(SessionLayer))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { GroupOrder } from "../core/GroupOrder.ts"
+import {
+  BoundsExceeded,
+  type Duplicate,
+  type MoqError,
+  type SessionClosed,
+  Timeout,
+  TransportError
+} from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import type { Priority } from "../core/Priority.ts"
+import * as Profile from "../message/Profile.ts"
+import type * as Announced from "../model/Announced.ts"
+import * as Broadcast from "../model/Broadcast.ts"
+import type { ReadError } from "../model/Frame.ts"
+import * as Router from "../model/Router.ts"
+import type * as Track from "../model/Track.ts"
+import * as Transport from "../transport/Transport.ts"
+import * as Handshake from "./Handshake.ts"
+import * as Limits from "./Limits.ts"
+import * as Peer from "./Peer.ts"
+
+/**
+ * How opening a session can fail: `TransportError` when there is no connection to be had, else as the handshake fails.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type ConnectError = TransportError | Handshake.HandshakeError
+
+/**
+ * How to subscribe to a track of the peer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubscribeOptions extends Router.SubscribeOptions {
+  /** How much this track matters beside the others of this session: -128..127, higher first; 0 by default. */
+  readonly priority?: Priority | undefined
+  /** Which groups are sent first under congestion; what the publisher prefers by default. */
+  readonly order?: GroupOrder | undefined
+  /** How long after its end a group is still worth sending, in milliseconds; 0, the default, means for ever. */
+  readonly expires?: number | undefined
+}
+
+/**
+ * A connection to one peer, on which both sides publish and subscribe. It ends with the scope that made it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export interface Session extends Router.Subscribable<ReadError> {
+  /** Which version of the protocol is spoken, as a name of its byte layout. */
+  readonly profile: Profile.Name
+  /** What is known of the connection. */
+  readonly transport: Transport.ConnectionInfo
+  /** Everything that is offered to the peer. */
+  readonly router: Router.Router
+  /**
+   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with {@link Duplicate} when
+   * a path is taken in this session.
+   */
+  readonly publish: (
+    offer: Track.Track | Broadcast.Producer
+  ) => Effect.Effect<void, Duplicate, Scope.Scope>
+  /**
+   * Makes a broadcast that belongs to this session: its tracks are offered to the peer until the scope closes, and fail
+   * with {@link SessionClosed} when the session ends before.
+   */
+  readonly broadcast: (prefix: Path.Path) => Effect.Effect<Broadcast.Producer, never, Scope.Scope>
+  /**
+   * Subscribes to a track of the peer for as long as the scope.
+   *
+   * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does not
+   * answer within 10 seconds, with `BoundsExceeded` when the path is empty or beyond the limits of a path, with the code
+   * that the peer refuses with, and with {@link SessionClosed}.
+   */
+  readonly subscribe: (
+    path: Path.Path,
+    options?: SubscribeOptions
+  ) => Effect.Effect<Track.Track, ReadError, Scope.Scope>
+  /** What the peer knows of a track, without subscribing to it. Fails as `subscribe` without `wait` does. */
+  readonly trackInfo: (path: Path.Path) => Effect.Effect<Router.TrackState, ReadError>
+  /** The tracks of the peer below a prefix (all by default): those that are there, `Live`, then the changes. */
+  readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, ReadError>
+  /** Succeeds when the peer answers. */
+  readonly ping: Effect.Effect<void, SessionClosed>
+  /** Ends the session at once, with an error for the peer to see; without one, with code 0. */
+  readonly close: (error?: MoqError) => Effect.Effect<void>
+  /** Suspends until the session is over, and tells how it ended. */
+  readonly closed: Effect.Effect<SessionClosed>
+}
+
+/**
+ * The service of a session.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Session: Context.Service<Session, Session> = Context.Service("effect-moq/session/Session")
+
+/**
+ * What can be chosen of a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The versions to speak, the preferred one first; all of them by default. */
+  readonly profiles?: ReadonlyArray<Profile.Profile> | undefined
+  /** Limits other than the defaults. */
+  readonly limits?: Partial<Limits.Limits> | undefined
+  /** Where the tracks are that this side offers; one of its own by default. */
+  readonly router?: Router.Router | undefined
+}
+
+/**
+ * Connects to a server, and opens a session for as long as the scope.
+ *
+ * **Details**
+ *
+ * `url` is an `https:` URL (or `wss:`; `ws:` for a loopback address); its path is the root of the session: paths are
+ * relative to it. When the scope closes with success, groups in flight come to their end first (for 5 seconds at most).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const connect: (
+  url: string | URL,
+  options?: Options & Transport.ConnectOptions
+) => Effect.Effect<Session, ConnectError, Transport.Transport | Scope.Scope> = Effect.fnUntraced(
+  function*(url, options) {
+    const transport = yield* Transport.Transport
+    const parsed = yield* Effect.try({
+      try: () => new URL(url),
+      catch: () => new TransportError({ detail: `${url} is not a URL` })
+    })
+    const connection = yield* transport.connect(parsed, options)
+    const opening = yield* Opening.make(connection, options)
+    return yield* opening.connect
+  }
+)
+
+/**
+ * Answers a client on an open connection, and gives the session for as long as the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const accept: (
+  connection: Transport.Connection,
+  options?: Options
+) => Effect.Effect<Session, Handshake.HandshakeError, Scope.Scope> = Effect.fnUntraced(
+  function*(connection, options) {
+    const opening = yield* Opening.make(connection, options)
+    return yield* opening.accept
+  }
+)
+
+/**
+ * The session of {@link connect}. One such constant, provided twice in one program, is one session.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConnect = (
+  url: string | URL,
+  options?: Options & Transport.ConnectOptions
+): Layer.Layer<Session, ConnectError, Transport.Transport> => Layer.effect(Session, connect(url, options))
+
+/**
+ * The session of {@link accept}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  connection: Transport.Connection,
+  options?: Options
+): Layer.Layer<Session, Handshake.HandshakeError> => Layer.effect(Session, accept(connection, options))
+
+// internal
+
+/** A session on its way up: its fibers live in a scope that closes after what is in flight has left. */
+class Opening {
+  static make(
+    connection: Transport.Connection,
+    options: Options | undefined
+  ): Effect.Effect<Opening, never, Scope.Scope> {
+    return Effect.gen(function*() {
+      const router = options?.router ?? (yield* Router.make)
+      const opening = new Opening(connection, options, router, yield* Scope.make())
+      yield* Effect.addFinalizer((exit) => opening.close(exit))
+      return opening
+    })
+  }
+
+  readonly connection: Transport.Connection
+  readonly limits: Limits.Limits
+  readonly profiles: ReadonlyArray<Profile.Profile>
+  readonly router: Router.Router
+  readonly scope: Scope.Closeable
+  readonly takeUni: Effect.Effect<void>
+  readonly takeBi: Effect.Effect<void>
+  peer: Peer.Peer | undefined
+  constructor(
+    connection: Transport.Connection,
+    options: Options | undefined,
+    router: Router.Router,
+    scope: Scope.Closeable
+  ) {
+    this.connection = connection
+    this.limits = { ...Limits.defaults, ...options?.limits }
+    this.profiles = options?.profiles ?? Profile.all
+    this.router = router
+    this.scope = scope
+    this.peer = undefined
+    this.takeUni = this.fork(
+      Peer.acceptAll(connection, connection.acceptUni, scope, () => this.peer && ((stream) => this.peer!.uni(stream)))
+    )
+    this.takeBi = this.fork(
+      Peer.acceptAll(connection, connection.acceptBi, scope, () => this.peer && ((stream) => this.peer!.bi(stream)))
+    )
+  }
+
+  get connect(): Effect.Effect<Session, Handshake.HandshakeError> {
+    return this.opened(Effect.gen({ self: this }, function*() {
+      yield* this.begin(yield* Handshake.client(this.connection, this.profiles, this.limits))
+      // what the server has opened meanwhile is waiting
+      yield* this.takeUni
+      yield* this.takeBi
+    }))
+  }
+
+  get accept(): Effect.Effect<Session, Handshake.HandshakeError> {
+    return this.opened(Effect.gen({ self: this }, function*() {
+      yield* this.takeUni
+      const first = yield* Effect.timeoutOrElse(this.connection.acceptBi, {
+        duration: this.limits.setup,
+        orElse: () => Effect.fail(new Timeout({ detail: "the handshake of the session" }))
+      })
+      yield* this.takeBi
+      yield* Handshake.server(first, this.profiles, this.limits, (agreed) => this.begin(agreed))
+    }))
+  }
+
+  opened(
+    handshake: Effect.Effect<void, Handshake.HandshakeError, Scope.Scope>
+  ): Effect.Effect<Session, Handshake.HandshakeError> {
+    return Scope.provide(handshake, this.scope).pipe(
+      Effect.tapError((error) => Peer.end(this.connection, error)),
+      Effect.flatMap(() => Effect.sync(() => new SessionImpl(this.connection, this.router, this.peer!)))
+    )
+  }
+
+  begin(agreed: Handshake.Agreed): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      const peer = yield* Scope.provide(Peer.Peer.make(this.connection, this.limits, this.router, agreed), this.scope)
+      this.peer = peer
+      yield* this.fork(peer.session)
+      yield* this.fork(peer.keepAlive)
+    })
+  }
+
+  fork(effect: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.asVoid(Effect.forkIn(effect, this.scope, { startImmediately: true }))
+  }
+
+  close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const drain = Exit.isSuccess(exit) && this.peer !== undefined ? this.peer.publisher.drain : Effect.void
+    return drain.pipe(Effect.andThen(this.connection.close(0, "")), Effect.andThen(Scope.close(this.scope, exit)))
+  }
+}
+
+class SessionImpl implements Session {
+  readonly connection: Transport.Connection
+  readonly router: Router.Router
+  readonly peer: Peer.Peer
+  constructor(connection: Transport.Connection, router: Router.Router, peer: Peer.Peer) {
+    this.connection = connection
+    this.router = router
+    this.peer = peer
+  }
+  get profile(): Profile.Name {
+    return this.peer.profile.name
+  }
+  get transport(): Transport.ConnectionInfo {
+    return this.connection.info
+  }
+  get ping(): Effect.Effect<void, SessionClosed> {
+    return this.connection.ping
+  }
+  get closed(): Effect.Effect<SessionClosed> {
+    return this.connection.closed
+  }
+  readonly close = (error?: MoqError): Effect.Effect<void> =>
+    error === undefined ? this.connection.close(0, "") : Peer.end(this.connection, error)
+  readonly publish: Session["publish"] = (offer) =>
+    "router" in offer ? Router.include(this.router, offer.router) : this.router.publish(offer)
+  readonly broadcast: Session["broadcast"] = (prefix) =>
+    Effect.tap(
+      Broadcast.make(prefix, { router: this.router }),
+      (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
+    )
+  readonly subscribe: Session["subscribe"] = (path, options) =>
+    Effect.andThen(
+      validate(path),
+      Router.rendezvous<ReadError>(path, options, {
+        subscribe: (from) =>
+          this.peer.subscriber.subscribe({
+            path,
+            from,
+            info: {
+              priority: options?.priority ?? 0,
+              order: options?.order ?? "default",
+              expires: options?.expires ?? 0
+            }
+          }),
+        announced: this.announced
+      })
+    )
+  readonly trackInfo: Session["trackInfo"] = (path) =>
+    Effect.andThen(validate(path), this.peer.subscriber.trackInfo(path))
+  readonly announced: Session["announced"] = (prefix = Path.empty) => this.peer.subscriber.announced(prefix)
+}
+
+const validate = (path: Path.Path): Effect.Effect<Path.Path, BoundsExceeded> =>
+  path.length === 0 ? Effect.fail(new BoundsExceeded({ detail: "a path has at least one part" })) : Path.validate(path)

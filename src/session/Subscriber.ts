@@ -1,0 +1,227 @@
+/**
+ * The subscribing half of a session: asks the peer for tracks, and takes what it sends.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as RcMap from "effect/RcMap"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Reader from "../coding/Reader.ts"
+import { Cancelled, type MoqError, NotFound, Timeout } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Announce from "../message/Announce.ts"
+import * as AnnouncePlease from "../message/AnnouncePlease.ts"
+import * as GroupMessage from "../message/Group.ts"
+import * as Info from "../message/Info.ts"
+import * as InfoPlease from "../message/InfoPlease.ts"
+import type { Profile } from "../message/Profile.ts"
+import * as StreamType from "../message/StreamType.ts"
+import * as Subscribe from "../message/Subscribe.ts"
+import * as Announced from "../model/Announced.ts"
+import type { ReadError } from "../model/Frame.ts"
+import type { TrackState } from "../model/Router.ts"
+import * as Track from "../model/Track.ts"
+import type { Connection, ReceiveStream } from "../transport/Transport.ts"
+import type { Limits } from "./Limits.ts"
+import { type Encode, encode, MessageStream, read, type ReceiveError, toReadError } from "./MessageStream.ts"
+import * as Rank from "./Rank.ts"
+import { Receiving } from "./Receiving.ts"
+
+/** @internal */
+export interface Options {
+  readonly connection: Connection
+  readonly profile: Profile
+  readonly limits: Limits
+}
+
+/** @internal */
+export interface Request {
+  readonly path: Path.Path
+  readonly from: Track.Start
+  readonly info: Track.TrackInfo
+}
+
+/** @internal */
+export class Subscriber {
+  static make(options: Options): Effect.Effect<Subscriber, never, Scope.Scope> {
+    return Effect.map(
+      RcMap.make({ lookup: (prefix: string) => openAnnounced(options, Path.fromKey(prefix)) }),
+      (announcements) => new Subscriber(options, announcements)
+    )
+  }
+
+  readonly options: Options
+  readonly announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>
+  readonly subscriptions: Map<number, Receiving>
+  nextId: number
+  constructor(options: Options, announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>) {
+    this.options = options
+    this.announcements = announcements
+    this.subscriptions = new Map()
+    this.nextId = 0
+  }
+
+  /** One wire stream per prefix, shared by all who ask for it. */
+  announced(prefix: Path.Path): Stream.Stream<Announced.Announced, ReadError> {
+    return Stream.unwrap(Effect.map(
+      RcMap.get(this.announcements, Path.key(prefix)),
+      (registry) => registry.announced(Path.empty)
+    ))
+  }
+
+  /** What the peer says of one track. */
+  trackInfo(path: Path.Path): Effect.Effect<TrackState, ReadError> {
+    const { limits, profile } = this.options
+    return Effect.scoped(Effect.gen({ self: this }, function*() {
+      const stream = yield* request(this.options, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
+      yield* stream.send.finish
+      const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
+      return { priority, order, expires, latest }
+    })).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.mapError(toReadError))
+  }
+
+  /** Subscribes for as long as the scope; the track is filled by a fiber of that scope. */
+  subscribe({ from, info, path }: Request): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
+    const { limits, profile } = this.options
+    const subscribed = Effect.gen({ self: this }, function*() {
+      const id = this.nextId++
+      const message: Subscribe.Subscribe = {
+        _tag: "Subscribe",
+        id,
+        path,
+        ...info,
+        ...(from === "latest" ? {} : { min: from })
+      }
+      const stream = yield* open(this.options)
+      const receiving = yield* Receiving.make(stream, profile)
+      // before SUBSCRIBE leaves: groups may overtake its answer
+      yield* Effect.acquireRelease(
+        Effect.sync(() => this.subscriptions.set(id, receiving)),
+        () => Effect.sync(() => this.subscriptions.delete(id))
+      )
+      yield* stream.send.write([requestBytes("subscribe", Subscribe.encode, message, profile)])
+      if (profile.subscriberFinishesEarly) yield* stream.send.finish
+      const answer = yield* stream.expect(Info.decode, profile)
+      const first = from === "latest" ? answer.latest : profile.skipsSilently ? Math.max(from, answer.latest) : from
+      const track = yield* Track.make(path, {
+        priority: answer.priority,
+        order: answer.order,
+        expires: answer.expires,
+        start: from,
+        first
+      })
+      yield* Effect.addFinalizer(() => track.fail(left))
+      yield* Effect.forkScoped(receiving.run(track, first), { startImmediately: true })
+      return track.track
+    }).pipe(within(limits.request, `the answer to SUBSCRIBE ${Path.format(path)}`), Effect.mapError(toReadError))
+    // an attempt that fails leaves nothing behind in a scope that goes on
+    return Effect.flatMap(
+      Effect.scope,
+      (scope) =>
+        Effect.flatMap(
+          Scope.fork(scope),
+          (own) => Effect.onError(Scope.provide(subscribed, own), (cause) => Scope.close(own, Exit.failCause(cause)))
+        )
+    )
+  }
+
+  /** Reads the stream of a group. Fails with what the stream is to be stopped for. */
+  group(stream: ReceiveStream): Effect.Effect<void, MoqError> {
+    const { limits, profile } = this.options
+    const reader = Reader.make()
+    const header = Effect.andThen(
+      read(stream, reader, StreamType.decodeUni),
+      read(stream, reader, (reader) => GroupMessage.decode(reader, profile))
+    )
+    return Effect.flatMap(
+      within(limits.firstMessage, "the first message of a stream")(header),
+      (message) => {
+        if (message === undefined) return Effect.void
+        const receiving = this.subscriptions.get(message.subscribe)
+        return receiving === undefined
+          ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
+          : receiving.receive(stream, reader, message.sequence)
+      }
+    )
+  }
+}
+
+// internal
+
+const left = new Cancelled({ detail: "the subscription was closed" })
+
+const within =
+  (duration: Duration.Input, detail: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Timeout, R> =>
+    Effect.timeoutOrElse(effect, { duration, orElse: () => Effect.fail(new Timeout({ detail })) })
+
+const open = ({ connection }: Options): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const stream = new MessageStream(yield* connection.openBi)
+    yield* stream.send.setPriority(Rank.control)
+    return stream
+  })
+
+const requestBytes = <A>(type: StreamType.Bi, layout: Encode<A>, message: A, profile: Profile): Uint8Array =>
+  encode<A>(
+    (writer, message, profile) => {
+      StreamType.encodeBi(writer, type)
+      layout(writer, message, profile)
+    },
+    message,
+    profile
+  )
+
+// opens a stream with its type and first message, in one write
+const request = <A>(
+  options: Options,
+  type: StreamType.Bi,
+  layout: Encode<A>,
+  message: A
+): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+  Effect.tap(open(options), (stream) => stream.send.write([requestBytes(type, layout, message, options.profile)]))
+
+// without a `live` marker, this long without news is taken for it
+const quiet = "500 millis"
+
+const openAnnounced = (
+  options: Options,
+  prefix: Path.Path
+): Effect.Effect<Announced.Registry<ReadError>, ReadError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { limits, profile } = options
+    const registry = new Announced.Registry<ReadError>()
+    const stream = yield* within(limits.request, "a stream to ask for announces")(
+      request(options, "announce", AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix })
+    )
+    const next = stream.read(Announce.decode, profile)
+    const hear: Effect.Effect<void, MoqError> = Effect.gen(function*() {
+      while (true) {
+        const news = registry.isLive !== undefined || profile.sendsLive
+          ? Option.some(yield* next)
+          : yield* Effect.timeoutOption(next, quiet)
+        if (Option.isNone(news)) {
+          registry.live("quiet")
+          continue
+        }
+        const announce = news.value
+        if (announce === undefined) return
+        if (announce.status === "live") {
+          registry.live("marker")
+          continue
+        }
+        const path = yield* Path.validate(Path.concat(prefix, announce.suffix))
+        const isNews = announce.status === "active" ? registry.add(path) : registry.remove(path)
+        if (!isNews) yield* Effect.logDebug(`the peer announced ${Path.format(path)} as ${announce.status} again`)
+      }
+    })
+    yield* Effect.forkScoped(
+      Effect.onExit(Effect.mapError(hear, toReadError), (exit) => Effect.sync(() => registry.end(exit))),
+      { startImmediately: true }
+    )
+    return registry
+  }).pipe(Effect.mapError(toReadError))
