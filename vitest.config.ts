@@ -1,8 +1,20 @@
 import { defineConfig } from "vitest/config"
 
+// vitest 5 prints failures with Map.groupBy, which Node 20 lacks
+Map.groupBy ??= <K, T>(items: Iterable<T>, keyOf: (item: T, index: number) => K): Map<K, Array<T>> => {
+  const groups = new Map<K, Array<T>>()
+  let index = 0
+  for (const item of items) {
+    const key = keyOf(item, index++)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [item])
+    else group.push(item)
+  }
+  return groups
+}
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    reporters: ["default"]
+    include: ["test/**/*.test.ts"]
   }
 })

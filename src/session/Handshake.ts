@@ -12,7 +12,7 @@ import {
   ProtocolViolation,
   SessionClosed,
   Timeout,
-  Unauthorized,
+  type Unauthorized,
   UnexpectedStream,
   UnsupportedVersion
 } from "../core/MoqError.ts"
