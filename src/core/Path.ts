@@ -152,6 +152,14 @@ export const concat = (self: Path, that: Path): Path =>
   self.length === 0 ? that : that.length === 0 ? self : [...self, ...that]
 
 /**
+ * Tells whether a path is within bounds: see {@link validate}.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isValid = (path: Path): boolean => problemOf(path) === undefined
+
+/**
  * Succeeds with the path when it is within bounds.
  *
  * **Details**

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { Cancelled, Duplicate } from "../core/MoqError.ts"
+import type { Duplicate } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Announced from "./Announced.ts"
 import type { ReadError } from "./Frame.ts"
@@ -43,7 +43,7 @@ export interface Producer {
   readonly router: Router.Router
   /**
    * Makes a track for as long as the scope (and no longer than the broadcast): when that closes with success the track
-   * finishes, else it fails with {@link Cancelled}. Fails with {@link Duplicate} when the path is taken.
+   * finishes, else it fails with `Cancelled`. Fails with {@link Duplicate} when the path is taken.
    */
   readonly track: (
     name: string | Path.Path,

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Duplicate, NotFound, type WireError } from "../core/MoqError.ts"
+import { Duplicate, NotFound } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announced from "./Announced.ts"
 import type { ReadError } from "./Frame.ts"
@@ -202,7 +202,12 @@ export const fromTrack = (track: Track.Track): Source => ({
 
 // internal
 
-const notFound = (path: Path.Path): WireError => new NotFound({ detail: Path.format(path) })
+/**
+ * The error for a path that nobody publishes.
+ *
+ * @internal
+ */
+export const notFound = (path: Path.Path): NotFound => new NotFound({ detail: Path.format(path) })
 
 class RouterImpl implements Router {
   readonly registry: Announced.Registry

@@ -72,6 +72,8 @@ export interface Track {
   readonly latest: number | undefined
   /** How the track ended, once it has. */
   readonly end: Exit.Exit<void, ReadError> | undefined
+  /** Suspends until the track has ended, and tells how. */
+  readonly ended: Effect.Effect<Exit.Exit<void, ReadError>>
   /**
    * The payloads of the frames: what most people want. It stays live: when a group ends it goes on with the newest one,
    * and it leaves a group that fails, or stalls for a second while a newer one is there. With order `"asc"` it goes
@@ -136,7 +138,7 @@ export interface Producer {
  *
  * **Details**
  *
- * A group that is no longer kept becomes a gap with code 31 (evicted) for those who have not taken it, and so do sequences
+ * Besides, at most 8,192 groups and gaps are kept. A group that is no longer kept becomes a gap with code 31 (evicted) for those who have not taken it, and so do sequences
  * below it that have not come. One that is still being written goes on for those who read it, until the bytes run out:
  * then it fails with {@link Evicted}.
  *
@@ -188,7 +190,7 @@ const codeNotFound = MoqError.toCode(new MoqError.NotFound({}))
 
 // More events than this are neither kept for those who join nor for a reader that does not take them: a track of empty
 // groups has no bytes to bound it.
-const maxEvents = 65_536
+const maxEvents = 8_192
 
 interface Kept {
   readonly event: TrackEvent.TrackEvent
@@ -415,7 +417,7 @@ class TrackImpl implements Producer, TrackReader.Source {
 }
 
 const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
-  "_tag" in result
+  !("group" in result)
 
 class Handle implements Track {
   readonly impl: TrackImpl
@@ -435,6 +437,9 @@ class Handle implements Track {
   }
   get end(): Exit.Exit<void, ReadError> | undefined {
     return this.impl.log.end
+  }
+  get ended(): Effect.Effect<Exit.Exit<void, ReadError>> {
+    return Effect.map(Log.awaitUnless(this.impl.log, () => this.end !== undefined), () => this.end!)
   }
   readonly reader: Track["reader"] = (options) =>
     Effect.map(this.impl.openReader(options?.from ?? this.start), (reader) => reader.pull)

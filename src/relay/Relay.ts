@@ -1,0 +1,176 @@
+/**
+ * A relay: takes in what its sessions publish and fans it out to all who subscribe, without looking inside.
+ *
+ * **Example** (A relay in your own program)
+ *
+ * ```ts
+ * import { Layer } from "effect"
+ * import { NodeTransport } from "effect-moq/node"
+ * import { Relay } from "effect-moq/relay"
+ *
+ * const RelayLayer = Relay.layer({ limits: { sessions: 500 } }).pipe(
+ *   Layer.provide(NodeTransport.layerServer({ port: 4443, tls: { generate: ["localhost"] } }))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { SessionClosed } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Router from "../model/Router.ts"
+import * as Session from "../session/Session.ts"
+import * as Transport from "../transport/Transport.ts"
+import * as Origin from "./Origin.ts"
+
+/**
+ * What can be chosen of a relay.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly limits?: {
+    /** How many sessions may be open at once; 1,000 by default. Further ones are refused with status 503. */
+    readonly sessions?: number | undefined
+  } | undefined
+  /** The versions and limits of its sessions. */
+  readonly session?: Omit<Session.Options, "router"> | undefined
+}
+
+/**
+ * Something that happened in a relay. `session` numbers its sessions from 1.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Event =
+  | Origin.Event
+  | {
+    readonly _tag: "SessionOpened"
+    readonly session: number
+    readonly root: Path.Path
+    readonly transport: Transport.TransportName
+    readonly peer: string | undefined
+  }
+  | {
+    readonly _tag: "SessionClosed"
+    readonly session: number
+    readonly code: number
+    readonly reason: string
+    readonly by: SessionClosed["by"]
+  }
+  | { readonly _tag: "SessionRefused"; readonly reason: string; readonly peer: string | undefined }
+
+/**
+ * A running relay.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export interface Relay {
+  /** The tracks that it has. */
+  readonly origin: Origin.Origin
+  /** URLs at which it is reached, the one to print first. */
+  readonly urls: ReadonlyArray<string>
+  /** How many sessions are open. */
+  readonly sessions: Effect.Effect<number>
+  /** What happens, from now on. A reader that falls 1,024 events behind misses some. */
+  readonly events: Stream.Stream<Event>
+}
+
+/**
+ * The service of a relay.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Relay: Context.Service<Relay, Relay> = Context.Service("effect-moq/relay/Relay")
+
+/**
+ * Runs a relay for as long as the scope. A session's URL path is its root: its paths are relative to it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (
+  options?: Options
+) => Effect.Effect<Relay, never, Transport.TransportServer | Scope.Scope> = Effect.fnUntraced(function*(options) {
+  const server = yield* Transport.TransportServer
+  const events = yield* PubSub.sliding<Event>(1024)
+  const tell = (event: Event): void => void PubSub.publishUnsafe(events, event)
+  const origin = yield* Origin.make({ onEvent: tell })
+  const maxSessions = options?.limits?.sessions ?? 1000
+  let opened = 0
+  let open = 0
+
+  const serve = (request: Transport.Request, root: Path.Path): Effect.Effect<void> => {
+    const number = ++opened
+    return Effect.scoped(Effect.gen(function*() {
+      const connection = yield* request.accept
+      const session = yield* Session.accept(connection, { ...options?.session, router: Router.scoped(origin, root) })
+      tell({ _tag: "SessionOpened", session: number, root, transport: request.transport, peer: request.peer })
+      yield* origin.attach(session, root)
+      const { by, code, reason } = yield* session.closed
+      tell({ _tag: "SessionClosed", session: number, code, reason, by })
+    })).pipe(
+      Effect.catch((error) =>
+        Effect.sync(() => tell({ _tag: "SessionRefused", reason: error.message, peer: request.peer }))
+      )
+    )
+  }
+
+  const receive = (request: Transport.Request): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const root = rootOf(request.url)
+      if (root === undefined || open >= maxSessions) {
+        tell({
+          _tag: "SessionRefused",
+          reason: root === undefined ? "the path of the URL is malformed" : `${open} sessions are open`,
+          peer: request.peer
+        })
+        return request.refuse(root === undefined ? 400 : 503)
+      }
+      open++
+      return Effect.ensuring(serve(request, root), Effect.sync(() => open--))
+    })
+
+  yield* server.requests.pipe(
+    Stream.mapEffect(receive, { concurrency: "unbounded", unordered: true }),
+    Stream.runDrain,
+    Effect.forkScoped
+  )
+
+  return {
+    origin,
+    urls: server.urls,
+    sessions: Effect.sync(() => open),
+    events: Stream.fromPubSub(events)
+  }
+})
+
+/**
+ * The relay of {@link make}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<Relay, never, Transport.TransportServer> =>
+  Layer.effect(Relay, make(options))
+
+// internal
+
+// percent-decoded part by part; empty parts are dropped
+const rootOf = (url: URL): Path.Path | undefined => {
+  try {
+    const root = Path.fromString(url.pathname).map(decodeURIComponent)
+    return Path.isValid(root) ? root : undefined
+  } catch {
+    return undefined
+  }
+}

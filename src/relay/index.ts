@@ -1,0 +1,4 @@
+/** The tracks of a relay, each received once and given to any number of viewers. */
+export * as Origin from "./Origin.ts"
+/** A relay: takes in what its sessions publish and fans it out to all who subscribe. */
+export * as Relay from "./Relay.ts"

@@ -1,0 +1,193 @@
+/**
+ * The contract of `effect-moq/transport/Transport`, as cases that any transport can be run against.
+ *
+ * **When to use**
+ *
+ * Use when you write a transport of your own. A session relies on every rule here, and on nothing else.
+ *
+ * **Details**
+ *
+ * A case knows no test runner: it is an Effect that succeeds with an {@link Outcome} or fails with a
+ * {@link ConformanceFailure} that says what went wrong. What a transport declares that it cannot do is not held against
+ * it, but it is reported; where a check needs something from the host, such as killing a process, that is a hook of the
+ * {@link Harness}, and without it the case reports that it was not checked.
+ *
+ * Cases use no clock except for their timeout, so they run on a virtual clock as well as on the real one; waiting is done
+ * by round trips over the connection itself. For a transport of real sockets use the runner's live clock.
+ *
+ * **Example** (All cases in vitest)
+ *
+ * ```ts
+ * import { describe, it } from "@effect/vitest"
+ * import { Effect } from "effect"
+ * import { Memory } from "effect-moq"
+ * import { TransportConformance } from "effect-moq/testing"
+ *
+ * const pair = Effect.map(Memory.pair(), ([client, server]) => ({ client, server }))
+ *
+ * describe("my transport", () => {
+ *   for (const { rule, run } of TransportConformance.cases({ pair })) it.live(rule, () => run, 60_000)
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { Connection } from "../transport/Transport.ts"
+import * as FlowRules from "./conformance/FlowRules.ts"
+import * as InterruptionRules from "./conformance/InterruptionRules.ts"
+import * as LifetimeRules from "./conformance/LifetimeRules.ts"
+import { type Rule, show, Violation } from "./conformance/Rule.ts"
+import * as StreamRules from "./conformance/StreamRules.ts"
+
+/**
+ * Both ends of one connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pair {
+  readonly client: Connection
+  readonly server: Connection
+}
+
+/**
+ * What a case can need beyond a pair: an optional part of the {@link Harness}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Hook = "kill" | "heapUsed" | "idle"
+
+/**
+ * What a transport brings to be checked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Harness {
+  /** Makes a connected pair, fresh for each use. Closing the scope closes both ends. */
+  readonly pair: Effect.Effect<Pair, unknown, Scope.Scope>
+  /** Ends the client as a crash would: without a close. */
+  readonly kill?: ((pair: Pair) => Effect.Effect<void>) | undefined
+  /** Bytes of memory in use, after a garbage collection. */
+  readonly heapUsed?: Effect.Effect<number> | undefined
+  /** Lets more time pass than any idle timeout of the transport, with nothing sent: a sleep, or a clock adjusted. */
+  readonly idle?: Effect.Effect<void> | undefined
+  /** How long a case may take, 60 seconds by default; a case that needs `idle` may take as long as it likes. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * How a case went that found nothing wrong.
+ *
+ * **Details**
+ *
+ * - `Passed`: the rule holds.
+ * - `Declared`: the transport cannot do this, or not within reach of a check, and its capabilities say so; what can be
+ *   checked nevertheless was.
+ * - `NotChecked`: the harness lacks the hook that the case needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome =
+  | { readonly _tag: "Passed" }
+  | { readonly _tag: "Declared"; readonly limit: string }
+  | { readonly _tag: "NotChecked"; readonly needs: Hook }
+
+/**
+ * A transport broke a rule of the contract; `detail` says how.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>(
+  "effect-moq/testing/TransportConformance/ConformanceFailure"
+)("ConformanceFailure", { rule: Schema.String, detail: Schema.String }) {
+  override get message() {
+    return `${this.rule}: ${this.detail}`
+  }
+}
+
+/**
+ * One rule of the contract, and the check of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Case {
+  /** The rule, in words. */
+  readonly rule: string
+  /** The hook without which it is not checked. */
+  readonly needs: Hook | undefined
+  readonly run: Effect.Effect<Outcome, ConformanceFailure, Scope.Scope>
+}
+
+/**
+ * All cases for a transport, in the order of the contract; independent of each other.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const cases = (harness: Harness): ReadonlyArray<Case> =>
+  [...StreamRules.rules, ...FlowRules.rules, ...LifetimeRules.rules, ...InterruptionRules.rules].map((rule) => ({
+    rule: rule.rule,
+    needs: rule.needs,
+    run: run(rule, harness)
+  }))
+
+/**
+ * What became of one case in a {@link report}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Result {
+  readonly rule: string
+  readonly outcome: Outcome | { readonly _tag: "Failed"; readonly detail: string }
+}
+
+/**
+ * Runs all cases, one after the other, and tells what became of each.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const report = (harness: Harness): Effect.Effect<ReadonlyArray<Result>> =>
+  Effect.forEach(cases(harness), ({ rule, run }) =>
+    Effect.scoped(run).pipe(
+      Effect.catch(({ detail }) => Effect.succeed({ _tag: "Failed" as const, detail })),
+      Effect.map((outcome) => ({ rule, outcome }))
+    ))
+
+// internal
+
+const run = (
+  { check, needs, rule }: Rule,
+  harness: Harness
+): Effect.Effect<Outcome, ConformanceFailure, Scope.Scope> => {
+  if (needs !== undefined && harness[needs] === undefined) {
+    const outcome: Outcome = { _tag: "NotChecked", needs }
+    return Effect.succeed(outcome)
+  }
+  const missing = Effect.die(new Error(`the rule "${rule}" uses a hook that it does not declare`))
+  const checked = check({
+    open: Effect.mapError(
+      harness.pair,
+      (error) => new Violation({ message: `no connection could be made: ${show(error)}` })
+    ),
+    kill: harness.kill ?? (() => missing),
+    heapUsed: harness.heapUsed ?? missing,
+    idle: harness.idle ?? missing
+  })
+  // letting time pass may be done on the very clock that the timeout is measured by
+  const timed = needs === "idle" ? checked : Effect.timeoutOrElse(checked, {
+    duration: harness.timeout ?? "60 seconds",
+    orElse: () => Effect.fail(new Violation({ message: "it did not come to an end in time" }))
+  })
+  return Effect.mapError(timed, (error) => new ConformanceFailure({ rule, detail: show(error) }))
+}

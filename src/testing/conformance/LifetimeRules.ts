@@ -1,0 +1,157 @@
+/**
+ * Rules of the connection itself: how it ends, and that nobody stays suspended on it.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { SessionClosed } from "../../core/MoqError.ts"
+import type { Connection } from "../../transport/Transport.ts"
+import type { Pair } from "../TransportConformance.ts"
+import * as Rule from "./Rule.ts"
+
+interface Suspended {
+  readonly name: string
+  readonly side: Connection
+  readonly fiber: Fiber.Fiber<unknown>
+}
+
+/** Suspends a fiber on everything that can be waited for, on both sides. */
+const suspendAll = (pair: Pair) =>
+  Effect.gen(function*() {
+    const suspended: Array<Suspended> = []
+    const wait = <A, E, R>(name: string, side: Connection, effect: Effect.Effect<A, E, R>) =>
+      Effect.map(Effect.forkChild(Rule.failureOf(effect), { startImmediately: true }), (fiber) => {
+        suspended.push({ name, side, fiber })
+      })
+    for (const direction of Rule.directions(pair)) {
+      const { from, to } = direction
+      const { back, forth } = yield* Rule.openBi(direction)
+      const { receive, send } = yield* Rule.openUni(direction)
+      yield* wait("a pull of a bidirectional stream", to, forth.receive.pull)
+      yield* wait("a pull of a bidirectional stream that it opened", from, back.receive.pull)
+      yield* wait("a pull of a unidirectional stream", to, receive.pull)
+      if (from.capabilities.backpressure) {
+        const blocked = yield* Rule.openUni(direction)
+        yield* wait("a blocked write", from, blocked.send.write([Rule.content(0, 16 * 1024 * 1024)]))
+      }
+      // not suspended, but to be failed by the next use
+      suspended.push({ name: "a write afterwards", side: from, fiber: yield* later(from, send.write([one])) })
+    }
+    for (const { from } of Rule.directions(pair)) {
+      yield* wait("acceptBi", from, from.acceptBi)
+      yield* wait("acceptUni", from, from.acceptUni)
+      yield* wait("closed", from, Effect.flatMap(from.closed, Effect.fail))
+      suspended.push({ name: "openBi afterwards", side: from, fiber: yield* later(from, from.openBi) })
+      suspended.push({ name: "openUni afterwards", side: from, fiber: yield* later(from, from.openUni()) })
+      suspended.push({ name: "acceptUni afterwards", side: from, fiber: yield* later(from, from.acceptUni) })
+      suspended.push({ name: "ping afterwards", side: from, fiber: yield* later(from, from.ping) })
+    }
+    return suspended
+  })
+
+const one = Rule.content(0, 1)
+
+const later = <A, E, R>(side: Connection, effect: Effect.Effect<A, E, R>) =>
+  Effect.forkChild(Effect.andThen(side.closed, Rule.failureOf(effect)), { startImmediately: true })
+
+const expectClosed = (
+  suspended: ReadonlyArray<Suspended>,
+  expected: (side: Connection) => Partial<Pick<SessionClosed, "code" | "reason" | "by">>
+) =>
+  Effect.forEach(suspended, ({ fiber, name, side }) =>
+    Effect.gen(function*() {
+      const failure = yield* Fiber.join(fiber)
+      if (!(failure instanceof SessionClosed)) {
+        return yield* Rule.violation(`${name}: expected SessionClosed, got ${Rule.show(failure)}`)
+      }
+      const { by, code, reason } = expected(side)
+      const fits = (by === undefined || by === failure.by) && (code === undefined || code === failure.code) &&
+        (reason === undefined || reason === failure.reason)
+      yield* Rule.demand(
+        fits,
+        () =>
+          `${name}: expected a close by ${by} with code ${code} and reason "${reason}", ` +
+          `got by ${failure.by}, ${failure.code}, "${failure.reason}"`
+      )
+    }), { discard: true })
+
+const scopeFailsAll: Rule.Rule = {
+  rule: "closing the scope of a connection closes it, and fails everything that is suspended on it",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const pair = yield* Scope.provide(open, scope)
+      const suspended = yield* suspendAll(pair)
+      yield* Scope.close(scope, Exit.void)
+      yield* expectClosed(suspended, () => ({ code: 0, reason: "" }))
+      return Rule.passed
+    })
+}
+
+const closeArrives: Rule.Rule = {
+  rule: "a close arrives with its code and reason, once, and fails everything that is suspended on both sides",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      for (const closer of ["client", "server"] as const) {
+        for (const [code, reason] of [[0, ""], [6, "not authorised"], [255, "so lang: äöü ✓"]] as const) {
+          yield* Effect.gen(function*() {
+            const pair = yield* open
+            const carries = pair[closer].capabilities.codes !== "none"
+            const suspended = yield* suspendAll(pair)
+            yield* pair[closer].close(code, reason)
+            yield* pair[closer].close(99, "too late")
+            yield* expectClosed(suspended, (side) =>
+              side === pair[closer]
+                ? { by: "local", code, reason }
+                : carries
+                ? { by: "remote", code, reason }
+                : { by: "remote" })
+          }).pipe(Effect.scoped)
+        }
+      }
+      return Rule.passed
+    })
+}
+
+const ping: Rule.Rule = {
+  rule: "a ping succeeds while the peer is alive",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      for (const { from } of Rule.directions(pair)) {
+        yield* from.ping
+        yield* from.ping
+      }
+      return !pair.client.capabilities.ping ? Rule.declared("cannot ask the peer") : Rule.passed
+    })
+}
+
+const deathIsNoticed: Rule.Rule = {
+  rule: "the abrupt death of the client is noticed by the server, and told from a close",
+  needs: "kill",
+  check: ({ kill, open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const all = yield* suspendAll(pair)
+      yield* kill(pair)
+      yield* expectClosed(all.filter(({ side }) => side === pair.server), () => ({ by: "transport", code: 4 }))
+      return Rule.passed
+    })
+}
+
+const idleLives: Rule.Rule = {
+  rule: "a connection with nothing to say lives on",
+  needs: "idle",
+  check: ({ idle, open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      yield* idle
+      yield* Rule.converse(pair, 3)
+      return Rule.passed
+    })
+}
+
+export const rules: ReadonlyArray<Rule.Rule> = [scopeFailsAll, closeArrives, ping, deathIsNoticed, idleLives]

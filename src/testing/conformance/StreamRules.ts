@@ -1,0 +1,255 @@
+/**
+ * Rules of single streams: what arrives, and how a stream ends.
+ *
+ * @internal
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import * as Rule from "./Rule.ts"
+
+const sizes: ReadonlyArray<readonly [name: string, bytes: number]> = [
+  ["0 B", 0],
+  ["1 B", 1],
+  ["1,199 B", 1_199],
+  ["64 KiB", 64 * 1024],
+  ["1 MiB", 1024 * 1024],
+  ["16 MiB", 16 * 1024 * 1024]
+]
+
+// below, at and above what transports put into one packet, one frame and one buffer
+const uneven = [1, 7, 1_199, 64, 16_384, 3, 65_537, 4_096]
+
+const codes = [0, 1, 13, 31, 64, 127, 255]
+
+const arrives = ([name, size]: readonly [name: string, bytes: number]): Rule.Rule => ({
+  rule: `${name} arrive whole and in order, in one chunk and in many, on every kind of stream`,
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      for (const { from, name, to } of Rule.directions(yield* open)) {
+        const whole = Rule.content(1, size)
+        const wrong = Effect.mapError((error: unknown) =>
+          new Rule.Violation({ message: `${name}: ${Rule.show(error)}` })
+        )
+        yield* Effect.all([
+          Effect.gen(function*() {
+            const send = yield* from.openUni()
+            yield* send.write([whole])
+            yield* send.finish
+          }),
+          Effect.gen(function*() {
+            yield* Rule.expectContent(yield* to.acceptUni, { seed: 1, size })
+          })
+        ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped, wrong)
+        const pieces = Rule.cut(Rule.content(2, size), uneven)
+        yield* Effect.all([
+          Effect.gen(function*() {
+            const near = yield* from.openBi
+            const answered = yield* Effect.forkChild(Rule.expectContent(near.receive, { seed: 1, size }))
+            for (let i = 0; i < pieces.length; i += 5) {
+              yield* near.send.write(pieces.slice(i, i + 5) as unknown as NonEmptyReadonlyArray<Uint8Array>)
+            }
+            yield* near.send.finish
+            yield* Fiber.join(answered)
+          }),
+          Effect.gen(function*() {
+            const far = yield* to.acceptBi
+            yield* Rule.expectContent(far.receive, { seed: 2, size })
+            yield* far.send.write([whole])
+            yield* far.send.finish
+          })
+        ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped, wrong)
+      }
+      return Rule.passed
+    })
+})
+
+const endsAgainAndAgain: Rule.Rule = {
+  rule: "the end of a stream comes after all that was written, and every pull from then on gives it again",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      yield* Rule.forEachPath(yield* open, ({ name, receive, send }) =>
+        Effect.gen(function*() {
+          yield* send.write([Rule.content(3, 5_000)])
+          yield* Effect.forkChild(send.finish)
+          yield* Rule.expectContent(receive, { seed: 3, size: 5_000 })
+          for (let i = 0; i < 3; i++) {
+            const again = yield* Rule.failureOf(receive.pull)
+            yield* Rule.demand(Cause.isDone(again), () => `${name}: after the end came ${Rule.show(again)}`)
+          }
+        }))
+      return Rule.passed
+    })
+}
+
+const resetArrives: Rule.Rule = {
+  rule: "a reset arrives with its code, 0..255; later pulls and writes fail with it",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const { capabilities } = pair.client
+      for (const code of codes) {
+        yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
+          Effect.gen(function*() {
+            yield* send.reset(code)
+            yield* send.reset(code === 0 ? 1 : 0)
+            const written = yield* Rule.failureOf(send.write([Rule.content(0, 1)]))
+            yield* Rule.expectReset(written, code, { ...capabilities, codes: "any" }, `${name}, write after reset`)
+            const finished = yield* Rule.failureOf(send.finish)
+            yield* Rule.expectReset(finished, code, { ...capabilities, codes: "any" }, `${name}, finish after reset`)
+            for (let i = 0; i < 2; i++) {
+              yield* Rule.expectReset(yield* Rule.failureOf(receive.pull), code, capabilities, name)
+            }
+          }))
+      }
+      return capabilities.codes === "none" ? Rule.declared("carries no codes") : Rule.passed
+    })
+}
+
+const stopArrives: Rule.Rule = {
+  rule: "a stop arrives with its code, 0..255: writes fail with it, and so do pulls where it was stopped",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const { capabilities } = pair.client
+      for (const code of codes) {
+        yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
+          Effect.gen(function*() {
+            yield* receive.stop(code)
+            yield* receive.stop(code === 0 ? 1 : 0)
+            const pulled = yield* Rule.failureOf(receive.pull)
+            yield* Rule.expectReset(pulled, code, { ...capabilities, codes: "any" }, `${name}, pull after stop`)
+            const refused = yield* Rule.failureOf(Effect.forever(send.write([Rule.content(0, 1)])))
+            yield* Rule.expectReset(refused, code, capabilities, name)
+            const again = yield* Rule.failureOf(send.write([Rule.content(0, 1)]))
+            yield* Rule.expectReset(again, code, capabilities, `${name}, again`)
+          }))
+      }
+      return capabilities.codes === "none" ? Rule.declared("carries no codes") : Rule.passed
+    })
+}
+
+const suspendedPullIsReset: Rule.Rule = {
+  rule: "a reset, and a stop, end a pull that is suspended",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
+        Effect.gen(function*() {
+          const pulling = yield* Effect.forkChild(Rule.failureOf(receive.pull), { startImmediately: true })
+          yield* send.reset(13)
+          yield* Rule.expectReset(yield* Fiber.join(pulling), 13, pair.client.capabilities, `${name}, reset`)
+        }))
+      yield* Rule.forEachPath(pair, ({ name, receive }) =>
+        Effect.gen(function*() {
+          const pulling = yield* Effect.forkChild(Rule.failureOf(receive.pull), { startImmediately: true })
+          yield* receive.stop(13)
+          yield* Rule.expectReset(yield* Fiber.join(pulling), 13, pair.client.capabilities, `${name}, stop`)
+        }))
+      return Rule.passed
+    })
+}
+
+const scopeEndsStream: Rule.Rule = {
+  rule: "closing the scope of a stream resets or stops it with code 0, and leaves a finished one alone",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const { capabilities } = pair.client
+      for (const { from, name, to } of Rule.directions(pair)) {
+        const sender = yield* Scope.make()
+        const send = yield* Scope.provide(from.openUni(), sender)
+        yield* send.write([Rule.content(0, 1)])
+        const receive = yield* to.acceptUni
+        yield* receive.pull
+        yield* Scope.close(sender, Exit.void)
+        yield* Rule.expectReset(yield* Rule.failureOf(receive.pull), 0, capabilities, `${name}, sender's scope`)
+
+        const opened = yield* from.openUni()
+        yield* opened.write([Rule.content(0, 1)])
+        const receiver = yield* Scope.make()
+        yield* Scope.provide(to.acceptUni, receiver)
+        yield* Scope.close(receiver, Exit.void)
+        const refused = yield* Rule.failureOf(Effect.forever(opened.write([Rule.content(0, 1)])))
+        yield* Rule.expectReset(refused, 0, capabilities, `${name}, receiver's scope`)
+
+        const size = 10_000
+        yield* Effect.all([
+          Effect.gen(function*() {
+            const send = yield* from.openUni()
+            yield* send.write([Rule.content(4, size)])
+            yield* send.finish
+          }).pipe(Effect.scoped),
+          Effect.gen(function*() {
+            yield* Rule.expectContent(yield* to.acceptUni, { seed: 4, size })
+          }).pipe(Effect.scoped)
+        ], { concurrency: "unbounded", discard: true })
+      }
+      return Rule.passed
+    })
+}
+
+const chunksAreLeftAlone: Rule.Rule = {
+  rule: "chunks are not changed by sending them, may be sent twice, and received ones are not used again",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      for (const { from, name, to } of Rule.directions(yield* open)) {
+        // a view into a larger buffer, as encoders hand them out
+        const large = Rule.content(6, 200_003).subarray(3)
+        const [a, b, c] = [Rule.content(5, 9), large, Rule.content(7, 1_000)]
+        const before = [a.slice(), b.slice(), c.slice()]
+        const rounds = [[a, b, c], [b, c, a], [c, a, b]] as const
+        const received: Array<Array<Uint8Array>> = []
+        for (const chunks of rounds) {
+          const kept: Array<Uint8Array> = []
+          received.push(kept)
+          yield* Effect.all([
+            Effect.gen(function*() {
+              const send = yield* from.openUni()
+              yield* send.write(chunks)
+              yield* send.finish
+            }),
+            Effect.gen(function*() {
+              yield* Rule.drain(yield* to.acceptUni, (chunk) => kept.push(chunk))
+            })
+          ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped)
+        }
+        yield* Rule.demand(
+          [a, b, c].every((chunk, i) => equal(chunk, before[i]!)),
+          () => `${name}: a chunk was changed by sending it`
+        )
+        for (let round = 0; round < rounds.length; round++) {
+          yield* Rule.demand(
+            equal(join(received[round]!), join(rounds[round]!)),
+            () => `${name}: what was received in round ${round} has changed since, or arrived wrong`
+          )
+        }
+      }
+      return Rule.passed
+    })
+}
+
+const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const joined = new Uint8Array(chunks.reduce((size, chunk) => size + chunk.length, 0))
+  let at = 0
+  for (const chunk of chunks) {
+    joined.set(chunk, at)
+    at += chunk.length
+  }
+  return joined
+}
+
+const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i])
+
+export const rules: ReadonlyArray<Rule.Rule> = [
+  ...sizes.map(arrives),
+  endsAgainAndAgain,
+  resetArrives,
+  stopArrives,
+  suspendedPullIsReset,
+  scopeEndsStream,
+  chunksAreLeftAlone
+]

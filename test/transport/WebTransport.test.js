@@ -1,0 +1,179 @@
+import { assert, describe, it } from "@effect/vitest";
+import { Effect, Exit, Fiber, Scope } from "effect";
+import { TestClock } from "effect/testing";
+import * as WebTransport from "../../src/transport/WebTransport.js";
+import { makeObjectPair } from "./objectPair.js";
+const info = { transport: "websocket", peer: undefined };
+const connect = (options) => Effect.gen(function* () {
+    const objects = makeObjectPair(options);
+    const client = yield* WebTransport.fromObject(objects.client, { info, ...options?.client });
+    const server = yield* WebTransport.fromObject(objects.server, { info });
+    return { objects, client, server };
+});
+// everything that is on its way within the process has arrived
+const settle = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 0)));
+describe("write", () => {
+    it.live("joins a header with what follows, fills pieces, and passes large chunks on as views", () => Effect.gen(function* () {
+        const { client, objects, server } = yield* connect({ client: { chunkSize: 100 } });
+        const send = yield* client.openUni();
+        const header = Uint8Array.of(1, 2, 3);
+        const payload = new Uint8Array(350).fill(9);
+        yield* send.write([header, payload, new Uint8Array(0), Uint8Array.of(4)]);
+        yield* send.finish;
+        // 3 + 97, then views of 100, 100, and what is left of the payload with the last chunk
+        assert.deepStrictEqual(objects.client.writes, [100, 100, 100, 54]);
+        const receive = yield* server.acceptUni;
+        const all = yield* receive.pull;
+        assert.deepStrictEqual(all.flatMap((chunk) => Array.from(chunk)), [1, 2, 3, ...payload, 4]);
+    }));
+    it.live("gives chunks that lie ready together", () => Effect.gen(function* () {
+        const { client, server } = yield* connect();
+        const send = yield* client.openUni();
+        for (let i = 0; i < 10; i++)
+            yield* send.write([Uint8Array.of(i)]);
+        yield* send.finish;
+        const receive = yield* server.acceptUni;
+        assert.strictEqual((yield* receive.pull).length, 10);
+    }));
+    it.live("after finish fails, and finish again does not", () => Effect.gen(function* () {
+        const { client } = yield* connect();
+        const send = yield* client.openUni();
+        yield* send.finish;
+        yield* send.finish;
+        assert.strictEqual((yield* Effect.flip(send.write([Uint8Array.of(1)])))._tag, "MoqStreamReset");
+    }));
+});
+describe("open", () => {
+    it.live("passes the priority as sendOrder, and asks to wait for a free place", () => Effect.gen(function* () {
+        const { client, objects } = yield* connect();
+        yield* client.openUni({ priority: -5 });
+        yield* client.openUni();
+        yield* client.openBi;
+        assert.deepStrictEqual(objects.client.opened, [
+            { waitUntilAvailable: true, sendOrder: -5 },
+            { waitUntilAvailable: true },
+            { waitUntilAvailable: true }
+        ]);
+    }));
+    it.live("a stream that comes after its opening was interrupted is reset", () => Effect.gen(function* () {
+        const { client, objects, server } = yield* connect();
+        let openGate = () => { };
+        objects.client.gate = new Promise((resolve) => {
+            openGate = resolve;
+        });
+        for (const open of [client.openUni(), Effect.map(client.openBi, ({ send }) => send)]) {
+            const opening = yield* Effect.forkChild(open, { startImmediately: true });
+            yield* Fiber.interrupt(opening);
+        }
+        openGate();
+        const uni = yield* server.acceptUni;
+        assert.strictEqual((yield* Effect.flip(uni.pull)).code, 0);
+        const bi = yield* server.acceptBi;
+        assert.strictEqual((yield* Effect.flip(bi.receive.pull)).code, 0);
+        const refused = yield* Effect.flip(Effect.forever(bi.send.write([Uint8Array.of(1)])));
+        assert.strictEqual(refused.code, 0);
+    }));
+    it.live("fails when the connection ends while it waits", () => Effect.gen(function* () {
+        const { client, objects } = yield* connect();
+        objects.client.gate = new Promise(() => { });
+        const opening = yield* Effect.forkChild(Effect.flip(client.openUni()), { startImmediately: true });
+        objects.server.close({ closeCode: 7, reason: "enough" });
+        const error = yield* Fiber.join(opening);
+        assert.deepStrictEqual([error.code, error.reason, error.by], [7, "enough", "remote"]);
+    }));
+});
+describe("the end", () => {
+    it.live("a stream that fails without a code is reset with 0, or closed with its connection", () => Effect.gen(function* () {
+        const { client, objects, server } = yield* connect();
+        const raw = yield* Effect.promise(() => objects.client.createUnidirectionalStream());
+        const receive = yield* server.acceptUni;
+        yield* Effect.promise(() => raw.abort("no code at all"));
+        assert.strictEqual((yield* Effect.flip(receive.pull)).code, 0);
+        // the object errors its streams before it says how it was closed
+        const send = yield* client.openUni();
+        yield* send.write([Uint8Array.of(1)]);
+        const open = yield* server.acceptUni;
+        yield* open.pull;
+        const pulling = yield* Effect.forkChild(Effect.flip(open.pull), { startImmediately: true });
+        yield* client.close(31, "over");
+        const error = (yield* Fiber.join(pulling));
+        assert.deepStrictEqual([error._tag, error.code, error.by], ["MoqSessionClosed", 31, "remote"]);
+    }));
+    it.live("stopped gives the code of the peer's stop", () => Effect.gen(function* () {
+        const { client, server } = yield* connect();
+        const send = yield* client.openUni();
+        yield* (yield* server.acceptUni).stop(77);
+        assert.strictEqual(yield* send.stopped, 77);
+    }));
+    it.live("a connection that never becomes ready fails, and its object is closed when the wait is interrupted", () => Effect.gen(function* () {
+        const broken = Object.assign(makeObjectPair().client, { ready: Promise.reject(new Error("no route")) });
+        const error = yield* Effect.flip(WebTransport.fromObject(broken, { info }));
+        assert.deepStrictEqual([error.code, error.reason, error.by], [4, "no route", "transport"]);
+        const { client } = makeObjectPair();
+        const slow = Object.assign(client, { ready: new Promise(() => { }) });
+        const connecting = yield* Effect.forkChild(Effect.scoped(WebTransport.fromObject(slow, { info })), {
+            startImmediately: true
+        });
+        yield* Fiber.interrupt(connecting);
+        assert.deepStrictEqual(yield* Effect.promise(() => slow.closed), { closeCode: 0, reason: "" });
+    }));
+    it.effect("an object that ends its streams but never says how is given up after a second", () => Effect.gen(function* () {
+        const objects = makeObjectPair();
+        const mute = Object.assign(objects.client, { closed: new Promise(() => { }) });
+        const connection = yield* WebTransport.fromObject(mute, { info });
+        const accepting = yield* Effect.forkChild(Effect.flip(connection.acceptUni), { startImmediately: true });
+        objects.server.close({ closeCode: 1 });
+        yield* settle;
+        assert.strictEqual(accepting.pollUnsafe(), undefined);
+        yield* TestClock.adjust("1 second");
+        const error = yield* Fiber.join(accepting);
+        assert.deepStrictEqual([error.code, error.by], [4, "transport"]);
+    }));
+    it.live("leaves no rejected promise without a handler", () => Effect.gen(function* () {
+        const unhandled = [];
+        const listener = (error) => unhandled.push(error);
+        process.on("unhandledRejection", listener);
+        yield* Effect.addFinalizer(() => Effect.sync(() => process.off("unhandledRejection", listener)));
+        for (const end of ["close", "break", "reset", "stop"]) {
+            const scope = yield* Scope.make();
+            const { client, objects, server } = yield* Scope.provide(connect({ window: 1_000, queue: 4 }), scope);
+            const send = yield* Scope.provide(client.openUni(), scope);
+            yield* Effect.forkChild(send.write([new Uint8Array(100_000)]), { startImmediately: true });
+            const receive = yield* Scope.provide(server.acceptUni, scope);
+            const { receive: answer } = yield* Scope.provide(client.openBi, scope);
+            yield* Effect.forkChild(answer.pull, { startImmediately: true });
+            yield* Effect.forkChild(Effect.scoped(client.acceptBi), { startImmediately: true });
+            if (end === "close")
+                yield* client.close(1, "");
+            if (end === "break")
+                objects.client.break("cut");
+            if (end === "reset")
+                yield* send.reset(1);
+            if (end === "stop")
+                yield* receive.stop(1);
+            yield* settle;
+            yield* Scope.close(scope, Exit.void);
+            yield* settle;
+        }
+        assert.deepStrictEqual(unhandled, []);
+    }));
+    it.live("a reason and a code of the object's own kind reach the peer through streamError", () => Effect.gen(function* () {
+        const seen = [];
+        const { client, server } = yield* connect({
+            client: {
+                streamError: (code) => {
+                    seen.push(code);
+                    return Object.assign(new Error("mine"), { streamErrorCode: code });
+                }
+            }
+        });
+        const { receive, send } = yield* client.openBi;
+        yield* send.reset(5);
+        yield* receive.stop(6);
+        const far = yield* server.acceptBi;
+        assert.strictEqual((yield* Effect.flip(far.receive.pull)).code, 5);
+        assert.deepStrictEqual(seen, [5, 6]);
+    }));
+});
+// the browser's own fits without a cast
+export const native = (object) => object;
