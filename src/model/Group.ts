@@ -96,6 +96,8 @@ export interface Producer {
   readonly createFrameUnsafe: (size: number) => Frame.Producer | undefined
   /** Ends the group. When its last frame is not complete the group fails with {@link WrongSize}, and so does this. */
   readonly finish: Effect.Effect<void, WrongSize>
+  /** The same from a callback: `false` when its last frame was not complete. */
+  readonly finishUnsafe: () => boolean
   /** Fails the group: its readers get the frames that are here, then the error. Does nothing once it has ended. */
   readonly fail: (error: Frame.ReadError) => Effect.Effect<void>
   /**
@@ -266,15 +268,12 @@ class GroupImpl implements Group, Producer {
     return new WrongSize({ detail: `${this.open!.missing} bytes of the last frame are missing` })
   }
   get finish(): Effect.Effect<void, WrongSize> {
-    return Effect.suspend(() => {
-      if (this.log.end === undefined && !this.isOpen) {
-        const error = this.incomplete()
-        this.close(error)
-        return Effect.fail(error)
-      }
-      this.close()
-      return Effect.void
-    })
+    return Effect.suspend(() => this.finishUnsafe() ? Effect.void : Effect.fail(this.failure as WrongSize))
+  }
+  readonly finishUnsafe = (): boolean => {
+    const wasOpen = this.log.end === undefined
+    this.close()
+    return !wasOpen || this.failure === undefined
   }
   readonly fail = (error: Frame.ReadError): Effect.Effect<void> => Effect.sync(() => this.close(error))
   close(error?: Frame.ReadError): void {
