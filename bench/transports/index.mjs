@@ -1,0 +1,4 @@
+export const transports = {
+  memory: () => import("./memory.mjs"),
+  ws: () => import("./qmux-ws.mjs")
+}

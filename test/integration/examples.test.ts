@@ -1,0 +1,65 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import * as NodeTransport from "../../src/node/NodeTransport.ts"
+import * as Relay from "../../src/relay/Relay.ts"
+import { root, Running } from "./processes.ts"
+
+const RelayLayer = Relay.layer().pipe(
+  Layer.provide(NodeTransport.layerServer({ port: 0, tls: { generate: ["localhost"] } }))
+)
+
+/** Runs a program for as long as the scope. */
+const run = (args: ReadonlyArray<string>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Running(args)),
+    (running) =>
+      Effect.promise(() => {
+        running.kill()
+        return running.exit
+      })
+  )
+
+const isTime = (line: string) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(line)
+
+describe("examples", () => {
+  it.live("embedded-relay prints five squares and ends", () =>
+    Effect.gen(function*() {
+      const running = yield* run([join("examples", "build", "embedded-relay.js")])
+      assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
+      assert.match(running.lines[0]!, /^relay at https:/)
+      assert.lengthOf(running.lines, 6)
+      assert.match(running.lines[5]!, /^\d+ \* \d+ = \d+$/)
+    }), 30_000)
+
+  it.live("clock is published and watched", () =>
+    Effect.gen(function*() {
+      const { urls } = yield* Relay.Relay
+      yield* run([join("examples", "build", "clock.js"), "publish", urls[0]!])
+      const watch = yield* run([join("examples", "build", "clock.js"), "watch", urls[0]!])
+      const lines = yield* Effect.promise(() => watch.printed(2))
+      assert.isTrue(lines.every(isTime), lines.join("\n"))
+    }).pipe(Effect.provide(RelayLayer)), 30_000)
+
+  it.live("the programs of the README run", () =>
+    Effect.gen(function*() {
+      const { urls } = yield* Relay.Relay
+      const readme = yield* Effect.promise(() => readFile(join(root, "README.md"), "utf8"))
+      const folder = join(root, "examples", "build", "readme")
+      const write = (marker: string) =>
+        Effect.promise(async () => {
+          const blocks = Array.from(readme.matchAll(/```ts\n([\s\S]*?)```/g), ([, code]) => code!)
+          const code = blocks.find((code) => code.includes(marker))!
+          assert.include(code, "https://localhost:4443")
+          await mkdir(folder, { recursive: true })
+          const file = join(folder, `${marker.split(".")[0]}.mjs`)
+          await writeFile(file, code.replace("https://localhost:4443", urls[0]!))
+          return file
+        })
+      yield* run([yield* write("publish.pipe(")])
+      const watch = yield* run([yield* write("watch.pipe(")])
+      const lines = yield* Effect.promise(() => watch.printed(2))
+      assert.isTrue(lines.every(isTime), lines.join("\n"))
+    }).pipe(Effect.provide(RelayLayer)), 30_000)
+})
