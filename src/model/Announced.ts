@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Pull from "effect/Pull"
 import * as Stream from "effect/Stream"
 import * as Path from "../core/Path.ts"
 import * as Log from "./Log.ts"
@@ -121,21 +123,70 @@ export class Registry<in out E = never> {
   }
   /** Those below a prefix that are there, `Live` as soon as that is known, then the changes. */
   announced(prefix: Path.Path): Stream.Stream<Announced, E> {
-    const isBelow = (event: Announced): boolean => event._tag === "Live" || Path.hasPrefix(event.path, prefix)
-    return Stream.unwrap(Effect.map(Log.open(this.log, this.log.next), (cursor) => {
-      cursor.index = this.log.next
-      const initial: Array<Announced> = Array.from(this.active.values(), active)
-      if (this.isLive !== undefined) initial.push(live(this.isLive))
-      return Stream.filter(
-        Stream.concat(Stream.fromArray(initial), Stream.fromPull(Effect.succeed(Log.pull(this.log, cursor)))),
-        isBelow
-      )
-    }))
+    return Stream.unwrap(
+      Effect.map(Log.open(this.log), (cursor) => Stream.fromPull(Effect.succeed(new View(this, prefix, cursor).pull)))
+    )
   }
   append(event: Announced): void {
     Log.appendUnsafe(this.log, event)
     if (this.log.next - this.log.first < this.trimAt) return
-    Log.trimUnsafe(this.log, Log.unreadUnsafe(this.log))
+    Log.trimUnsafe(this.log, Math.max(Log.unreadUnsafe(this.log), this.log.next - maxEvents))
     this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
+  }
+}
+
+// internal
+
+// a reader this far behind is told what is different now, rather than everything that has happened
+const maxEvents = 8_192
+
+class View<in out E> {
+  readonly registry: Registry<E>
+  readonly prefix: Path.Path
+  readonly cursor: Log.Cursor
+  // what its reader knows of
+  readonly known: Map<string, Path.Path>
+  isLive: boolean
+  fresh: boolean
+  constructor(registry: Registry<E>, prefix: Path.Path, cursor: Log.Cursor) {
+    this.registry = registry
+    this.prefix = prefix
+    this.cursor = cursor
+    this.known = new Map()
+    this.isLive = false
+    this.fresh = true
+  }
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Announced>, E> = Effect.suspend(() => {
+    const { log } = this.registry
+    const out = this.take()
+    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<Announced>)
+    if (log.end !== undefined) return Log.endOf(log.end)
+    return Effect.flatMap(Log.awaitUnless(log, () => Log.isReady(log, this.cursor)), () => this.pull)
+  })
+  take(): ReadonlyArray<Announced> {
+    const { log } = this.registry
+    const out: Array<Announced> = []
+    const isBehind = this.fresh || this.cursor.index < log.first
+    const news = Log.takeUnsafe(log, this.cursor) ?? []
+    if (isBehind) this.catchUp(out)
+    else for (const event of news) this.tell(out, event)
+    return out
+  }
+  catchUp(out: Array<Announced>): void {
+    this.fresh = false
+    for (const [key, path] of this.known) if (!this.registry.active.has(key)) this.tell(out, ended(path))
+    for (const path of this.registry.active.values()) this.tell(out, active(path))
+    if (this.registry.isLive !== undefined) this.tell(out, live(this.registry.isLive))
+  }
+  tell(out: Array<Announced>, event: Announced): void {
+    if (event._tag === "Live") {
+      if (!this.isLive) out.push(event)
+      this.isLive = true
+    } else if (Path.hasPrefix(event.path, this.prefix)) {
+      const key = Path.key(event.path)
+      if (event._tag === "Active" ? this.known.has(key) : !this.known.delete(key)) return
+      if (event._tag === "Active") this.known.set(key, event.path)
+      out.push(event)
+    }
   }
 }

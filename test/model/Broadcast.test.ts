@@ -40,6 +40,25 @@ describe("Broadcast", () => {
       yield* broadcast.track("clock")
     }))
 
+  it.effect("keeps nothing of a track that it could not offer, or that has gone", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const held = () => scope.state._tag === "Open" ? scope.state.finalizers?.size : 0
+      const broadcast = yield* Scope.provide(Broadcast.make(prefix), scope)
+      yield* broadcast.track("clock")
+      yield* broadcast.track("video")
+      const before = held()
+      assert.strictEqual(before, 2)
+      for (let i = 0; i < 10; i++) {
+        yield* Effect.flip(Effect.scoped(broadcast.track("clock")))
+        yield* Effect.scoped(broadcast.track("other"))
+      }
+      assert.strictEqual(held(), before)
+      const long = yield* Scope.make()
+      for (let i = 0; i < 10; i++) yield* Effect.flip(Scope.provide(broadcast.track("clock"), long))
+      assert.strictEqual(held(), before)
+    }))
+
   it.effect("is read by its prefix", () =>
     Effect.gen(function*() {
       const router = yield* Router.make

@@ -168,6 +168,18 @@ describe("Log", () => {
       assert.deepStrictEqual([log.first, log.next], [4, 4])
     }))
 
+  it.effect("holds on to nothing that was cut", () =>
+    Effect.sync(() => {
+      const log = Log.makeUnsafe<number>()
+      fill(log, [0, 1, 2, 3, 4, 5, 6, 7])
+      const { buffer } = log as unknown as { readonly buffer: ReadonlyArray<number | undefined> }
+      for (let first = 1; first <= 8; first++) {
+        Log.trimUnsafe(log, first)
+        const held = buffer.filter((entry) => entry !== undefined)
+        assert.deepStrictEqual(held, [0, 1, 2, 3, 4, 5, 6, 7].slice(first))
+      }
+    }))
+
   it.effect("tells who has not taken everything; a reader that was cut does not count", () =>
     Effect.gen(function*() {
       const log = Log.makeUnsafe<number>()

@@ -127,6 +127,9 @@ describe("Router", () => {
           }),
           { startImmediately: true }
         )
+        yield* publish(router, [...clock, "below"])
+        yield* settle
+        assert.strictEqual(asked, 1)
         for (let i = 0; i < 3; i++) {
           const { withdraw } = yield* publishIn(router, clock)
           yield* settle

@@ -407,6 +407,38 @@ describe("Track", () => {
         assert.deepStrictEqual((yield* eventsFrom(producer.track, 2)).got, ["2", "3"])
       }))
 
+    it.effect("fails an open group rather than drop more than it must", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 10 * 1024 } })
+        const [old, next, latest] = [
+          yield* producer.appendGroup,
+          yield* producer.appendGroup,
+          yield* producer.appendGroup
+        ]
+        yield* old.writeFrame(kilobytes(6))
+        yield* next.writeFrame(kilobytes(3))
+        yield* latest.writeFrame(kilobytes(2))
+        assert.instanceOf(yield* Effect.flip(Stream.runDrain(old.group.frames)), Evicted)
+        assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0-0!31", "1", "2"])
+      }))
+
+    it.effect("does not count the frames twice that a group loses after it was dropped", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 34 * 1024 * 1024 } })
+        const frame = kilobytes(16 * 1024)
+        const old = yield* producer.appendGroup
+        const latest = yield* producer.appendGroup
+        yield* old.writeFrame(frame)
+        yield* old.writeFrame(frame)
+        // too much for the track, and for the group
+        yield* old.writeFrame(frame)
+        assert.strictEqual(old.group.first, 1)
+        yield* latest.writeFrame(frame)
+        yield* latest.writeFrame(frame)
+        yield* (yield* producer.appendGroup).writeFrame(frame)
+        assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0-1!31", "2"])
+      }))
+
     it.effect("never holds more bytes than it may, however many groups are written at once", () =>
       Effect.gen(function*() {
         const producer = yield* Track.make(path, { cache: { maxBytes: 64 * 1024 } })
@@ -476,6 +508,35 @@ describe("Track", () => {
         yield* settle
         assert.isUndefined(taken.pollUnsafe())
         yield* frames
+        yield* Fiber.join(taken)
+      }))
+
+    it.effect("has not taken what was there before it opened", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        // the log behind the track keeps what nobody has to read up to here, and drops it with this one
+        for (let i = 0; i < 64; i++) yield* producer.appendGroup
+        const pull = yield* producer.track.reader()
+        const taken = yield* Effect.forkChild(producer.taken, { startImmediately: true })
+        yield* settle
+        assert.isUndefined(taken.pollUnsafe())
+        yield* pull
+        yield* Fiber.join(taken)
+      }))
+
+    it.effect("is waited for in a group that is no longer kept for others", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        const old = yield* producer.appendGroup
+        const pull = yield* old.group.reader
+        yield* publish(producer, [1])
+        yield* TestClock.adjust("10 seconds")
+        yield* publish(producer, [2])
+        yield* old.writeFrame(bytes("x"))
+        const taken = yield* Effect.forkChild(producer.taken, { startImmediately: true })
+        yield* settle
+        assert.isUndefined(taken.pollUnsafe())
+        yield* pull
         yield* Fiber.join(taken)
       }))
 

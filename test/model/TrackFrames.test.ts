@@ -90,6 +90,21 @@ describe("Track.frames", () => {
       assert.deepStrictEqual(reading.got, ["0a", "1a", "1b", "2a", "2b", "3a", "3b"])
     }))
 
+  it.effect("never goes back to an older group that comes late", () =>
+    Effect.gen(function*() {
+      for (const order of ["asc", "desc"] as const) {
+        const producer = yield* Track.make(path, { order })
+        const reading = yield* frames(producer)
+        for (const sequence of [5, 4, 6]) {
+          const group = yield* producer.createGroup(sequence)
+          yield* write(group, `${sequence}`)
+          yield* group.finish
+          yield* settle
+        }
+        assert.deepStrictEqual(reading.got, ["5", "6"])
+      }
+    }))
+
   it.effect("jumps over a group that fails, after the frames that are there", () =>
     Effect.gen(function*() {
       for (const order of ["asc", "desc"] as const) {
