@@ -1,37 +1,58 @@
 /**
  * What a relay has: the tracks that its sessions announce, each received once and given to any number of viewers.
  *
+ * **Details**
+ *
+ * Who publishes a path and who views it are kept apart. Publishers of a path stand in a queue: the first one serves, the
+ * others are in reserve. Viewers of a path share one subscription to whoever serves; it closes with the last of them, and
+ * one that has finished stays for 10 seconds more, for those who come late. So a viewer keeps the track that it began
+ * with, whatever happens to the queue meanwhile.
+ *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as RcMap from "effect/RcMap"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Duplicate } from "../core/MoqError.ts"
+import { Duplicate } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
-import type * as Announced from "../model/Announced.ts"
+import * as Announced from "../model/Announced.ts"
 import type { ReadError } from "../model/Frame.ts"
 import * as Router from "../model/Router.ts"
-import * as Track from "../model/Track.ts"
+import type * as Track from "../model/Track.ts"
 import type { Session } from "../session/Session.ts"
+import { Share } from "./Share.ts"
 
 /**
  * The tracks of a relay. It is a router like any other: publish into it, and watch it, without a socket.
+ *
+ * **Details**
+ *
+ * `publish` and `add` fail with `Duplicate` when anybody publishes the path already. A session that announces a path
+ * which the program itself publishes is kept in reserve.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Origin extends Router.Router {
   /**
-   * Takes in what a session announces, below `root`, for as long as the scope. A path that somebody else publishes already
-   * is kept in reserve: it takes over when the other goes.
+   * Takes in what a session announces, below `root`, for as long as the scope or until the session announces no more.
+   *
+   * **Details**
+   *
+   * A path that somebody else publishes already is kept in reserve: when the other goes, the path is announced as ended
+   * and as active again, and new viewers get it from here. A path that is too long below `root` is left out.
+   *
+   * **Gotchas**
+   *
+   * The session must not offer this same origin to its peer when the peer offers it back: the two would keep each other's
+   * tracks alive.
    */
   readonly attach: (session: Session, root: Path.Path) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**
- * What an origin tells of itself.
+ * What an origin tells of itself: a path has got a publisher or lost it, a track is being received or no longer is.
  *
  * @category models
  * @since 0.1.0
@@ -43,7 +64,8 @@ export type Event =
   | { readonly _tag: "UpstreamClosed"; readonly path: Path.Path }
 
 /**
- * Makes an origin for as long as the scope. `onEvent` must not throw.
+ * Makes an origin for as long as the scope: then its viewers' tracks fail with `Cancelled`, unless they have ended.
+ * `onEvent` must not throw.
  *
  * @category constructors
  * @since 0.1.0
@@ -52,183 +74,173 @@ export const make = (options?: {
   readonly onEvent?: ((event: Event) => void) | undefined
 }): Effect.Effect<Origin, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const scope = yield* Effect.scope
-    const router = yield* Router.make
-    const origin = new OriginImpl(router, scope, options?.onEvent ?? (() => {}))
-    origin.tracks = yield* RcMap.make({ lookup: (key: string) => origin.open(key) })
+    const origin = new OriginImpl(yield* Effect.scope, options?.onEvent ?? (() => {}))
+    yield* Effect.addFinalizer(() => Effect.sync(() => origin.close()))
     return origin
   })
 
 // internal
 
-// how long a track that has finished is still given to those who come late
-const linger = "10 seconds"
-
-/** A session that publishes a path; `path` is relative to its root. */
-interface Upstream {
-  readonly session: Session
-  readonly path: Path.Path
-}
-
-/** Who publishes a path: the first of `upstreams` serves, the others wait. */
+/** Who publishes a path: the first of `sources` serves, the others wait. There is always one. */
 interface Entry {
   readonly path: Path.Path
-  readonly upstreams: Array<Upstream>
-  readonly scope: Scope.Closeable
+  readonly sources: Array<Router.Source>
 }
 
 class OriginImpl implements Origin {
-  readonly router: Router.Router
   readonly scope: Scope.Scope
   readonly onEvent: (event: Event) => void
+  readonly registry: Announced.Registry
   readonly entries: Map<string, Entry>
-  // where the first viewer of a track begins is where its upstream subscription begins
-  readonly starts: Map<string, Track.Start>
-  declare tracks: RcMap.RcMap<string, Track.Track, ReadError>
-  constructor(router: Router.Router, scope: Scope.Scope, onEvent: (event: Event) => void) {
-    this.router = router
+  // what the next viewer of a path gets: those that are no longer here still have viewers, but take no new ones
+  readonly shares: Map<string, Share>
+  constructor(scope: Scope.Scope, onEvent: (event: Event) => void) {
     this.scope = scope
     this.onEvent = onEvent
+    this.registry = new Announced.Registry()
+    this.registry.live("marker")
     this.entries = new Map()
-    this.starts = new Map()
+    this.shares = new Map()
   }
 
   // the router
 
   get paths(): ReadonlyArray<Path.Path> {
-    return this.router.paths
+    return Array.from(this.entries.values(), (entry) => entry.path)
   }
-  readonly announced = (prefix?: Path.Path): Stream.Stream<Announced.Announced> => this.router.announced(prefix)
-  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.router.publish(track)
-  readonly add = (source: Router.Source): Effect.Effect<void, Duplicate, Scope.Scope> => this.router.add(source)
+  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
+    this.registry.announced(prefix)
+  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> =>
+    this.add(Router.fromTrack(track))
+  readonly add = (source: Router.Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
+    Effect.acquireRelease(
+      Effect.suspend(() => {
+        if (this.entries.has(Path.key(source.path))) {
+          return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
+        }
+        this.offer(source)
+        return Effect.void
+      }),
+      () => Effect.sync(() => this.withdraw(source))
+    )
   readonly subscribe = (
     path: Path.Path,
     options?: Router.SubscribeOptions
   ): Effect.Effect<Track.Track, ReadError, Scope.Scope> =>
     Router.rendezvous<never>(path, options, {
-      subscribe: (from) =>
-        Effect.catchTag(
-          this.router.subscribe(path, { from }),
-          "MoqNotFound",
-          (error) => Effect.flatMap(this.finished(path, from), (track) => track ?? Effect.fail(error))
-        ),
+      subscribe: (from) => this.view(path, from),
       announced: this.announced
     })
-  readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, ReadError> => this.router.trackInfo(path)
+  readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, ReadError> =>
+    Effect.suspend(() => {
+      const key = Path.key(path)
+      // what viewers get is known here: asking is for tracks that nobody views, or of which nothing has come yet
+      const track = this.shares.get(key)?.track
+      if (track?.latest !== undefined) return Effect.succeed({ ...track.info, latest: track.latest })
+      const entry = this.entries.get(key)
+      return entry === undefined ? Effect.fail(Router.notFound(path)) : entry.sources[0]!.trackInfo
+    })
 
-  // what sessions announce
+  // publishers
 
   readonly attach = (session: Session, root: Path.Path): Effect.Effect<void, never, Scope.Scope> =>
-    Effect.gen({ self: this }, function*() {
-      const mine = new Map<string, Path.Path>()
-      yield* Effect.addFinalizer(() =>
-        Effect.forEach(mine.values(), (path) => this.remove(session, root, path), { discard: true })
-      )
+    Effect.suspend(() => {
+      const mine = new Map<string, Router.Source>()
       const hear = (event: Announced.Announced): Effect.Effect<void> => {
         if (event._tag === "Live") return Effect.void
-        const key = Path.key(event.path)
-        if (event._tag === "Active") {
-          mine.set(key, event.path)
-          return this.offer(session, root, event.path)
+        const path = Path.concat(root, event.path)
+        const key = Path.key(path)
+        if (event._tag === "Ended") {
+          const source = mine.get(key)
+          mine.delete(key)
+          if (source !== undefined) this.withdraw(source)
+          return Effect.void
         }
-        mine.delete(key)
-        return this.remove(session, root, event.path)
+        if (!Path.isValid(path)) return Effect.logDebug(`a path is left out, it is too long: ${Path.format(path)}`)
+        const source: Router.Source = {
+          path,
+          subscribe: (from) => session.subscribe(event.path, { from }),
+          trackInfo: session.trackInfo(event.path)
+        }
+        mine.set(key, source)
+        this.offer(source)
+        return Effect.void
       }
-      yield* Effect.forkScoped(
-        Effect.catch(
-          Stream.runForEach(session.announced(), hear),
-          (error) => Effect.logDebug(`no announces from a session any more: ${error.message}`)
-        ),
-        { startImmediately: true }
+      return Stream.runForEach(session.announced(), hear).pipe(
+        Effect.catch((error) => Effect.logDebug(`a session announces no more: ${error.message}`)),
+        Effect.ensuring(Effect.sync(() => mine.forEach((source) => this.withdraw(source)))),
+        Effect.forkScoped({ startImmediately: true }),
+        Effect.asVoid
       )
     })
 
-  offer(session: Session, root: Path.Path, path: Path.Path): Effect.Effect<void> {
-    const full = Path.concat(root, path)
-    const key = Path.key(full)
-    return Effect.uninterruptible(Effect.gen({ self: this }, function*() {
-      const problem = yield* Effect.flip(Path.validate(full)).pipe(Effect.option)
-      if (problem._tag === "Some") return yield* Effect.logDebug(`a path is left out: ${problem.value.message}`)
-      const entry = this.entries.get(key)
-      if (entry !== undefined) return void entry.upstreams.push({ session, path })
-      const scope = yield* Scope.fork(this.scope)
-      const source: Router.Source = {
-        path: full,
-        subscribe: (from) => this.share(key, from),
-        trackInfo: this.info(key)
-      }
-      // what is left of a track of this path that had finished is not what its new publisher sends
-      yield* RcMap.invalidate(this.tracks, key)
-      this.entries.set(key, { path: full, upstreams: [{ session, path }], scope })
-      this.onEvent({ _tag: "Announced", path: full })
-      yield* Effect.catch(
-        Scope.provide(this.router.add(source), scope),
-        () => Effect.logWarning(`${Path.format(full)} is published by this relay itself`)
-      )
-    }))
+  offer(source: Router.Source): void {
+    const key = Path.key(source.path)
+    const entry = this.entries.get(key)
+    if (entry !== undefined) return void entry.sources.push(source)
+    this.entries.set(key, { path: source.path, sources: [source] })
+    this.begin(source.path)
   }
 
-  remove(session: Session, root: Path.Path, path: Path.Path): Effect.Effect<void> {
-    const key = Path.key(Path.concat(root, path))
-    return Effect.uninterruptible(Effect.suspend(() => {
-      const entry = this.entries.get(key)
-      const at = entry?.upstreams.findIndex((upstream) => upstream.session === session) ?? -1
-      if (entry === undefined || at < 0) return Effect.void
-      entry.upstreams.splice(at, 1)
-      if (entry.upstreams.length > 0) return Effect.void
-      this.entries.delete(key)
-      this.onEvent({ _tag: "Ended", path: entry.path })
-      return Scope.close(entry.scope, Exit.void)
-    }))
+  withdraw(source: Router.Source): void {
+    const key = Path.key(source.path)
+    const entry = this.entries.get(key)
+    const at = entry?.sources.indexOf(source) ?? -1
+    if (entry === undefined || at < 0) return
+    entry.sources.splice(at, 1)
+    if (at > 0) return
+    if (entry.sources.length === 0) this.entries.delete(key)
+    this.registry.remove(entry.path)
+    this.onEvent({ _tag: "Ended", path: entry.path })
+    if (entry.sources.length > 0) this.begin(entry.path)
   }
 
-  // one upstream subscription per track
-
-  share(key: string, from: Track.Start): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
-    return Effect.suspend(() => {
-      this.starts.set(key, from)
-      return Effect.map(RcMap.get(this.tracks, key), (track) => Track.from(track, from))
-    })
+  // a path has a publisher, or another one: what is left of the track of the one before is not what this one sends
+  begin(path: Path.Path): void {
+    this.shares.get(Path.key(path))?.retire()
+    this.registry.add(path)
+    this.onEvent({ _tag: "Announced", path })
   }
 
-  open(key: string): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
-    return Effect.gen({ self: this }, function*() {
-      const entry = this.entries.get(key)
-      const upstream = entry?.upstreams[0]
-      if (entry === undefined || upstream === undefined) return yield* Effect.fail(Router.notFound(Path.fromKey(key)))
-      const from = this.starts.get(key) ?? "latest"
-      this.starts.delete(key)
-      const track = yield* upstream.session.subscribe(upstream.path, { from })
-      this.onEvent({ _tag: "UpstreamOpened", path: entry.path })
-      yield* Effect.addFinalizer(() => Effect.sync(() => this.onEvent({ _tag: "UpstreamClosed", path: entry.path })))
-      yield* Effect.forkScoped(Effect.flatMap(track.ended, (end) => this.keep(key, end)))
-      return track
-    })
-  }
+  // viewers
 
-  // a track that has finished stays for those who come late; one that has failed is forgotten at once
-  keep(key: string, end: Exit.Exit<void, ReadError>): Effect.Effect<void> {
-    if (Exit.isFailure(end)) return RcMap.invalidate(this.tracks, key)
-    const held = Effect.scoped(Effect.andThen(RcMap.getOption(this.tracks, key), Effect.sleep(linger)))
-    return Effect.asVoid(Effect.forkIn(Effect.ignore(held), this.scope, { startImmediately: true }))
-  }
-
-  finished(
-    path: Path.Path,
-    from: Track.Start
-  ): Effect.Effect<Effect.Effect<Track.Track> | undefined, ReadError, Scope.Scope> {
-    return Effect.map(
-      RcMap.getOption(this.tracks, Path.key(path)),
-      (found) => found._tag === "Some" ? Effect.succeed(Track.from(found.value, from)) : undefined
+  view(path: Path.Path, from: Track.Start): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const key = Path.key(path)
+        const current = this.shares.get(key)
+        const source = this.entries.get(key)?.sources[0]
+        // when its publisher has gone, what there is of a track is all that there will be
+        if (current !== undefined && (source === undefined || current.covers(from))) return current.view(from, restore)
+        return source === undefined
+          ? Effect.fail(Router.notFound(path))
+          : this.share(key, source, from).view(from, restore)
+      })
     )
   }
 
-  info(key: string): Effect.Effect<Router.TrackState, ReadError> {
-    return Effect.suspend(() => {
-      const upstream = this.entries.get(key)?.upstreams[0]
-      return upstream === undefined
-        ? Effect.fail(Router.notFound(Path.fromKey(key)))
-        : upstream.session.trackInfo(upstream.path)
+  // in place of the current one, if any: its viewers keep that
+  share(key: string, source: Router.Source, from: Track.Start): Share {
+    const { path } = source
+    const share = new Share({
+      scope: this.scope,
+      source,
+      from,
+      onOpen: () => this.onEvent({ _tag: "UpstreamOpened", path }),
+      onClose: () => this.onEvent({ _tag: "UpstreamClosed", path }),
+      onRetire: (share) => {
+        if (this.shares.get(key) === share) this.shares.delete(key)
+      }
     })
+    this.shares.get(key)?.retire()
+    this.shares.set(key, share)
+    return share
+  }
+
+  // nothing more comes, and whoever still holds this sees an empty one
+  close(): void {
+    for (const path of this.paths) this.registry.remove(path)
+    this.entries.clear()
+    this.registry.end(Exit.void)
   }
 }

@@ -17,10 +17,12 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Take from "effect/Take"
 import type { SessionClosed } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Router from "../model/Router.ts"
@@ -80,7 +82,10 @@ export interface Relay {
   readonly urls: ReadonlyArray<string>
   /** How many sessions are open. */
   readonly sessions: Effect.Effect<number>
-  /** What happens, from now on. A reader that falls 1,024 events behind misses some. */
+  /**
+   * What happens, from now on until the relay closes. A reader that falls 1,024 events behind misses some: for counts
+   * that must be right, ask `sessions`.
+   */
   readonly events: Stream.Stream<Event>
 }
 
@@ -102,42 +107,46 @@ export const make: (
   options?: Options
 ) => Effect.Effect<Relay, never, Transport.TransportServer | Scope.Scope> = Effect.fnUntraced(function*(options) {
   const server = yield* Transport.TransportServer
-  const events = yield* PubSub.sliding<Event>(1024)
-  const tell = (event: Event): void => void PubSub.publishUnsafe(events, event)
+  const events = yield* PubSub.sliding<Take.Take<Event>>(1024)
+  yield* Effect.addFinalizer(() => PubSub.end(events, Exit.void))
+  const tell = (event: Event): void => void PubSub.publishUnsafe(events, [event])
   const origin = yield* Origin.make({ onEvent: tell })
   const maxSessions = options?.limits?.sessions ?? 1000
   let opened = 0
   let open = 0
 
-  const serve = (request: Transport.Request, root: Path.Path): Effect.Effect<void> => {
+  const serve = Effect.fnUntraced(function*(request: Transport.Request, root: Path.Path) {
+    const connection = yield* request.accept
+    const session = yield* Session.accept(connection, { ...options?.session, router: Router.scoped(origin, root) })
     const number = ++opened
-    return Effect.scoped(Effect.gen(function*() {
-      const connection = yield* request.accept
-      const session = yield* Session.accept(connection, { ...options?.session, router: Router.scoped(origin, root) })
-      tell({ _tag: "SessionOpened", session: number, root, transport: request.transport, peer: request.peer })
-      yield* origin.attach(session, root)
-      const { by, code, reason } = yield* session.closed
-      tell({ _tag: "SessionClosed", session: number, code, reason, by })
-    })).pipe(
-      Effect.catch((error) =>
-        Effect.sync(() => tell({ _tag: "SessionRefused", reason: error.message, peer: request.peer }))
-      )
+    tell({ _tag: "SessionOpened", session: number, root, transport: request.transport, peer: request.peer })
+    yield* origin.attach(session, root)
+    const { by, code, reason } = yield* Effect.onInterrupt(
+      session.closed,
+      () => Effect.sync(() => tell({ _tag: "SessionClosed", session: number, code: 0, reason: "", by: "local" }))
     )
+    tell({ _tag: "SessionClosed", session: number, code, reason, by })
+  }, Effect.scoped)
+
+  const refuse = (request: Transport.Request, status: number, reason: string): Effect.Effect<void> => {
+    tell({ _tag: "SessionRefused", reason, peer: request.peer })
+    return request.refuse(status)
   }
 
   const receive = (request: Transport.Request): Effect.Effect<void> =>
     Effect.suspend(() => {
       const root = rootOf(request.url)
-      if (root === undefined || open >= maxSessions) {
-        tell({
-          _tag: "SessionRefused",
-          reason: root === undefined ? "the path of the URL is malformed" : `${open} sessions are open`,
-          peer: request.peer
-        })
-        return request.refuse(root === undefined ? 400 : 503)
-      }
+      if (root === undefined) return refuse(request, 400, "the path of the URL is malformed or too long")
+      if (open >= maxSessions) return refuse(request, 503, `${open} sessions are open`)
       open++
-      return Effect.ensuring(serve(request, root), Effect.sync(() => open--))
+      return serve(request, root).pipe(
+        Effect.catch((error) =>
+          Effect.sync(() => tell({ _tag: "SessionRefused", reason: error.message, peer: request.peer }))
+        ),
+        // a bug that one session runs into is not the end of the others
+        Effect.catchDefect((defect) => Effect.logError("a session of the relay died", defect)),
+        Effect.ensuring(Effect.sync(() => open--))
+      )
     })
 
   yield* server.requests.pipe(
@@ -150,7 +159,7 @@ export const make: (
     origin,
     urls: server.urls,
     sessions: Effect.sync(() => open),
-    events: Stream.fromPubSub(events)
+    events: Stream.fromPubSubTake(events)
   }
 })
 

@@ -11,7 +11,7 @@ import {
   fromCode,
   ProtocolViolation,
   SessionClosed,
-  Timeout,
+  type Timeout,
   type Unauthorized,
   UnexpectedStream,
   UnsupportedVersion
@@ -22,7 +22,7 @@ import * as SessionServer from "../message/SessionServer.ts"
 import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
-import { encode, MessageStream, type ReceiveError } from "./MessageStream.ts"
+import { encode, MessageStream, type ReceiveError, within } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 
 /**
@@ -77,19 +77,19 @@ export const client = (
   }).pipe(bounded(limits))
 
 /**
- * Answers on the stream that the client opened first with the first of `profiles` that it offers; `agreed` runs before the
+ * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed` runs before the
  * answer leaves, so that whatever follows it finds the session in place.
  *
  * @internal
  */
 export const server = (
-  opened: BiStream,
+  opened: Effect.Effect<BiStream, SessionClosed, Scope.Scope>,
   profiles: ReadonlyArray<Profile.Profile>,
   limits: Limits,
   agreed: (agreed: Agreed) => Effect.Effect<void>
-): Effect.Effect<void, HandshakeError> =>
+): Effect.Effect<void, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = new MessageStream(opened)
+    const stream = new MessageStream(yield* opened)
     yield* stream.send.setPriority(Rank.control)
     const type = yield* stream.expect(StreamType.decodeBi, Profile.draft03)
     if (type !== "session") {
@@ -132,13 +132,7 @@ const list = (versions: ReadonlyArray<number>): string => versions.map(hex).join
 const bounded =
   (limits: Limits) =>
   <A, R>(effect: Effect.Effect<A, ReceiveError | HandshakeError, R>): Effect.Effect<A, HandshakeError, R> =>
-    effect.pipe(
-      Effect.timeoutOrElse({
-        duration: limits.setup,
-        orElse: () => Effect.fail(new Timeout({ detail: "the handshake of the session" }))
-      }),
-      Effect.mapError(toHandshakeError)
-    )
+    Effect.mapError(within(limits.setup, "the handshake of the session")(effect), toHandshakeError)
 
 // a refusal may arrive as a reset of the Session stream or as the close of the connection
 const toHandshakeError = (error: ReceiveError | HandshakeError): HandshakeError => {

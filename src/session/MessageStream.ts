@@ -100,22 +100,7 @@ export class MessageStream {
 
   /** Reads one message. The end of the stream in its place is a {@link DecodeError}. */
   expect<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A, ReceiveError> {
-    return Effect.flatMap(this.read(decode, profile), (message) =>
-      message === undefined
-        ? Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
-        : Effect.succeed(message))
-  }
-
-  /** Reads the first message of a stream that the peer opened. Fails with {@link Timeout} when it takes too long. */
-  first<A>(
-    decode: Decode<A>,
-    profile: Profile.Profile,
-    within: Duration.Input
-  ): Effect.Effect<A, ReceiveError | Timeout> {
-    return Effect.timeoutOrElse(this.expect(decode, profile), {
-      duration: within,
-      orElse: () => Effect.fail(new Timeout({ detail: "the first message of a stream" }))
-    })
+    return expect(this.receive, this.reader, (reader) => decode(reader, profile))
   }
 
   /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */
@@ -162,6 +147,31 @@ export const read = <A>(
   })
   return Pull.catchDone(loop, () => ended)
 }
+
+/**
+ * As {@link read}, but the end of the stream in place of what is decoded is a {@link DecodeError}.
+ *
+ * @internal
+ */
+export const expect = <A>(
+  stream: Transport.ReceiveStream,
+  reader: Reader.Reader,
+  decode: (reader: Reader.Reader) => A | Reader.NeedMore
+): Effect.Effect<A, ReceiveError> =>
+  Effect.flatMap(read(stream, reader, decode), (message) =>
+    message === undefined
+      ? Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
+      : Effect.succeed(message))
+
+/**
+ * Lets something take so long and no longer; then it fails with {@link Timeout}.
+ *
+ * @internal
+ */
+export const within =
+  (duration: Duration.Input, detail: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Timeout, R> =>
+    Effect.timeoutOrElse(effect, { duration, orElse: () => Effect.fail(new Timeout({ detail })) })
 
 /**
  * Runs something that may throw the errors of the codec; they become a failure.

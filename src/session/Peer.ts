@@ -12,6 +12,7 @@ import {
   NotFound,
   ProtocolViolation,
   type SessionClosed,
+  type Timeout,
   toCode,
   UnexpectedStream
 } from "../core/MoqError.ts"
@@ -23,7 +24,7 @@ import type { Router } from "../model/Router.ts"
 import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
 import type { Agreed } from "./Handshake.ts"
 import type { Limits } from "./Limits.ts"
-import { MessageStream, resetCode } from "./MessageStream.ts"
+import { MessageStream, type ReceiveError, resetCode, within } from "./MessageStream.ts"
 import { Publisher } from "./Publisher.ts"
 import { Subscriber } from "./Subscriber.ts"
 
@@ -77,11 +78,12 @@ export class Peer {
     }).pipe(Effect.catch((error) => end(this.connection, error)))
   }
 
-  /** Asks from time to time whether the other side is alive, and ends the session when it is not. */
+  /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   get keepAlive(): Effect.Effect<void> {
     if (!this.connection.capabilities.ping) return Effect.void
     return Effect.sleep(this.limits.keepAlive).pipe(
-      Effect.andThen(Effect.timeoutOption(this.connection.ping, this.limits.idle)),
+      Effect.andThen(this.connection.ping),
+      Effect.timeoutOption(this.limits.idle),
       Effect.flatMap((alive) =>
         Option.isSome(alive) ? Effect.void : this.connection.close(3, "the peer does not answer any more")
       ),
@@ -90,18 +92,25 @@ export class Peer {
     )
   }
 
+  /** Handles a bidirectional stream that the peer opened. */
   bi(opened: BiStream): Effect.Effect<void> {
     const stream = new MessageStream(opened)
-    return stream.first(StreamType.decodeBi, this.profile, this.limits.firstMessage).pipe(
-      Effect.flatMap((type) => this.request(type, stream)),
-      Effect.catch((error) => this.refuse(error, (code) => stream.abort(code)))
+    const request = Effect.flatMap(
+      stream.expect(StreamType.decodeBi, this.profile),
+      (type) => this.request(type, stream)
     )
+    return this.handle(request, (code) => stream.abort(code))
   }
 
-  request(type: StreamType.Bi, stream: MessageStream): Effect.Effect<void, MoqError> {
+  /** Handles a unidirectional stream that the peer opened. */
+  uni(stream: ReceiveStream): Effect.Effect<void> {
+    return this.handle(this.subscriber.group(stream), stream.stop)
+  }
+
+  request(type: StreamType.Bi, stream: MessageStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
     switch (type) {
       case "session":
-        return Effect.fail(new UnexpectedStream({ detail: "a second session stream" }))
+        return Effect.succeed(this.unexpected(secondSession, secondSessionCode, (code) => stream.abort(code)))
       case "announce":
         return this.publisher.announce(stream)
       case "subscribe":
@@ -109,33 +118,56 @@ export class Peer {
       case "info":
         return this.publisher.info(stream)
       case "fetch":
-        return Effect.andThen(
-          stream.first(Fetch.decode, this.profile, this.limits.firstMessage),
+        return Effect.as(
+          stream.expect(Fetch.decode, this.profile),
           Effect.fail(new NotFound({ detail: "FETCH is not served yet" }))
         )
     }
   }
 
-  uni(stream: ReceiveStream): Effect.Effect<void> {
-    return Effect.catch(this.subscriber.group(stream), (error) => this.refuse(error, stream.stop))
+  // Reads the first message of a stream, in time, then does what it asks for. Whatever fails costs the peer that stream;
+  // one of an unknown type also the session, where the version says so.
+  handle(
+    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | Timeout>,
+    abort: (code: number) => Effect.Effect<void>
+  ): Effect.Effect<void> {
+    return within(this.limits.firstMessage, "the first message of a stream")(first).pipe(
+      Effect.catchTag(
+        "MoqUnexpectedStream",
+        (error) => Effect.succeed(this.unexpected(error, this.profile.unknownStreamCode, abort))
+      ),
+      Effect.flatten,
+      Effect.catch((error) => abort(resetCode(error, this)))
+    )
   }
 
-  // what went wrong costs the peer the stream, or the session where the version says so
-  refuse(error: MoqError, abort: (code: number) => Effect.Effect<void>): Effect.Effect<void> {
-    if (error._tag === "MoqSessionClosed") return Effect.void
-    if (error._tag !== "MoqUnexpectedStream") return abort(resetCode(error, this))
-    if (this.profile.unknownStreamCloses === "session") return end(this.connection, error)
-    return abort(error.detail?.startsWith("a second") === true ? 10 : this.profile.unknownStreamCode)
+  unexpected(
+    error: UnexpectedStream,
+    code: number,
+    abort: (code: number) => Effect.Effect<void>
+  ): Effect.Effect<void> {
+    return this.profile.unknownStreamCloses === "session" ? end(this.connection, error) : abort(code)
   }
 }
 
+const secondSession = new UnexpectedStream({ detail: "a second session stream" })
+
+const secondSessionCode = toCode(secondSession)
+
 /**
- * Closes a connection for an error.
+ * Closes a connection for an error, with as much of its text as a reason may have.
  *
  * @internal
  */
 export const end = (connection: Connection, error: MoqError): Effect.Effect<void> =>
-  connection.close(Math.min(toCode(error), 255), error.message)
+  Effect.suspend(() => {
+    const { read } = utf8.encodeInto(error.message, new Uint8Array(maxReason))
+    return connection.close(Math.min(toCode(error), 255), error.message.slice(0, read))
+  })
+
+const utf8 = new TextEncoder()
+
+const maxReason = 1024
 
 /**
  * Takes streams for as long as the connection lives, and handles each on a fiber of its own, in the given scope. Before the
@@ -151,16 +183,19 @@ export const acceptAll = <A>(
 ): Effect.Effect<void> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.suspend(() => {
-      const own = Scope.makeUnsafe()
+      // a child of the session's scope: the stream ends with it even if its fiber never gets to run
+      const own = Scope.forkUnsafe(scope)
       return restore(Scope.provide(accept, own)).pipe(
-        Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))),
         Effect.flatMap((stream) => {
           const handle = handler()
-          if (handle === undefined) {
-            return end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" }))
-          }
-          return Effect.forkIn(Effect.onExit(restore(handle(stream)), (exit) => Scope.close(own, exit)), scope)
-        })
+          return handle === undefined
+            ? Effect.andThen(
+              end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" })),
+              Scope.close(own, Exit.void)
+            )
+            : Effect.forkIn(Effect.onExit(restore(handle(stream)), (exit) => Scope.close(own, exit)), scope)
+        }),
+        Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
       )
     })
   ).pipe(Effect.forever({ disableYield: true }), Effect.ignore)

@@ -18,7 +18,7 @@ import type { Announced } from "../model/Announced.ts"
 import type { Router } from "../model/Router.ts"
 import type { Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
-import { encode, type MessageStream } from "./MessageStream.ts"
+import { attempt, encode, type MessageStream, type ReceiveError } from "./MessageStream.ts"
 import { Sequences } from "./Sequences.ts"
 import { Serving } from "./Serving.ts"
 
@@ -33,9 +33,12 @@ export interface Options {
   readonly violation: (error: ProtocolViolation) => Effect.Effect<never, ProtocolViolation>
 }
 
+/** What serves a request that has been read; fails with what its stream is to be ended with. */
+type Service = Effect.Effect<void, MoqError>
+
 /**
- * Serves the requests of one session. Each method handles one stream that the peer opened, and fails with what the peer
- * did wrong or could not be given; whoever calls it ends the stream with that.
+ * Serves the requests of one session. Each method reads the first message of a stream that the peer opened; what that gives
+ * serves the request, and fails with what the peer did wrong or could not be given.
  *
  * @internal
  */
@@ -50,49 +53,50 @@ export class Publisher {
   }
 
   /** An Announce stream: tells the peer which tracks there are, until it ends the stream. */
-  announce(stream: MessageStream): Effect.Effect<void, MoqError> {
-    const { limits, profile, router } = this.options
-    return Effect.gen(function*() {
-      const { prefix } = yield* stream.first(AnnouncePlease.decode, profile, limits.firstMessage)
-      const told = Stream.runForEachArray(router.announced(prefix), (events) => {
-        const chunks = events.flatMap((event) => announcement(event, prefix, profile))
-        return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
-      })
-      yield* Effect.raceFirst(told, subscriberLeft(stream, profile))
-      yield* stream.send.finish
+  announce(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
+    const { profile, router } = this.options
+    return Effect.map(stream.expect(AnnouncePlease.decode, profile), ({ prefix }) => {
+      const told = Stream.runForEachArray(router.announced(prefix), (events) =>
+        Effect.flatMap(
+          Effect.forEach(events, (event) => announcement(event, prefix, profile)),
+          (announcements) => {
+            const chunks = announcements.flat()
+            return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
+          }
+        ))
+      return Effect.andThen(Effect.raceFirst(told, subscriberLeft(stream, profile)), stream.send.finish)
     })
   }
 
   /** An Info stream: tells the peer about one track. */
-  info(stream: MessageStream): Effect.Effect<void, MoqError> {
-    const { limits, profile, router } = this.options
-    return Effect.gen(function*() {
-      const { path } = yield* stream.first(InfoPlease.decode, profile, limits.firstMessage)
-      const { expires, latest, order, priority } = yield* router.trackInfo(path)
-      const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
-      yield* stream.send.write([encode(Info.encode, info, profile)])
-      yield* stream.send.finish
-    })
+  info(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
+    const { profile, router } = this.options
+    return Effect.map(
+      stream.expect(InfoPlease.decode, profile),
+      ({ path }) =>
+        Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
+          const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
+          return Effect.andThen(stream.send.write([encode(Info.encode, info, profile)]), stream.send.finish)
+        })
+    )
   }
 
   /** A Subscribe stream: sends the groups of one track, until the track or the subscription ends. */
-  subscribe(stream: MessageStream): Effect.Effect<void, MoqError> {
-    const { limits, profile, router, violation } = this.options
-    return Effect.scoped(Effect.gen({ self: this }, function*() {
-      const message = yield* stream.first(Subscribe.decode, profile, limits.firstMessage)
-      if (this.used.has(message.id)) {
-        return yield* violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
-      }
-      this.used.add(message.id)
-      if (message.path.length === 0) return yield* new ProtocolViolation({ detail: "a path has at least one part" })
-      const track = yield* router.subscribe(message.path, { from: message.min ?? "latest" })
-      const serving = yield* Serving.make(this.options, stream, message, track)
-      yield* Effect.acquireRelease(
-        Effect.sync(() => this.serving.add(serving)),
-        () => Effect.sync(() => this.serving.delete(serving))
-      )
-      yield* serving.run
-    }))
+  subscribe(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
+    const { profile, violation } = this.options
+    return Effect.map(stream.expect(Subscribe.decode, profile), (message) =>
+      Effect.suspend(() => {
+        if (this.used.has(message.id)) {
+          return violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
+        }
+        this.used.add(message.id)
+        if (message.path.length === 0) {
+          return Effect.fail(new ProtocolViolation({ detail: "a path has at least one part" }))
+        }
+        const serving = new Serving(this.options, stream, message)
+        this.serving.add(serving)
+        return Effect.ensuring(serving.run, Effect.sync(() => this.serving.delete(serving)))
+      }))
   }
 
   /** Lets what is under way come to its end: tracks that have ended, groups that have begun. */
@@ -105,14 +109,22 @@ export class Publisher {
 
 // internal
 
-const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Array<Uint8Array> => {
-  if (event._tag === "Live") {
-    return profile.sendsLive ? [encode(Announce.encode, { _tag: "Announce", status: "live" }, profile)] : []
-  }
-  const status = event._tag === "Active" ? "active" : "ended"
-  const suffix = event.path.slice(prefix.length)
-  return [encode(Announce.encode, { _tag: "Announce", status, suffix }, profile)]
+// a path that was offered here and cannot travel is nobody else's trouble
+const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Effect.Effect<Array<Uint8Array>> => {
+  const message = toMessage(event, prefix)
+  if (message.status === "live" && !profile.sendsLive) return Effect.succeed([])
+  const bytes = attempt(() => encode(Announce.encode, message, profile))
+  return Effect.isEffect(bytes)
+    ? Effect.catch(bytes, (error) => Effect.as(Effect.logWarning(`a track is not announced: ${error.message}`), []))
+    : Effect.succeed([bytes])
 }
+
+const toMessage = (event: Announced, prefix: Path.Path): Announce.Announce =>
+  event._tag === "Live" ? { _tag: "Announce", status: "live" } : {
+    _tag: "Announce",
+    status: event._tag === "Active" ? "active" : "ended",
+    suffix: event.path.slice(prefix.length)
+  }
 
 // the crate finishes its side of an Announce stream at once, and wants to hear more
 const subscriberLeft = (stream: MessageStream, profile: Profile): Effect.Effect<void, MoqError> => {

@@ -12,25 +12,25 @@ import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
-import { Cancelled, type Duplicate, type Evicted, type MoqError } from "../core/MoqError.ts"
-import type { Profile } from "../message/Profile.ts"
+import { Cancelled, Duplicate, type Evicted, type MoqError } from "../core/MoqError.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { ReadError, WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
 import type * as Track from "../model/Track.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import { GroupReader } from "./GroupReader.ts"
-import { attempt, type MessageStream, type ReceiveError, toReadError } from "./MessageStream.ts"
+import { attempt, type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
 import { Sequences } from "./Sequences.ts"
+import type { Options } from "./Subscriber.ts"
 
 /** @internal */
 export class Receiving {
-  static make(stream: MessageStream, profile: Profile): Effect.Effect<Receiving, never, Scope.Scope> {
-    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, profile, groups))
+  static make(stream: MessageStream, options: Options): Effect.Effect<Receiving, never, Scope.Scope> {
+    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, options, groups))
   }
 
   readonly stream: MessageStream
-  readonly profile: Profile
+  readonly options: Options
   /** The fibers that read the streams of its groups. */
   readonly groups: FiberSet.FiberSet<void, MoqError>
   // groups may overtake INFO: their streams wait for the track
@@ -42,9 +42,9 @@ export class Receiving {
   // where the track ends, once the publisher has said so
   end: number | undefined
 
-  constructor(stream: MessageStream, profile: Profile, groups: FiberSet.FiberSet<void, MoqError>) {
+  constructor(stream: MessageStream, options: Options, groups: FiberSet.FiberSet<void, MoqError>) {
     this.stream = stream
-    this.profile = profile
+    this.options = options
     this.groups = groups
     this.track = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
@@ -62,14 +62,19 @@ export class Receiving {
       Effect.andThen(track.finish),
       // tells the publisher that everything is here
       Effect.andThen(this.stream.send.finish),
-      Effect.catch((error) => Effect.andThen(track.fail(toReadError(error)), this.stream.abort(0)))
+      Effect.catch((error) =>
+        Effect.andThen(
+          track.fail(toReadError(error)),
+          this.stream.abort(resetCode(error, this.options))
+        )
+      )
     )
   }
 
   readGaps(track: Track.Producer): Effect.Effect<void, ReceiveError> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
-        const gap = yield* this.stream.read(SubscribeGap.decode, this.profile)
+        const gap = yield* this.stream.read(SubscribeGap.decode, this.options.profile)
         if (gap === undefined) return
         const to = gap.start + gap.count
         this.seen.add(gap.start, to)
@@ -110,6 +115,9 @@ export class Receiving {
     sequence: number
   ): Effect.Effect<void, MoqError> {
     if (sequence < this.first) return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+    if (this.seen.has(sequence)) {
+      return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
+    }
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     this.seen.add(sequence)
     return Effect.flatMap(begun, (group) =>

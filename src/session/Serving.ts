@@ -3,14 +3,14 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Cause from "effect/Cause"
+import { isArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
+import * as FiberMap from "effect/FiberMap"
 import * as Pull from "effect/Pull"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Writer from "../coding/Writer.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
@@ -26,148 +26,198 @@ import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import type { Frame, ReadError } from "../model/Frame.ts"
 import type { Gap } from "../model/Gap.ts"
 import type { Group } from "../model/Group.ts"
-import type { Event, Track } from "../model/Track.ts"
+import type { Event, Track, TrackInfo } from "../model/Track.ts"
+import * as TrackEvent from "../model/TrackEvent.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { encode, type MessageStream, resetCode } from "./MessageStream.ts"
 import type { Options } from "./Publisher.ts"
 import * as Rank from "./Rank.ts"
+import { Sequences } from "./Sequences.ts"
 
 /** @internal */
 export class Serving {
-  /** Starts reading the track, before anything else can happen to it. */
-  static make(
-    options: Options,
-    stream: MessageStream,
-    message: Subscribe,
-    track: Track
-  ): Effect.Effect<Serving, never, Scope.Scope> {
-    return Effect.gen(function*() {
-      const events = yield* track.reader({ from: message.min ?? "latest" })
-      const groups = yield* FiberSet.make<void>()
-      return new Serving(options, stream, message, track, events, groups)
-    })
-  }
-
   readonly options: Options
   readonly stream: MessageStream
-  readonly id: number
-  readonly track: Track
-  readonly events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>
-  readonly groups: FiberSet.FiberSet<void>
+  readonly message: Subscribe
   readonly inFlight: Semaphore.Semaphore
   // several fibers write gaps to the Subscribe stream
   readonly writing: Semaphore.Semaphore
+  // the streams of the groups in flight, by sequence
+  readonly sending: Map<number, Outgoing>
+  // what was sent, or said not to come
+  readonly told: Sequences
+  // no more groups: the track has ended, all in the range are told of, or the session closes
+  readonly halt: Deferred.Deferred<"complete" | "closing", MoqError>
   readonly done: Deferred.Deferred<void>
+  track: Track | undefined
   priority: Priority
   order: GroupOrder
   min: number
   max: number
-  // the sequence after the highest one that was sent or reported
+  // the sequence after the highest one that is told of
   next: number
-  sending: Fiber.Fiber<void, MoqError> | undefined
 
-  constructor(
-    options: Options,
-    stream: MessageStream,
-    message: Subscribe,
-    track: Track,
-    events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>,
-    groups: FiberSet.FiberSet<void>
-  ) {
+  constructor(options: Options, stream: MessageStream, message: Subscribe) {
     this.options = options
     this.stream = stream
-    this.id = message.id
-    this.track = track
-    this.events = events
-    this.groups = groups
+    this.message = message
     this.inFlight = Semaphore.makeUnsafe(options.limits.groupsInFlight)
     this.writing = Semaphore.makeUnsafe(1)
+    this.sending = new Map()
+    this.told = new Sequences()
+    this.halt = Deferred.makeUnsafe()
     this.done = Deferred.makeUnsafe()
+    this.track = undefined
     this.priority = message.priority
     this.order = message.order
-    this.min = message.min ?? track.latest ?? 0
+    this.min = message.min ?? 0
     this.max = message.max ?? Infinity
     this.next = this.min
-    this.sending = undefined
   }
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
-  get run(): Effect.Effect<void, MoqError, Scope.Scope> {
+  get run(): Effect.Effect<void, MoqError> {
     return Effect.gen({ self: this }, function*() {
-      yield* this.sendInfo
-      this.sending = yield* Effect.forkScoped(this.sendEvents, { startImmediately: true })
-      const left = Effect.raceFirst(this.readUpdates, Effect.asVoid(this.stream.send.stopped))
-      const sent = yield* Effect.raceFirst(Effect.as(Fiber.join(this.sending), true), Effect.as(left, false))
-      if (!sent) return yield* this.stream.send.finish
-      yield* this.sendRest
-      yield* this.stream.send.finish
-      // the peer finishes its side when it has everything; then it is safe to close the session
-      yield* Effect.timeoutOption(this.acknowledged, this.options.limits.drain)
-    }).pipe(Effect.ensuring(Deferred.succeed(this.done, undefined)))
+      const groups = yield* FiberMap.make<number, void, never>()
+      const left = Effect.raceFirst(this.readUpdates(groups), Effect.asVoid(this.stream.send.stopped))
+      const isServed = yield* Effect.raceFirst(Effect.as(this.serve(groups), true), Effect.as(left, false))
+      yield* isServed ? this.acknowledged(groups) : this.stream.send.finish
+    }).pipe(Effect.scoped, Effect.ensuring(Deferred.succeed(this.done, undefined)))
   }
 
   /** Suspends until what is under way has come to its end: the track, if that has ended, else its groups in flight. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.track.end !== undefined) return Deferred.await(this.done)
-      const stop = this.sending === undefined ? Effect.void : Fiber.interrupt(this.sending)
-      return Effect.andThen(stop, FiberSet.awaitEmpty(this.groups))
+      if (this.track === undefined) return Effect.void
+      if (this.track.end === undefined) Deferred.doneUnsafe(this.halt, Exit.succeed("closing"))
+      return Deferred.await(this.done)
     })
   }
 
-  get sendInfo(): Effect.Effect<void, StreamReset | SessionClosed> {
-    const { expires, order, priority } = this.track.info
-    const info: Info.Info = { _tag: "Info", priority, order, expires, latest: this.track.latest ?? 0 }
+  serve(groups: Groups): Effect.Effect<void, MoqError, Scope.Scope> {
+    return Effect.gen({ self: this }, function*() {
+      const track = yield* this.options.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
+      const { info, latest } = track
+      this.track = track
+      this.begin(this.message.min ?? latest ?? 0)
+      const events = yield* track.reader({ from: this.min })
+      yield* this.sendInfo(info, latest)
+      const sending = yield* Effect.forkScoped(
+        Deferred.into(this.sendEvents(events, groups), this.halt),
+        { startImmediately: true }
+      )
+      const isClosing = (yield* Deferred.await(this.halt)) === "closing"
+      if (isClosing) yield* Fiber.interrupt(sending)
+      yield* FiberMap.awaitEmpty(groups)
+      if (isClosing) {
+        // without an end: the track has none, and the close of the session tells
+        yield* Deferred.succeed(this.done, undefined)
+        return yield* Effect.never
+      }
+      yield* this.sendRest
+      yield* this.writing.withPermit(this.stream.send.finish)
+    })
+  }
+
+  // an update may have come before the track was there
+  begin(min: number): void {
+    this.min = Math.max(this.min, min)
+    this.next = this.min
+    this.checkComplete()
+  }
+
+  sendInfo(
+    { expires, order, priority }: TrackInfo,
+    latest: number | undefined
+  ): Effect.Effect<void, StreamReset | SessionClosed> {
+    const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
     return this.stream.send.write([encode(Info.encode, info, this.options.profile)])
   }
 
-  get readUpdates(): Effect.Effect<void, MoqError> {
+  readUpdates(groups: Groups): Effect.Effect<void, MoqError> {
     const { profile } = this.options
     return Effect.gen({ self: this }, function*() {
       while (true) {
         const update = yield* this.stream.read(SubscribeUpdate.decode, profile)
         if (update === undefined) return profile.finUnsubscribes ? undefined : yield* Effect.never
-        const min = update.min ?? this.min
-        const max = update.max ?? this.max
-        if (min < this.min || max > this.max) {
-          return yield* new ProtocolViolation({ detail: "an update widens the range of its subscription" })
-        }
-        this.min = min
-        this.max = max
-        this.priority = update.priority
-        this.order = update.order
+        yield* this.update(update, groups)
       }
     })
   }
 
-  get acknowledged(): Effect.Effect<void> {
-    return this.options.profile.finUnsubscribes ? Effect.ignore(this.readUpdates) : Effect.void
+  update(
+    { max = this.max, min = this.min, order, priority }: SubscribeUpdate.SubscribeUpdate,
+    groups: Groups
+  ): Effect.Effect<void, ProtocolViolation | StreamReset | SessionClosed> {
+    if (min < this.min || max > this.max) {
+      return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
+    }
+    this.min = min
+    this.max = max
+    this.priority = priority
+    this.order = order
+    this.checkComplete()
+    return Effect.forEach([...this.sending], ([sequence, outgoing]) => {
+      if (this.isWanted(sequence)) return outgoing.setPriority(this.rank(sequence))
+      const gap = { from: sequence, to: sequence, code: 0 }
+      return Effect.andThen(FiberMap.remove(groups, sequence), this.writeGap(gap))
+    }, { discard: true })
+  }
+
+  checkComplete(): void {
+    if (this.max === Infinity || !this.told.covers(this.min, this.max + 1)) return
+    Deferred.doneUnsafe(this.halt, Exit.succeed("complete"))
+  }
+
+  // The peer finishes its side when it has everything; then it is safe to close the session. One that has finished it
+  // before says nothing more: it gets some time.
+  acknowledged(groups: Groups): Effect.Effect<void> {
+    const { limits, profile } = this.options
+    const left = Effect.raceFirst(Effect.ignore(this.readUpdates(groups)), Effect.asVoid(this.stream.send.stopped))
+    return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
 
   // groups
 
-  get sendEvents(): Effect.Effect<void, MoqError> {
-    return this.events.pipe(
-      Effect.flatMap((events) => Effect.forEach(events, (event) => this.sendEvent(event), { discard: true })),
-      Effect.flatMap(() => this.next > this.max ? Cause.done() : Effect.void),
+  isWanted(sequence: number): boolean {
+    return sequence >= this.min && sequence <= this.max
+  }
+
+  rank(sequence: number): number {
+    const order = this.order === "default" ? this.track?.info.order ?? "default" : this.order
+    return Rank.ofGroup(this.priority, order, sequence)
+  }
+
+  sendEvents(
+    events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>,
+    groups: Groups
+  ): Effect.Effect<"complete", MoqError> {
+    return events.pipe(
+      Effect.flatMap((events) => Effect.forEach(events, (event) => this.sendEvent(event, groups), { discard: true })),
       Effect.forever({ disableYield: true }),
-      Pull.catchDone(() => FiberSet.awaitEmpty(this.groups))
+      Pull.catchDone(() => Effect.succeed("complete" as const))
     )
   }
 
-  sendEvent(event: Event): Effect.Effect<void, StreamReset | SessionClosed> {
-    const first = event._tag === "Gap" ? event.from : event.sequence
-    const last = event._tag === "Gap" ? event.to : event.sequence
-    this.next = Math.max(this.next, last + 1)
-    if (last < this.min || first > this.max) return Effect.void
-    if (event._tag === "Gap") return this.sendGap(event)
-    return this.inFlight.take(1).pipe(
-      Effect.andThen(FiberSet.run(this.groups, Effect.ensuring(this.sendGroup(event), this.inFlight.release(1)))),
-      Effect.asVoid
-    )
+  sendEvent(event: Event, groups: Groups): Effect.Effect<void, StreamReset | SessionClosed> {
+    const sent = event._tag === "Gap"
+      ? this.sendGap(event)
+      : this.isWanted(event.sequence)
+      ? Effect.andThen(this.inFlight.take(1), FiberMap.run(groups, event.sequence, this.sendGroup(event)))
+      : Effect.void
+    return Effect.map(sent, () => {
+      this.told.add(TrackEvent.first(event), TrackEvent.last(event))
+      this.next = Math.max(this.next, TrackEvent.last(event) + 1)
+      this.checkComplete()
+    })
   }
 
-  sendGap(gap: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
+  sendGap({ code, from, to }: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
+    const gap = { from: Math.max(from, this.min), to: Math.min(to, this.max), code }
+    return gap.from > gap.to ? Effect.void : this.writeGap(gap)
+  }
+
+  writeGap(gap: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
     const { profile } = this.options
     if (!profile.sendsGaps) return Effect.void
     const message: SubscribeGap.SubscribeGap = {
@@ -181,35 +231,35 @@ export class Serving {
 
   // nothing on the wire marks the last group: a gap from there to the last sequence there can be does
   get sendRest(): Effect.Effect<void, StreamReset | SessionClosed> {
-    return this.max === Infinity
-      ? this.sendGap({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
-      : Effect.void
+    return this.sendGap({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
   }
 
   // never fails: a group that cannot be sent is a gap, and when the session is over the Subscribe stream tells
   sendGroup(group: Group): Effect.Effect<void> {
-    return Effect.scoped(Effect.gen({ self: this }, function*() {
-      const frames = yield* group.reader
-      const stream = yield* this.options.connection.openUni({
-        priority: Rank.ofGroup(this.priority, this.order, group.sequence)
-      })
-      const outgoing = new Outgoing(stream, this.header(group))
-      return yield* frames.pipe(
-        Effect.flatMap((batch) => outgoing.write(batch)),
-        Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => outgoing.finish),
-        Effect.tapError((error) => stream.reset(resetCode(error, this.options)))
-      )
-    })).pipe(
-      Effect.catch((error) =>
-        Effect.ignore(this.sendGap({ from: group.sequence, to: group.sequence, code: toCode(error) }))
-      )
+    const { sequence } = group
+    return Effect.scopedWith((scope) => {
+      const open = Effect.suspend(() => this.options.connection.openUni({ priority: this.rank(sequence) }))
+      const outgoing = new Outgoing(Scope.provide(open, scope), this.header(sequence))
+      this.sending.set(sequence, outgoing)
+      return Effect.flatMap(Scope.provide(group.reader, scope), (frames) =>
+        frames.pipe(
+          Effect.flatMap((batch) => outgoing.write(batch)),
+          Effect.forever({ disableYield: true }),
+          Pull.catchDone(() => outgoing.finish),
+          Effect.tapError((error) => outgoing.reset(resetCode(error, this.options)))
+        ))
+    }).pipe(
+      Effect.ensuring(Effect.suspend(() => {
+        this.sending.delete(sequence)
+        return this.inFlight.release(1)
+      })),
+      Effect.catch((error) => Effect.ignore(this.writeGap({ from: sequence, to: sequence, code: toCode(error) })))
     )
   }
 
-  header(group: Group): Uint8Array {
+  header(sequence: number): Uint8Array {
     StreamType.encodeUni(writer, "group")
-    const message: GroupMessage.Group = { _tag: "Group", subscribe: this.id, sequence: group.sequence }
+    const message: GroupMessage.Group = { _tag: "Group", subscribe: this.message.id, sequence }
     GroupMessage.encode(writer, message, this.options.profile)
     return writer.finish()
   }
@@ -217,17 +267,27 @@ export class Serving {
 
 // internal
 
+// how long a peer that does not say when it has everything is given to take it
+const linger = "1 second"
+
+type Groups = FiberMap.FiberMap<number, void, never>
+
 const writer = Writer.make()
 
-/** The stream of a group: what is there together leaves in one write, the header with the first frames. */
+/**
+ * The stream of a group: what is there together leaves in one write, the header with the first frames. It opens with that
+ * write: a stream that carries nothing yet would only use up the time that its receiver gives to the header.
+ */
 class Outgoing {
-  readonly stream: SendStream
+  readonly open: Effect.Effect<SendStream, SessionClosed>
+  stream: SendStream | undefined
   pending: Array<Uint8Array>
-  constructor(stream: SendStream, header: Uint8Array) {
-    this.stream = stream
+  constructor(open: Effect.Effect<SendStream, SessionClosed>, header: Uint8Array) {
+    this.open = open
+    this.stream = undefined
     this.pending = [header]
   }
-  write(frames: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, ReadError | StreamReset | SessionClosed> {
+  write(frames: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, SendError> {
     for (const frame of frames) {
       FrameMessage.encodeHeader(writer, frame.size)
       this.pending.push(writer.finish())
@@ -236,9 +296,9 @@ class Outgoing {
       if (payload === undefined) return this.writeChunks(frame)
       if (payload.length > 0) this.pending.push(payload)
     }
-    return this.flush
+    return Effect.asVoid(this.flush)
   }
-  writeChunks(frame: Frame): Effect.Effect<void, ReadError | StreamReset | SessionClosed> {
+  writeChunks(frame: Frame): Effect.Effect<void, SendError> {
     return Effect.scoped(Effect.flatMap(frame.reader, (chunks) =>
       chunks.pipe(
         Effect.flatMap((batch) => {
@@ -246,16 +306,28 @@ class Outgoing {
           return this.flush
         }),
         Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => this.flush)
+        Pull.catchDone(() => Effect.void)
       )))
   }
-  get flush(): Effect.Effect<void, StreamReset | SessionClosed> {
+  get flush(): Effect.Effect<SendStream, SendError> {
     const chunks = this.pending
-    if (chunks.length === 0) return Effect.void
+    const opened = this.stream === undefined ? this.opened : Effect.succeed(this.stream)
+    if (!isArrayNonEmpty(chunks)) return opened
     this.pending = []
-    return this.stream.write(chunks as unknown as NonEmptyReadonlyArray<Uint8Array>)
+    return Effect.tap(opened, (stream) => stream.write(chunks))
   }
-  get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
-    return Effect.andThen(Effect.suspend(() => this.flush), this.stream.finish)
+  get opened(): Effect.Effect<SendStream, SessionClosed> {
+    return Effect.map(this.open, (stream) => this.stream = stream)
+  }
+  get finish(): Effect.Effect<void, SendError> {
+    return Effect.flatMap(Effect.suspend(() => this.flush), (stream) => stream.finish)
+  }
+  reset(code: number): Effect.Effect<void> {
+    return this.stream === undefined ? Effect.void : this.stream.reset(code)
+  }
+  setPriority(rank: number): Effect.Effect<void> {
+    return this.stream === undefined ? Effect.void : this.stream.setPriority(rank)
   }
 }
+
+type SendError = ReadError | StreamReset | SessionClosed

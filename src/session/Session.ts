@@ -28,14 +28,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { GroupOrder } from "../core/GroupOrder.ts"
-import {
-  BoundsExceeded,
-  type Duplicate,
-  type MoqError,
-  type SessionClosed,
-  Timeout,
-  TransportError
-} from "../core/MoqError.ts"
+import { BoundsExceeded, type Duplicate, type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import * as Profile from "../message/Profile.ts"
@@ -264,11 +257,7 @@ class Opening {
   get accept(): Effect.Effect<Session, Handshake.HandshakeError> {
     return this.opened(Effect.gen({ self: this }, function*() {
       yield* this.takeUni
-      const first = yield* Effect.timeoutOrElse(this.connection.acceptBi, {
-        duration: this.limits.setup,
-        orElse: () => Effect.fail(new Timeout({ detail: "the handshake of the session" }))
-      })
-      yield* this.takeBi
+      const first = Effect.tap(this.connection.acceptBi, () => this.takeBi)
       yield* Handshake.server(first, this.profiles, this.limits, (agreed) => this.begin(agreed))
     }))
   }

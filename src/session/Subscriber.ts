@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -11,7 +11,7 @@ import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
-import { Cancelled, type MoqError, NotFound, Timeout } from "../core/MoqError.ts"
+import { Cancelled, isMoqError, type MoqError, NotFound } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
@@ -27,7 +27,16 @@ import type { TrackState } from "../model/Router.ts"
 import * as Track from "../model/Track.ts"
 import type { Connection, ReceiveStream } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
-import { type Encode, encode, MessageStream, read, type ReceiveError, toReadError } from "./MessageStream.ts"
+import {
+  type Encode,
+  encode,
+  expect,
+  MessageStream,
+  type ReceiveError,
+  resetCode,
+  toReadError,
+  within
+} from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 import { Receiving } from "./Receiving.ts"
 
@@ -48,10 +57,14 @@ export interface Request {
 /** @internal */
 export class Subscriber {
   static make(options: Options): Effect.Effect<Subscriber, never, Scope.Scope> {
-    return Effect.map(
-      RcMap.make({ lookup: (prefix: string) => openAnnounced(options, Path.fromKey(prefix)) }),
-      (announcements) => new Subscriber(options, announcements)
-    )
+    return Effect.gen(function*() {
+      const announcements: Subscriber["announcements"] = yield* RcMap.make({
+        lookup: (key: string) =>
+          // once the stream has ended, whoever asks next gets another one
+          openAnnounced(options, Path.fromKey(key), Effect.suspend(() => RcMap.invalidate(announcements, key)))
+      })
+      return new Subscriber(options, announcements)
+    })
   }
 
   readonly options: Options
@@ -67,21 +80,22 @@ export class Subscriber {
 
   /** One wire stream per prefix, shared by all who ask for it. */
   announced(prefix: Path.Path): Stream.Stream<Announced.Announced, ReadError> {
-    return Stream.unwrap(Effect.map(
-      RcMap.get(this.announcements, Path.key(prefix)),
-      (registry) => registry.announced(Path.empty)
-    ))
+    return Path.validate(prefix).pipe(
+      Effect.flatMap(() => RcMap.get(this.announcements, Path.key(prefix))),
+      Effect.map((registry) => registry.announced(Path.empty)),
+      Stream.unwrap
+    )
   }
 
   /** What the peer says of one track. */
   trackInfo(path: Path.Path): Effect.Effect<TrackState, ReadError> {
     const { limits, profile } = this.options
-    return Effect.scoped(Effect.gen({ self: this }, function*() {
+    return Effect.gen({ self: this }, function*() {
       const stream = yield* request(this.options, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
       yield* stream.send.finish
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
-    })).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.mapError(toReadError))
+    }).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(toReadError))
   }
 
   /** Subscribes for as long as the scope; the track is filled by a fiber of that scope. */
@@ -97,7 +111,7 @@ export class Subscriber {
         ...(from === "latest" ? {} : { min: from })
       }
       const stream = yield* open(this.options)
-      const receiving = yield* Receiving.make(stream, profile)
+      const receiving = yield* Receiving.make(stream, this.options)
       // before SUBSCRIBE leaves: groups may overtake its answer
       yield* Effect.acquireRelease(
         Effect.sync(() => this.subscriptions.set(id, receiving)),
@@ -106,7 +120,7 @@ export class Subscriber {
       yield* stream.send.write([requestBytes("subscribe", Subscribe.encode, message, profile)])
       if (profile.subscriberFinishesEarly) yield* stream.send.finish
       const answer = yield* stream.expect(Info.decode, profile)
-      const first = from === "latest" ? answer.latest : profile.skipsSilently ? Math.max(from, answer.latest) : from
+      const first = from === "latest" ? answer.latest : from
       const track = yield* Track.make(path, {
         priority: answer.priority,
         order: answer.order,
@@ -129,23 +143,22 @@ export class Subscriber {
     )
   }
 
-  /** Reads the stream of a group. Fails with what the stream is to be stopped for. */
-  group(stream: ReceiveStream): Effect.Effect<void, MoqError> {
-    const { limits, profile } = this.options
+  /** Reads the header of a group's stream; what that gives reads the rest, and fails with what to stop the stream for. */
+  group(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
+    const { profile } = this.options
     const reader = Reader.make()
-    const header = Effect.andThen(
-      read(stream, reader, StreamType.decodeUni),
-      read(stream, reader, (reader) => GroupMessage.decode(reader, profile))
-    )
-    return Effect.flatMap(
-      within(limits.firstMessage, "the first message of a stream")(header),
-      (message) => {
-        if (message === undefined) return Effect.void
-        const receiving = this.subscriptions.get(message.subscribe)
-        return receiving === undefined
-          ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
-          : receiving.receive(stream, reader, message.sequence)
-      }
+    return Effect.andThen(
+      expect(stream, reader, StreamType.decodeUni),
+      Effect.map(
+        expect(stream, reader, (reader) => GroupMessage.decode(reader, profile)),
+        (message) =>
+          Effect.suspend(() => {
+            const receiving = this.subscriptions.get(message.subscribe)
+            return receiving === undefined
+              ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
+              : receiving.receive(stream, reader, message.sequence)
+          })
+      )
     )
   }
 }
@@ -154,14 +167,16 @@ export class Subscriber {
 
 const left = new Cancelled({ detail: "the subscription was closed" })
 
-const within =
-  (duration: Duration.Input, detail: string) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Timeout, R> =>
-    Effect.timeoutOrElse(effect, { duration, orElse: () => Effect.fail(new Timeout({ detail })) })
-
-const open = ({ connection }: Options): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+// when its scope closes with an error, the peer is told of that one
+const open = (options: Options): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = new MessageStream(yield* connection.openBi)
+    const stream = new MessageStream(yield* options.connection.openBi)
+    yield* Effect.addFinalizer((exit) => {
+      const error = Option.flatMap(Exit.getCause(exit), Cause.findErrorOption)
+      return Option.isSome(error) && isMoqError(error.value)
+        ? stream.abort(resetCode(error.value, options))
+        : Effect.void
+    })
     yield* stream.send.setPriority(Rank.control)
     return stream
   })
@@ -190,7 +205,8 @@ const quiet = "500 millis"
 
 const openAnnounced = (
   options: Options,
-  prefix: Path.Path
+  prefix: Path.Path,
+  over: Effect.Effect<void>
 ): Effect.Effect<Announced.Registry<ReadError>, ReadError, Scope.Scope> =>
   Effect.gen(function*() {
     const { limits, profile } = options
@@ -220,7 +236,11 @@ const openAnnounced = (
       }
     })
     yield* Effect.forkScoped(
-      Effect.onExit(Effect.mapError(hear, toReadError), (exit) => Effect.sync(() => registry.end(exit))),
+      hear.pipe(
+        Effect.tapError((error) => stream.abort(resetCode(error, options))),
+        Effect.mapError(toReadError),
+        Effect.onExit((exit) => Effect.andThen(Effect.sync(() => registry.end(exit)), over))
+      ),
       { startImmediately: true }
     )
     return registry

@@ -1,0 +1,152 @@
+/**
+ * Flags that are mirrored by the environment: `--tls-cert` by `MOQ_TLS_CERT`, and so on. What stands on the command line
+ * wins.
+ *
+ * @since 0.1.0
+ */
+import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
+import type * as Duration from "effect/Duration"
+import type * as Option from "effect/Option"
+import * as Quantity from "./Quantity.ts"
+
+/**
+ * A flag with any text for a value. `metavar` is how the help names the value.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const text = (name: string, metavar: string, description: string): Flag.Flag<string> =>
+  Flag.String(name).pipe(
+    Flag.withMetavar(metavar),
+    Flag.withDescription(`${description} [${variable(name)}]`),
+    Flag.withFallbackConfig(Config.String(variable(name)))
+  )
+
+/**
+ * A flag that is there or not.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const isSet = (name: string, description: string): Flag.Flag<boolean> =>
+  Flag.Boolean(name).pipe(
+    Flag.withoutNegation,
+    Flag.withDescription(`${description} [${variable(name)}]`),
+    Flag.withFallbackConfig(Config.Boolean(variable(name))),
+    Flag.withDefault(false)
+  )
+
+/**
+ * A flag with one of some words for a value.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const oneOf = <const A extends string>(
+  name: string,
+  words: ReadonlyArray<A>,
+  description: string
+): Flag.Flag<A> =>
+  text(name, words.join("|"), description).pipe(
+    Flag.mapTryCatch((value) => {
+      const word = words.find((word) => word === value)
+      if (word === undefined) throw new Error(`${words.join(" or ")}`)
+      return word
+    }, explain)
+  )
+
+/**
+ * A flag with a whole number from `min` to `max` for a value.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const integer = (
+  name: string,
+  metavar: string,
+  description: string,
+  range: { readonly min: number; readonly max?: number }
+): Flag.Flag<number> =>
+  text(name, metavar, description).pipe(
+    Flag.mapTryCatch((value) => {
+      const number = /^-?\d+$/.test(value) ? Number(value) : NaN
+      const { max = Number.MAX_SAFE_INTEGER, min } = range
+      if (!(number >= min && number <= max)) throw new Error(`a whole number from ${min} to ${max}`)
+      return number
+    }, explain)
+  )
+
+/**
+ * A flag with a duration for a value: see {@link Quantity.duration}.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const duration = (name: string, description: string): Flag.Flag<Duration.Duration> =>
+  text(name, "duration", description).pipe(Flag.mapTryCatch(Quantity.duration, explain))
+
+/**
+ * A flag with a number of bytes for a value: see {@link Quantity.bytes}.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const bytes = (name: string, description: string): Flag.Flag<number> =>
+  text(name, "bytes", description).pipe(Flag.mapTryCatch(Quantity.bytes, explain))
+
+/**
+ * `--json`, which every verb that prints results has.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const json: Flag.Flag<boolean> = isSet("json", "Print one JSON object per line, for programs")
+
+/**
+ * `--priority`.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const priority: Flag.Flag<number> = integer(
+  "priority",
+  "n",
+  "What is sent first under congestion, higher first; a negative one as --priority=-5",
+  { min: -128, max: 127 }
+).pipe(Flag.withDefault(0))
+
+/**
+ * `--expires`.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const expires: Flag.Flag<Option.Option<Duration.Duration>> = duration(
+  "expires",
+  "How long after its end a group is still worth sending; for ever by default"
+).pipe(Flag.optional)
+
+/**
+ * `--order`.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const order: Flag.Flag<Option.Option<"asc" | "desc">> = oneOf(
+  "order",
+  ["asc", "desc"],
+  "Which groups are sent first under congestion: the oldest or the newest"
+).pipe(Flag.optional)
+
+// internal
+
+// hoisted: the flags above are made while this module loads
+
+function variable(name: string): string {
+  return `MOQ_${name.toUpperCase().replaceAll("-", "_")}`
+}
+
+function explain(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,19 @@
+import { Effect, Layer } from "effect"
+import * as NodeTransport from "../../src/node/NodeTransport.ts"
+import { TransportServer } from "../../src/transport/Transport.ts"
+import { e2eSuite } from "../fixtures/e2e.ts"
+
+const server = NodeTransport.layerServer({ port: 0, tls: { generate: ["localhost", "127.0.0.1", "::1"] } })
+
+// the same server, reached without TLS
+const plain = Layer.effect(
+  TransportServer,
+  Effect.map(TransportServer, (bound) => ({
+    ...bound,
+    fingerprint: undefined,
+    urls: [`ws://127.0.0.1:${new URL(bound.urls[0]!).port}`]
+  }))
+).pipe(Layer.provide(server))
+
+e2eSuite("end to end over WebSocket and TLS", Layer.merge(NodeTransport.layer, server), true)
+e2eSuite("end to end over WebSocket on loopback", Layer.merge(NodeTransport.layer, plain), true)
