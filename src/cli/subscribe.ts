@@ -5,23 +5,15 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import { type MoqError, toCode } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
-import * as Gap from "../model/Gap.ts"
-import type { Group } from "../model/Group.ts"
-import type { Track } from "../model/Track.ts"
-import * as TrackOrdered from "../model/TrackOrdered.ts"
 import { Failure, usage } from "./Failure.ts"
 import * as Flags from "./Flags.ts"
-import * as Output from "./Output.ts"
 import * as Target from "./Target.ts"
-import * as Text from "./Text.ts"
+import * as TrackPrinter from "./TrackPrinter.ts"
 
 /**
  * The verb.
@@ -60,13 +52,10 @@ export const subscribe = Command.make(
       order: Option.getOrElse(order, () => raw ? "asc" as const : undefined),
       expires: Option.match(expires, { onNone: () => undefined, onSome: Duration.toMillis })
     })
-    const output = yield* Output.Output
-    const printer = raw ? new Raw(output) : json ? new Json(output) : new Lines(output)
-    const limit = yield* Limit.make(printer, Option.getOrElse(count, () => Infinity))
-    yield* Effect.raceFirst(
-      Effect.andThen(raw ? inSequence(track, limit) : asItComes(track, limit), printer.end),
-      limit.reached
-    ).pipe(Effect.catchIf(isReadError, (error) => Effect.fail(brokenOff(path, error))))
+    yield* TrackPrinter.print(track, {
+      format: raw ? "raw" : json ? "json" : "lines",
+      count: Option.getOrUndefined(count)
+    }).pipe(Effect.catchIf(TrackPrinter.isReadError, (error) => Effect.fail(brokenOff(path, error))))
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
@@ -96,143 +85,14 @@ function startOf(text: string): "latest" | number {
   throw new Error("latest or the number of a group")
 }
 
-const isReadError = (error: ReadError | Output.OutputError): error is ReadError => error._tag.startsWith("Moq")
+const brokenOff = (path: Path.Path, error: ReadError): Failure =>
+  new Failure({ message: `${Path.format(path)} broke off: ${reason(error)}` })
 
-const brokenOff = (path: Path.Path, error: MoqError): Failure =>
-  new Failure({ message: `${Path.format(path)} broke off: ${error.message}` })
-
-// groups that are read at the same time; while stdout takes nothing, further ones wait in the cache of the track
-const concurrency = 32
-
-const asItComes = (track: Track, limit: Limit): Effect.Effect<void, ReadError | Output.OutputError> =>
-  track.events.pipe(
-    Stream.mapEffect((event) =>
-      event._tag === "Gap" ? limit.printer.gap(event) : Effect.catchIf(
-        limit.group(event),
-        isReadError,
-        (error) => limit.printer.gap(Gap.make(event.sequence, event.sequence, toCode(error)))
-      ), { concurrency, unordered: true }),
-    Stream.runDrain
-  )
-
-const inSequence = (track: Track, limit: Limit): Effect.Effect<void, ReadError | Output.OutputError> =>
-  track.events.pipe(
-    // the publisher says what is missing; this is for one that does not
-    TrackOrdered.ordered({ maxWait: "5 seconds" }),
-    Stream.runForEach((event) => event._tag === "Gap" ? limit.printer.gap(event) : limit.group(event))
-  )
-
-/** How results look. */
-interface Printer {
-  readonly frames: (
-    group: number,
-    first: number,
-    payloads: ReadonlyArray<Uint8Array>
-  ) => Effect.Effect<void, Output.OutputError>
-  readonly gap: (gap: Gap.Gap) => Effect.Effect<void, Output.OutputError>
-  readonly end: Effect.Effect<void, Output.OutputError>
+// what these codes mean for the end of a track, when nobody gave more words
+const reason = (error: ReadError): string => {
+  if (error._tag === "MoqTransportError" && error.detail === undefined) {
+    return "the connection to its publisher was lost"
+  }
+  if (error._tag === "MoqCancelled" && error.detail === undefined) return "its publisher left before the end"
+  return error.message
 }
-
-/** Passes on so many frames, and no more. */
-class Limit {
-  static make(printer: Printer, count: number): Effect.Effect<Limit> {
-    return Effect.sync(() => new Limit(printer, count))
-  }
-  readonly printer: Printer
-  readonly full: Deferred.Deferred<void>
-  left: number
-  constructor(printer: Printer, count: number) {
-    this.printer = printer
-    this.full = Deferred.makeUnsafe()
-    this.left = count
-  }
-  get reached(): Effect.Effect<void> {
-    return Deferred.await(this.full)
-  }
-  group(group: Group): Effect.Effect<void, ReadError | Output.OutputError> {
-    return Effect.suspend(() => {
-      let first = 0
-      return Stream.runForEachArray(group.frames, (payloads) => {
-        const printed = this.frames(group.sequence, first, payloads)
-        first += payloads.length
-        return printed
-      })
-    })
-  }
-  frames(group: number, first: number, payloads: ReadonlyArray<Uint8Array>): Effect.Effect<void, Output.OutputError> {
-    const taken = payloads.slice(0, this.left)
-    if (taken.length === 0) return Effect.void
-    this.left -= taken.length
-    const printed = this.printer.frames(group, first, taken)
-    return this.left > 0 ? printed : Effect.andThen(printed, Deferred.succeed(this.full, undefined))
-  }
-}
-
-class Lines implements Printer {
-  readonly output: Output.Output["Service"]
-  constructor(output: Output.Output["Service"]) {
-    this.output = output
-  }
-  frames(_group: number, _first: number, payloads: ReadonlyArray<Uint8Array>) {
-    return this.output.write(
-      this.output.isTerminal
-        ? payloads.map((payload) => `${Text.printable(lenient.decode(payload))}\n`).join("")
-        : Buffer.concat(payloads.flatMap((payload) => [payload, lineFeed]))
-    )
-  }
-  gap({ code, from, to }: Gap.Gap) {
-    return this.output.progress(`missing: ${from === to ? `group ${from}` : `groups ${from} to ${to}`} (code ${code})`)
-  }
-  get end() {
-    return Effect.void
-  }
-}
-
-class Json implements Printer {
-  readonly output: Output.Output["Service"]
-  constructor(output: Output.Output["Service"]) {
-    this.output = output
-  }
-  frames(group: number, first: number, payloads: ReadonlyArray<Uint8Array>) {
-    return this.output.write(
-      payloads.map((payload, index) => {
-        const text = Text.decode(payload)
-        return `${
-          Output.jsonText({
-            event: "frame",
-            group,
-            frame: first + index,
-            bytes: payload.length,
-            ...(text === undefined ? { base64: Buffer.from(payload).toString("base64") } : { text })
-          })
-        }\n`
-      }).join("")
-    )
-  }
-  gap({ code, from, to }: Gap.Gap) {
-    return this.output.write(`${Output.jsonText({ event: "gap", from, to, code })}\n`)
-  }
-  get end() {
-    return this.output.write(`${Output.jsonText({ event: "end" })}\n`)
-  }
-}
-
-class Raw implements Printer {
-  readonly output: Output.Output["Service"]
-  constructor(output: Output.Output["Service"]) {
-    this.output = output
-  }
-  frames(_group: number, _first: number, payloads: ReadonlyArray<Uint8Array>) {
-    return this.output.write(Buffer.concat(payloads))
-  }
-  gap({ code, from, to }: Gap.Gap) {
-    const groups = from === to ? `group ${from} is` : `groups ${from} to ${to} are`
-    return Effect.fail(new Failure({ message: `${groups} missing (code ${code}): what was written is not complete` }))
-  }
-  get end() {
-    return Effect.void
-  }
-}
-
-const lenient = new TextDecoder()
-const lineFeed = Buffer.from("\n")

@@ -70,6 +70,8 @@ export interface Track {
   readonly info: TrackInfo
   /** The highest sequence so far, or `undefined` before the first group. */
   readonly latest: number | undefined
+  /** The sequence at which a reader that opens now begins. */
+  readonly begin: number
   /** How the track ended, once it has. */
   readonly end: Exit.Exit<void, ReadError> | undefined
   /** Suspends until the track has ended, and tells how. */
@@ -393,6 +395,9 @@ class TrackImpl implements Producer, TrackReader.Source {
 
   // readers
 
+  beginOf(start: Start): number {
+    return start === "latest" ? this.latest ?? this.floor : start
+  }
   readonly sink = (options: TrackSink.Options) => TrackSink.make(this, this.clock, options)
   get used(): Effect.Effect<void> {
     return Log.awaitReaders(this.log, () => this.log.readers > 0 || this.log.end !== undefined)
@@ -412,7 +417,7 @@ class TrackImpl implements Producer, TrackReader.Source {
     Effect.map(
       // until its first take it counts as not having read what is there
       Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
-      (cursor) => new TrackReader.TrackReader(this, cursor, start === "latest" ? this.latest ?? this.floor : start)
+      (cursor) => new TrackReader.TrackReader(this, cursor, this.beginOf(start))
     )
 }
 
@@ -434,6 +439,9 @@ class Handle implements Track {
   }
   get latest(): number | undefined {
     return this.impl.latest
+  }
+  get begin(): number {
+    return this.impl.beginOf(this.start)
   }
   get end(): Exit.Exit<void, ReadError> | undefined {
     return this.impl.log.end

@@ -46,7 +46,8 @@ export interface Options {
 }
 
 /**
- * Something that happened in a relay. `session` numbers its sessions from 1.
+ * Something that happened in a relay. `session` numbers its sessions from 1. A session that is refused, or whose handshake
+ * fails, is never opened; each one that is opened is closed.
  *
  * @category models
  * @since 0.1.0
@@ -80,7 +81,7 @@ export interface Relay {
   readonly origin: Origin.Origin
   /** URLs at which it is reached, the one to print first. */
   readonly urls: ReadonlyArray<string>
-  /** How many sessions are open. */
+  /** How many sessions are open, those included that are still shaking hands. */
   readonly sessions: Effect.Effect<number>
   /**
    * What happens, from now on until the relay closes. A reader that falls 1,024 events behind misses some: for counts

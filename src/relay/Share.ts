@@ -28,8 +28,12 @@ export interface Options {
 }
 
 /**
- * Opens with its first viewer and closes with its last. (Not an RcMap: that keeps the failure of a lookup for whoever comes
- * while others have not let go of it, and takes a share that is closing for one that is not there before we can tell.)
+ * It opens with its first viewer and closes with its last.
+ *
+ * **Details**
+ *
+ * Counted by hand rather than by an `RcMap`, which keeps a lookup that failed for as long as anybody has not let go of it,
+ * and does not say when an entry has begun to close: a viewer that comes in that moment must get a share of its own.
  *
  * @internal
  */

@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -80,16 +82,20 @@ export class Peer {
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   get keepAlive(): Effect.Effect<void> {
-    if (!this.connection.capabilities.ping) return Effect.void
-    return Effect.sleep(this.limits.keepAlive).pipe(
-      Effect.andThen(this.connection.ping),
-      Effect.timeoutOption(this.limits.idle),
-      Effect.flatMap((alive) =>
-        Option.isSome(alive) ? Effect.void : this.connection.close(3, "the peer does not answer any more")
-      ),
-      Effect.forever,
-      Effect.ignore
-    )
+    const { connection, limits, subscriber } = this
+    if (!connection.capabilities.ping) return Effect.void
+    const asked = Effect.andThen(Effect.sleep(limits.keepAlive), connection.ping)
+    const patience = Duration.toMillis(Duration.fromInputUnsafe(limits.idle))
+    return Effect.gen(function*() {
+      let heard = yield* Clock.currentTimeMillis
+      while (true) {
+        const left = heard + patience - (yield* Clock.currentTimeMillis)
+        if (left <= 0) return yield* connection.close(3, "the peer does not answer any more")
+        const answer = yield* Effect.timeoutOption(asked, left)
+        // an answer may be stuck behind data: that is a sign of life as well
+        heard = Option.isSome(answer) ? yield* Clock.currentTimeMillis : Math.max(heard, subscriber.heard)
+      }
+    }).pipe(Effect.ignore)
   }
 
   /** Handles a bidirectional stream that the peer opened. */
@@ -150,10 +156,6 @@ export class Peer {
   }
 }
 
-const secondSession = new UnexpectedStream({ detail: "a second session stream" })
-
-const secondSessionCode = toCode(secondSession)
-
 /**
  * Closes a connection for an error, with as much of its text as a reason may have.
  *
@@ -164,10 +166,6 @@ export const end = (connection: Connection, error: MoqError): Effect.Effect<void
     const { read } = utf8.encodeInto(error.message, new Uint8Array(maxReason))
     return connection.close(Math.min(toCode(error), 255), error.message.slice(0, read))
   })
-
-const utf8 = new TextEncoder()
-
-const maxReason = 1024
 
 /**
  * Takes streams for as long as the connection lives, and handles each on a fiber of its own, in the given scope. Before the
@@ -199,3 +197,13 @@ export const acceptAll = <A>(
       )
     })
   ).pipe(Effect.forever({ disableYield: true }), Effect.ignore)
+
+// internal
+
+const secondSession = new UnexpectedStream({ detail: "a second session stream" })
+
+const secondSessionCode = toCode(secondSession)
+
+const utf8 = new TextEncoder()
+
+const maxReason = 1024

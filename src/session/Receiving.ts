@@ -25,12 +25,17 @@ import type { Options } from "./Subscriber.ts"
 
 /** @internal */
 export class Receiving {
-  static make(stream: MessageStream, options: Options): Effect.Effect<Receiving, never, Scope.Scope> {
-    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, options, groups))
+  static make(
+    stream: MessageStream,
+    options: Options,
+    onBytes: () => void
+  ): Effect.Effect<Receiving, never, Scope.Scope> {
+    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, options, onBytes, groups))
   }
 
   readonly stream: MessageStream
   readonly options: Options
+  readonly onBytes: () => void
   /** The fibers that read the streams of its groups. */
   readonly groups: FiberSet.FiberSet<void, MoqError>
   // groups may overtake INFO: their streams wait for the track
@@ -42,9 +47,15 @@ export class Receiving {
   // where the track ends, once the publisher has said so
   end: number | undefined
 
-  constructor(stream: MessageStream, options: Options, groups: FiberSet.FiberSet<void, MoqError>) {
+  constructor(
+    stream: MessageStream,
+    options: Options,
+    onBytes: () => void,
+    groups: FiberSet.FiberSet<void, MoqError>
+  ) {
     this.stream = stream
     this.options = options
+    this.onBytes = onBytes
     this.groups = groups
     this.track = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
@@ -102,6 +113,7 @@ export class Receiving {
    */
   receive(stream: ReceiveStream, reader: Reader.Reader, sequence: number): Effect.Effect<void, MoqError> {
     return Effect.withFiber((fiber) => {
+      this.onBytes()
       FiberSet.addUnsafe(this.groups, fiber as never)
       this.arrival.openUnsafe()
       return Effect.flatMap(Deferred.await(this.track), (track) => this.receiveGroup(track, stream, reader, sequence))
@@ -121,7 +133,7 @@ export class Receiving {
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     this.seen.add(sequence)
     return Effect.flatMap(begun, (group) =>
-      fill(stream, reader, group).pipe(
+      fill(stream, reader, group, this.onBytes).pipe(
         Effect.tapError((error) => group.fail(toReadError(error))),
         Effect.onInterrupt(() => group.fail(cancelled))
       ))
@@ -138,7 +150,8 @@ const cancelled: ReadError = new Cancelled({ detail: "the subscription was close
 const fill = (
   stream: ReceiveStream,
   reader: Reader.Reader,
-  group: Group.Producer
+  group: Group.Producer,
+  onBytes: () => void
 ): Effect.Effect<void, MoqError> => {
   const frames = new GroupReader(reader, group)
   const feed = (): boolean => frames.feed()
@@ -147,6 +160,7 @@ const fill = (
     return fed === true ? more : fed === false ? Effect.fail(cancelled) : fed
   })
   const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {
+    onBytes()
     for (const chunk of chunks) reader.push(chunk)
     return loop
   })

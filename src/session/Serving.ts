@@ -111,6 +111,7 @@ export class Serving {
       yield* FiberMap.awaitEmpty(groups)
       if (isClosing) {
         // without an end: the track has none, and the close of the session tells
+        yield* Effect.sleep(linger)
         yield* Deferred.succeed(this.done, undefined)
         return yield* Effect.never
       }
@@ -200,16 +201,21 @@ export class Serving {
   }
 
   sendEvent(event: Event, groups: Groups): Effect.Effect<void, StreamReset | SessionClosed> {
-    const sent = event._tag === "Gap"
-      ? this.sendGap(event)
-      : this.isWanted(event.sequence)
-      ? Effect.andThen(this.inFlight.take(1), FiberMap.run(groups, event.sequence, this.sendGroup(event)))
-      : Effect.void
+    const sent = event._tag === "Gap" ? this.sendGap(event) : this.startGroup(event, groups)
     return Effect.map(sent, () => {
       this.told.add(TrackEvent.first(event), TrackEvent.last(event))
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
       this.checkComplete()
     })
+  }
+
+  // suspends while as many as may be are in flight; meanwhile an update may have narrowed the range
+  startGroup(group: Group, groups: Groups): Effect.Effect<void> {
+    if (!this.isWanted(group.sequence)) return Effect.void
+    return Effect.flatMap(this.inFlight.take(1), () =>
+      this.isWanted(group.sequence)
+        ? Effect.asVoid(FiberMap.run(groups, group.sequence, this.sendGroup(group)))
+        : Effect.asVoid(this.inFlight.release(1)))
   }
 
   sendGap({ code, from, to }: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
@@ -267,7 +273,7 @@ export class Serving {
 
 // internal
 
-// how long a peer that does not say when it has everything is given to take it
+// how long a peer is given to take the last of it where it does not say that it has
 const linger = "1 second"
 
 type Groups = FiberMap.FiberMap<number, void, never>

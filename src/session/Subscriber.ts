@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -58,23 +59,36 @@ export interface Request {
 export class Subscriber {
   static make(options: Options): Effect.Effect<Subscriber, never, Scope.Scope> {
     return Effect.gen(function*() {
+      const clock = yield* Clock.Clock
       const announcements: Subscriber["announcements"] = yield* RcMap.make({
         lookup: (key: string) =>
           // once the stream has ended, whoever asks next gets another one
           openAnnounced(options, Path.fromKey(key), Effect.suspend(() => RcMap.invalidate(announcements, key)))
       })
-      return new Subscriber(options, announcements)
+      return new Subscriber(options, announcements, clock)
     })
   }
 
   readonly options: Options
   readonly announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>
   readonly subscriptions: Map<number, Receiving>
+  /** Hears of every batch of a group's bytes. */
+  readonly onBytes: () => void
+  /** When the last of them came, in milliseconds. */
+  heard: number
   nextId: number
-  constructor(options: Options, announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>) {
+  constructor(
+    options: Options,
+    announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>,
+    clock: Clock.Clock
+  ) {
     this.options = options
     this.announcements = announcements
     this.subscriptions = new Map()
+    this.onBytes = () => {
+      this.heard = clock.currentTimeMillisUnsafe()
+    }
+    this.heard = 0
     this.nextId = 0
   }
 
@@ -111,7 +125,7 @@ export class Subscriber {
         ...(from === "latest" ? {} : { min: from })
       }
       const stream = yield* open(this.options)
-      const receiving = yield* Receiving.make(stream, this.options)
+      const receiving = yield* Receiving.make(stream, this.options, this.onBytes)
       // before SUBSCRIBE leaves: groups may overtake its answer
       yield* Effect.acquireRelease(
         Effect.sync(() => this.subscriptions.set(id, receiving)),

@@ -128,6 +128,18 @@ describe("publish and subscribe", () => {
       assert.deepStrictEqual(opened, [{ event: "upstream-opened", path: "demo/numbers" }])
     }), deadline)
 
+  it.live("a track that has ended can be published again at once", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Command.relay()
+      const first = yield* Command.start(["subscribe", url, "a", "--raw"])
+      assert.strictEqual((yield* Command.run(["publish", url, "a"], { input: "one" })).code, 0)
+      assert.strictEqual((yield* first.ended).stdout.toString(), "one")
+      const publisher = yield* Command.start(["publish", url, "a", "--json"], { input: "two" })
+      yield* publisher.until((lines) => lines.length > 0)
+      const second = yield* Command.run(["subscribe", url, "a", "--raw"])
+      assert.deepStrictEqual([second.code, second.stdout.toString(), second.stderr], [0, "two", ""])
+    }), deadline)
+
   it.live("--count is exact, and stdout that closes is no failure", () =>
     Effect.gen(function*() {
       const { command, url } = yield* Command.relay()
@@ -204,7 +216,7 @@ describe("failures", () => {
         yield* subscriber.until(() => subscriber.stdout.length > 0)
       }
       publisher.kill("SIGKILL")
-      for (const subscriber of subscribers) assertFails(yield* subscriber.ended, /^a broke off: /)
+      for (const subscriber of subscribers) assertFails(yield* subscriber.ended, /^a broke off: .*publisher/)
     }), deadline)
 
   it.live("a relay that dies", () =>
@@ -258,7 +270,7 @@ describe("interruption", () => {
       assert.deepStrictEqual([interrupted.code, interrupted.stderr], [130, ""])
       publisher.kill("SIGTERM")
       assert.strictEqual((yield* publisher.ended).code, 130)
-      assertFails(yield* subscriber.ended, /^a broke off: /)
+      assertFails(yield* subscriber.ended, /^a broke off: .*publisher/)
       command.kill("SIGINT")
       const relay = yield* command.ended
       assert.deepStrictEqual([relay.code, relay.stderr], [0, ""])

@@ -115,6 +115,24 @@ describe("a relay", () => {
       assert.deepStrictEqual(yield* waiting.ended, Exit.void)
     }))
 
+  it.effect("gives a session its own tracks like any others, and lets go of all when it ends", () =>
+    Effect.gen(function*() {
+      const { connect, relay } = yield* start()
+      const idle = held(relay.origin)
+      const session = yield* connect()
+      const publisher = yield* publish(session, hello)
+      const announces = yield* listen(session)
+      const viewer = yield* view(session, hello)
+      yield* publisher.group("echo")
+      yield* settle
+      assert.deepStrictEqual(viewer.got, ["echo"])
+      assert.deepStrictEqual(announces.heard, ["+room/hello", "live"])
+      yield* session.close()
+      yield* settle
+      assert.strictEqual((yield* viewer.failed)._tag, "MoqSessionClosed")
+      assert.deepStrictEqual(held(relay.origin), idle)
+    }))
+
   it.effect("tells how each session ended", () =>
     Effect.gen(function*() {
       const { connect, connectBy, events } = yield* start()
@@ -267,6 +285,7 @@ describe("a relay", () => {
       assert.deepStrictEqual(held(relay.origin), { entries: 0, shares: 0, announced: 0, inScope: 0 })
       assert.strictEqual(yield* relay.sessions, 0)
       yield* Fiber.join(listening)
+      yield* Stream.runDrain(relay.events)
       assert.deepStrictEqual([count("SessionOpened"), count("SessionClosed")], [2, 2])
       assert.deepStrictEqual([count("UpstreamOpened"), count("UpstreamClosed")], [2, 2])
       const unused = yield* Effect.forkChild(publisher.track.unused)

@@ -236,7 +236,7 @@ describe("Handshake", () => {
       ["65 versions", 11, concat(type("session"), Uint8Array.of(0x40, 65), new Uint8Array(66))],
       ["65 extensions", 11, concat(type("session"), Uint8Array.of(1, 3, 0x40, 65))]
     ] as const
-  )("refuses %s: %s", ([_, code, bytes]) =>
+  )("refuses %s: %s", ([, code, bytes]) =>
     Effect.gen(function*() {
       const { fiber, peer } = yield* accepting()
       const control = yield* peer.open(...(bytes.length > 0 ? [bytes] : []))

@@ -140,7 +140,7 @@ for (const profile of Profile.all) {
       ["a prefix of 33 parts", 11, concat(type("announce"), Uint8Array.of(33, ...Array.from({ length: 66 }, () => 0)))],
       ["a question for a path that is not UTF-8", 5, concat(type("info"), Uint8Array.of(1, 1, 0xff))]
     ]
-    it.effect.each(undecodable)("%s: the stream, %s", ([_, code, bytes]) =>
+    it.effect.each(undecodable)("%s: the stream, %s", ([, code, bytes]) =>
       run(profile, (c) =>
         Effect.gen(function*() {
           const stream = yield* c.peer.open(bytes)
@@ -156,7 +156,7 @@ for (const profile of Profile.all) {
         ["half a prefix", concat(type("announce"), Uint8Array.of(2, 1))],
         ["half a FETCH", concat(type("fetch"), Uint8Array.of(1))]
       ] as const
-    )("the end of a stream after %s: the stream, 5", ([_, bytes]) =>
+    )("the end of a stream after %s: the stream, 5", ([, bytes]) =>
       run(profile, (c) =>
         Effect.gen(function*() {
           const stream = yield* c.peer.open(...(bytes.length > 0 ? [bytes] : []))
@@ -226,7 +226,7 @@ for (const profile of Profile.all) {
         ["an earlier first group", { min: 0 }],
         ["a later last group", { max: 11 }]
       ] as const
-    )("an update with %s: the Subscribe stream, 15", ([_, range]) =>
+    )("an update with %s: the Subscribe stream, 15", ([, range]) =>
       run(profile, (c) =>
         Effect.gen(function*() {
           const stream = yield* c.peer.subscribe(["room", "numbers"], { min: 1, max: 10 })
