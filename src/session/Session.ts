@@ -142,7 +142,8 @@ export interface Options {
  * **Details**
  *
  * `url` is an `https:` URL (or `wss:`; `ws:` for a loopback address); its path is the root of the session: paths are
- * relative to it. When the scope closes with success, groups in flight come to their end first (for 5 seconds at most).
+ * relative to it. When the scope closes with success, tracks that have finished arrive whole and groups that have begun come
+ * to their end, for 5 seconds at most; no more groups of live tracks begin. Otherwise it closes at once.
  *
  * @category constructors
  * @since 0.1.0

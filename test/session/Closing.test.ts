@@ -107,6 +107,26 @@ for (const profile of Profile.all) {
         )
       }))
 
+    it.effect("a live track has no end in a session that closes, even while another one holds that up", () =>
+      Effect.gen(function*() {
+        const { client, scope, server } = yield* closable(profile)
+        const [quiet, busy] = yield* Effect.all([Track.make(["quiet"]), Track.make(["busy"])])
+        yield* Effect.all([server.publish(quiet.track), server.publish(busy.track)]).pipe(Scope.provide(scope))
+        const { fiber } = yield* read(yield* client.subscribe(["quiet"]))
+        yield* client.subscribe(["busy"])
+        yield* settle
+        yield* (yield* busy.appendGroup).writeFrame(bytes("a"))
+        yield* settle
+        const close = yield* closing(scope)
+        yield* TestClock.adjust("4 seconds")
+        yield* settle
+        assert.isUndefined(ended(close))
+        assert.isUndefined(ended(fiber))
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.strictEqual((yield* failure(fiber))._tag, "MoqSessionClosed")
+      }))
+
     it.effect("a group of a live track that does not end is cut after 5 seconds", () =>
       Effect.gen(function*() {
         const { client, scope, server } = yield* closable(profile)

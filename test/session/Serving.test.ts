@@ -12,8 +12,10 @@ import * as Profile from "../../src/message/Profile.ts"
 import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
 import * as Track from "../../src/model/Track.ts"
+import * as Rank from "../../src/session/Rank.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
+import type { Connection, SendStream } from "../../src/transport/Transport.ts"
 import { fromHex } from "../fixtures/bytes.ts"
 import { ByHand, client, closed, concat, frame, type Hand, hello, Incoming, type, update } from "./byHand.ts"
 import { bytes, ledger, owned, readers, settle, streams } from "./sessions.ts"
@@ -470,6 +472,67 @@ for (const profile of Profile.all) {
 }
 
 describe("Serving", () => {
+  it.effect("tells the transport the rank of each group, and again when an update changes it", () =>
+    Effect.gen(function*() {
+      const [left, right] = yield* Memory.pair()
+      const ranks: Array<number> = []
+      const ranking: Connection = Object.create(right, {
+        openUni: {
+          value: (options?: { readonly priority?: number | undefined }) =>
+            Effect.map(right.openUni(), (stream): SendStream => {
+              ranks.push(options?.priority ?? 0)
+              return {
+                write: stream.write,
+                finish: stream.finish,
+                reset: stream.reset,
+                stopped: stream.stopped,
+                setPriority: (rank) => Effect.sync(() => ranks.push(rank))
+              }
+            })
+        }
+      })
+      const accepting = yield* Effect.forkScoped(Session.accept(ranking, { profiles: [draft03] }))
+      const peer = new ByHand(left, draft03)
+      yield* (yield* peer.open(hello([draft03.version]))).stream.receive.pull
+      const track = yield* live(yield* Fiber.join(accepting), { order: "desc" })
+      const stream = yield* peer.subscribe(["live"])
+      yield* stream.hear(Info.decode)
+      for (let i = 0; i < 2; i++) yield* (yield* track.appendGroup).writeFrame(bytes("x"))
+      yield* settle
+      assert.deepStrictEqual(ranks.splice(0), [Rank.ofGroup(0, "desc", 0), Rank.ofGroup(0, "desc", 1)])
+      yield* stream.say(SubscribeUpdate.encode, update({}))
+      yield* settle
+      assert.deepStrictEqual(ranks, [Rank.ofGroup(5, "asc", 0), Rank.ofGroup(5, "asc", 1)])
+    }))
+
+  it.effect("a group that waits for its turn while the range narrows is not begun", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* client(draft03, { limits: { groupsInFlight: 1 } })
+      const arrived = yield* collect(peer)
+      const track = yield* live(session)
+      const stream = yield* peer.subscribe(["live"])
+      yield* stream.hear(Info.decode)
+      const groups = yield* Effect.replicateEffect(track.appendGroup, 3)
+      yield* Effect.forEach(groups, (group) => group.writeFrame(bytes("x")))
+      assert.deepStrictEqual(yield* arrived, ["0:x open"])
+      yield* stream.say(SubscribeUpdate.encode, update({ min: 2 }))
+      assert.deepStrictEqual(yield* arrived, ["0:x 0", "2:x open"])
+      assert.deepStrictEqual(yield* gaps(stream), ["0-0!0"])
+    }))
+
+  it.effect("at the transport's limit of streams, groups wait their turn", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* client(draft03, {}, { maxStreams: 2 })
+      const arrived = yield* collect(peer)
+      const track = yield* live(session)
+      yield* (yield* peer.subscribe(["live"])).hear(Info.decode)
+      const groups = yield* Effect.replicateEffect(track.appendGroup, 3)
+      yield* Effect.forEach(groups, (group) => group.writeFrame(bytes("x")))
+      assert.deepStrictEqual(yield* arrived, ["0:x open", "1:x open"])
+      yield* groups[1]!.finish
+      assert.deepStrictEqual(yield* arrived, ["1:x fin", "2:x open"])
+    }))
+
   it.effect("a peer that reads nothing blocks neither another subscription nor the publisher", () =>
     Effect.gen(function*() {
       const { peer, session } = yield* client(draft03, {}, { window: 16 })

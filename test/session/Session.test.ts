@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Profile from "../../src/message/Profile.ts"
+import * as Broadcast from "../../src/model/Broadcast.ts"
+import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { Transport } from "../../src/transport/Transport.ts"
-import { pair, settle } from "./sessions.ts"
+import { ended, owned, pair, publishNumbers, read as readTrack, settle } from "./sessions.ts"
 
 const text = new TextEncoder()
 const read = new TextDecoder()
@@ -88,5 +90,80 @@ describe("Session", () => {
       ], { concurrency: 2 })
       assert.strictEqual(a._tag, "MoqUnsupportedVersion")
       assert.strictEqual(b._tag, "MoqUnsupportedVersion")
+    }))
+
+  it.effect("refuses what is no URL", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Effect.provideService(Session.connect("no url"), Transport, {
+        connect: () => Effect.die("not reached")
+      }))
+      assert.strictEqual(error._tag, "MoqTransportError")
+    }))
+
+  it.effect("both sides publish and subscribe at once", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      yield* publishNumbers(client, ["client"], 2)
+      yield* publishNumbers(server, ["server"], 3)
+      const [a, b] = yield* Effect.all([client.subscribe(["server"]), server.subscribe(["client"])])
+      const readings = [yield* readTrack(a), yield* readTrack(b)]
+      yield* settle
+      assert.deepStrictEqual(readings.map(({ log }) => log), [["2:2"], ["1:1"]])
+    }))
+
+  it.effect("a path is taken once in a session", () =>
+    Effect.gen(function*() {
+      const { server } = yield* pair()
+      const { scope } = yield* owned(publishNumbers(server, ["numbers"], 1))
+      const error = yield* Effect.flip(Effect.flatMap(Track.make(["numbers"]), ({ track }) => server.publish(track)))
+      assert.strictEqual(error._tag, "MoqDuplicate")
+      yield* Scope.close(scope, Exit.void)
+      yield* publishNumbers(server, ["numbers"], 1)
+    }))
+
+  it.effect("a broadcast that stands alone is offered to any number of sessions, with its tracks to come", () =>
+    Effect.gen(function*() {
+      const broadcast = yield* Broadcast.make(["room"])
+      const one = yield* pair()
+      const two = yield* pair()
+      yield* one.server.publish(broadcast)
+      yield* two.client.publish(broadcast)
+      const clock = yield* broadcast.track("clock")
+      yield* settle
+      const readings = [
+        yield* readTrack(yield* one.client.subscribe(["room", "clock"])),
+        yield* readTrack(yield* two.server.subscribe(["room", "clock"]))
+      ]
+      const group = yield* clock.appendGroup
+      yield* group.writeFrame(text.encode("tick"))
+      yield* clock.finish
+      yield* settle
+      assert.deepStrictEqual(readings.map(({ log }) => log), [["0:tick", "0."], ["0:tick", "0."]])
+      assert.deepStrictEqual(readings.map(({ fiber }) => ended(fiber)?._tag), ["Success", "Success"])
+    }))
+
+  it.effect("sessions that are given one router offer the same tracks", () =>
+    Effect.gen(function*() {
+      const router = yield* Router.make
+      const one = yield* pair(undefined, { router })
+      const two = yield* pair(undefined, { router })
+      yield* publishNumbers(one.server, ["numbers"], 1)
+      const reading = yield* readTrack(yield* two.client.subscribe(["numbers"]))
+      yield* settle
+      assert.deepStrictEqual(reading.log, ["0:0"])
+    }))
+
+  it.effect("is a Layer on either side", () =>
+    Effect.gen(function*() {
+      const [left, right] = yield* Memory.pair()
+      const server = yield* Effect.forkScoped(
+        Effect.provide(Effect.flatMap(Session.Session, (session) => session.closed), Session.layer(right))
+      )
+      const transport = Layer.succeed(Transport)({ connect: () => Effect.succeed(left) })
+      const profile = yield* Effect.map(Session.Session, (session) => session.profile).pipe(
+        Effect.provide(Session.layerConnect("https://localhost").pipe(Layer.provide(transport)))
+      )
+      assert.strictEqual(profile, "draft03")
+      assert.strictEqual((yield* Fiber.join(server)).by, "remote")
     }))
 })
