@@ -196,6 +196,25 @@ for (const profile of Profile.all) {
         assert.strictEqual((yield* failure(lost.fiber))._tag, "MoqSessionClosed")
       }))
 
+    it.effect("who asks after the end gets another stream, even while somebody has not heard of that end", () =>
+      Effect.gen(function*() {
+        const { peer, session } = yield* server(profile)
+        // opened, and never pulled again
+        const slow = yield* Stream.toPull(session.announced())
+        yield* Effect.forkScoped(slow)
+        const first = yield* takeAnnounce(peer)
+        yield* say(first.stream, "active", "a")
+        yield* settle
+        yield* first.stream.finish
+        yield* settle
+        const { fiber, heard } = yield* hear(session.announced())
+        const second = yield* takeAnnounce(peer)
+        yield* say(second.stream, "active", "b")
+        yield* settle
+        assert.deepStrictEqual(heard, ["+b"])
+        assert.isUndefined(ended(fiber))
+      }))
+
     it.effect("without `wait`, a path that nobody has is NotFound at once", () =>
       Effect.gen(function*() {
         const { client, connections } = yield* pair(...both)

@@ -227,7 +227,14 @@ describe("Closing", () => {
       assert.include(end.reason, "enough")
     }))
 
-  it.effect("a reason has at most 1,024 bytes, and is not cut inside a character", () =>
+  it.effect("a reason has at most 1,024 bytes", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      yield* client.close(new Cancelled({ detail: "x".repeat(2_000) }))
+      assert.strictEqual((yield* server.closed).reason, `cancelled: ${"x".repeat(1_024 - 11)}`)
+    }))
+
+  it.effect("a reason is not cut inside a character", () =>
     Effect.gen(function*() {
       const { client, server } = yield* pair()
       yield* client.close(new Cancelled({ detail: "ü€𝄞".repeat(200) }))
