@@ -70,6 +70,8 @@ export interface Track {
   readonly info: TrackInfo
   /** The highest sequence so far, or `undefined` before the first group. */
   readonly latest: number | undefined
+  /** The lowest sequence that is still here or can still come. */
+  readonly first: number
   /** The sequence at which a reader that opens now begins. */
   readonly begin: number
   /** How the track ended, once it has. */
@@ -439,6 +441,9 @@ class Handle implements Track {
   }
   get latest(): number | undefined {
     return this.impl.latest
+  }
+  get first(): number {
+    return this.impl.floor
   }
   get begin(): number {
     return this.impl.beginOf(this.start)

@@ -97,9 +97,11 @@ export class Serving {
   serve(groups: Groups): Effect.Effect<void, MoqError, Scope.Scope> {
     return Effect.gen({ self: this }, function*() {
       const track = yield* this.options.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
-      const { info, latest } = track
+      const { info } = track
+      // a relay that has no group yet knows from its publisher which one comes
+      const latest = track.latest ?? track.first
       this.track = track
-      this.begin(this.message.min ?? latest ?? 0)
+      this.begin(this.message.min ?? latest)
       const events = yield* track.reader({ from: this.min })
       yield* this.sendInfo(info, latest)
       const sending = yield* Effect.forkScoped(
@@ -129,9 +131,9 @@ export class Serving {
 
   sendInfo(
     { expires, order, priority }: TrackInfo,
-    latest: number | undefined
+    latest: number
   ): Effect.Effect<void, StreamReset | SessionClosed> {
-    const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
+    const info: Info.Info = { _tag: "Info", priority, order, expires, latest }
     return this.stream.send.write([encode(Info.encode, info, this.options.profile)])
   }
 
