@@ -306,8 +306,8 @@ export class SessionClosed extends Schema.TaggedError<SessionClosed>("effect-moq
   }
 ) {
   override get message() {
-    const who = this.by === "local" ? "closed here" : this.by === "remote" ? "closed by the peer" : "connection lost"
-    return describe(`session ${who}`, this.reason === "" ? `code ${this.code}` : `${this.reason} (code ${this.code})`)
+    const ends = { local: "session closed here", remote: "session closed by the peer", transport: "connection lost" }
+    return describe(ends[this.by], this.reason === "" ? `code ${this.code}` : `${this.reason} (code ${this.code})`)
   }
 }
 

@@ -244,7 +244,7 @@ const adapt = (
   const incoming = session.incomingBidirectionalStreams.getReader()
   return {
     ready: session.ready,
-    closed: session.closed,
+    closed: session.closed.catch((error) => Promise.reject(explain(stream, error))),
     close: (info) => session.close(info),
     // the package's promises settle in the order in which it numbers the streams
     createBidirectionalStream: async (options) => {
@@ -274,6 +274,13 @@ const adapt = (
       }
     }, { highWaterMark: 0 })
   }
+}
+
+// the package puts the numbers of WebSocket and QMux before what it knows, which is often nothing
+const explain = (stream: WebSocketStream, error: unknown): Error => {
+  if (stream.failure !== undefined) return stream.failure
+  const known = error instanceof Error ? error.message.replace(/^Connection closed: \d+ ?/, "") : ""
+  return new Error(known === "" ? "the other end has gone" : known)
 }
 
 // how many may be open at once; whoever comes later waits

@@ -81,7 +81,7 @@ describe("MoqError", () => {
       new MoqError.SessionClosed({ code: 4, reason, by }).message
     assert.strictEqual(message("local", "done"), "session closed here: done (code 4)")
     assert.strictEqual(message("remote", ""), "session closed by the peer: code 4")
-    assert.strictEqual(message("transport", ""), "session connection lost: code 4")
+    assert.strictEqual(message("transport", ""), "connection lost: code 4")
   })
 
   it("tells its own errors from anything else", () => {

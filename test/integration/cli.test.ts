@@ -230,7 +230,7 @@ describe("failures", () => {
       yield* follower.until((lines) => lines.length > 0)
       command.kill("SIGKILL")
       for (const victim of [subscriber, publisher, follower]) {
-        assertFails(yield* victim.ended, /session connection lost/)
+        assertFails(yield* victim.ended, /connection lost/)
       }
     }), deadline)
 
