@@ -99,7 +99,7 @@ const introduction = (url: string, fingerprint: string): string =>
     `${fingerprint}.`,
     `A publisher sends it the track ${
       Path.format(path)
-    }: a frame every ${interval}, a new group every ${framesPerGroup} frames.`,
+    }: a frame every half a second, a new group every ${framesPerGroup} frames.`,
     "Two viewers watch that track through the relay. Each line is a frame that one of them got, with the time since it was written.",
     "",
     `Watch from another terminal:  npx effect-moq subscribe ${url} ${Path.format(path)}`,

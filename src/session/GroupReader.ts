@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Reader from "../coding/Reader.ts"
-import { DecodeError, WrongSize } from "../core/MoqError.ts"
+import { DecodeError } from "../core/MoqError.ts"
 import * as FrameMessage from "../message/Frame.ts"
 import type * as Frame from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
@@ -42,10 +42,11 @@ export class GroupReader {
     }
   }
 
-  /** What is wrong when the stream ends here. */
-  atEnd(): WrongSize | DecodeError | undefined {
-    if (this.frame !== undefined) return new WrongSize({ detail: `the stream ended ${this.missing} bytes early` })
-    return this.reader.available > 0 ? new DecodeError({ detail: "the stream ended inside a frame's size" }) : undefined
+  /** What is wrong when the stream ends here; that a frame is not complete the group says itself. */
+  atEnd(): DecodeError | undefined {
+    return this.frame === undefined && this.reader.available > 0
+      ? new DecodeError({ detail: "the stream ended inside a frame's size" })
+      : undefined
   }
 
   private begin(size: number): boolean {

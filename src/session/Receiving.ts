@@ -12,7 +12,14 @@ import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
-import { Cancelled, Duplicate, type Evicted, type MoqError } from "../core/MoqError.ts"
+import {
+  Cancelled,
+  type DecodeError,
+  Duplicate,
+  type Evicted,
+  type MoqError,
+  type WrongSize
+} from "../core/MoqError.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { ReadError, WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
@@ -164,7 +171,7 @@ const fill = (
     for (const chunk of chunks) reader.push(chunk)
     return loop
   })
-  return Pull.catchDone(loop, () => {
+  return Pull.catchDone(loop, (): Effect.Effect<void, WrongSize | DecodeError> => {
     const problem = frames.atEnd()
     return problem === undefined ? group.finish : Effect.fail(problem)
   })
