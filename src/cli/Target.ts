@@ -8,7 +8,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as Http from "node:http"
 import { BoundsExceeded, Duplicate, type MoqError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
@@ -111,27 +110,15 @@ export const connect: (
  *
  * **Details**
  *
- * A relay keeps a second publisher in reserve without a word, so whoever publishes asks before. A relay may also know of a
- * track that has just finished: only one that is announced is in the way.
+ * A relay keeps a second publisher in reserve without a word, so whoever publishes asks before.
  *
  * @category publishing
  * @since 0.1.0
  */
 export const refuseTaken = (session: Session.Session, path: Path.Path): Effect.Effect<void, MoqError> =>
   session.trackInfo(path).pipe(
-    Effect.andThen(
-      session.announced(path).pipe(
-        Stream.takeUntil((event) => event._tag === "Live"),
-        Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
-        Stream.runHead
-      )
-    ),
-    Effect.catchTag("MoqNotFound", () => Effect.succeed(Option.none())),
-    Effect.flatMap((taken) =>
-      Option.isNone(taken)
-        ? Effect.void
-        : Effect.fail(new Duplicate({ detail: `${Path.format(path)} is published already` }))
-    )
+    Effect.andThen(Effect.fail(new Duplicate({ detail: `${Path.format(path)} is published already` }))),
+    Effect.catchTag("MoqNotFound", () => Effect.void)
   )
 
 // internal

@@ -134,11 +134,13 @@ class OriginImpl implements Origin {
   readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, ReadError> =>
     Effect.suspend(() => {
       const key = Path.key(path)
+      const entry = this.entries.get(key)
+      if (entry === undefined) return Effect.fail(Router.notFound(path))
       // what viewers get is known here: asking is for tracks that nobody views, or of which nothing has come yet
       const track = this.shares.get(key)?.track
-      if (track?.latest !== undefined) return Effect.succeed({ ...track.info, latest: track.latest })
-      const entry = this.entries.get(key)
-      return entry === undefined ? Effect.fail(Router.notFound(path)) : entry.sources[0]!.trackInfo
+      return track?.latest === undefined
+        ? entry.sources[0]!.trackInfo
+        : Effect.succeed({ ...track.info, latest: track.latest })
     })
 
   // publishers
@@ -210,8 +212,10 @@ class OriginImpl implements Origin {
         const key = Path.key(path)
         const current = this.shares.get(key)
         const source = this.entries.get(key)?.sources[0]
-        // when its publisher has gone, what there is of a track is all that there will be
-        if (current !== undefined && (source === undefined || current.covers(from))) return current.view(from, restore)
+        // when its publisher has gone, what there is of a track is all that there will be: for those who were told of it
+        // and come late, not for those who want to be live
+        const isWanted = source === undefined ? from !== "latest" : current?.covers(from)
+        if (current !== undefined && isWanted) return current.view(from, restore)
         return source === undefined
           ? Effect.fail(Router.notFound(path))
           : this.share(key, source, from).view(from, restore)

@@ -314,12 +314,14 @@ describe("a publisher of a relay", () => {
         yield* settle
         assert.deepStrictEqual([...late.got].sort(), ["one", "two"])
         assert.deepStrictEqual(yield* late.ended, Exit.void)
-        assert.strictEqual((yield* source.trackInfo(hello)).latest, 1)
+        // whoever wants to be live waits for the next publisher, and the path is free for one
+        assert.strictEqual((yield* (yield* view(source, hello)).failed)._tag, "MoqNotFound")
+        assert.strictEqual((yield* Effect.flip(source.trackInfo(hello)))._tag, "MoqNotFound")
       }
       yield* later("2 seconds")
       assert.strictEqual(held(relay.origin).shares, 0)
       assert.strictEqual(count("UpstreamClosed"), 1)
-      const tooLate = yield* view(session, hello)
+      const tooLate = yield* view(session, hello, { from: 0 })
       assert.strictEqual((yield* tooLate.failed)._tag, "MoqNotFound")
     }))
 
