@@ -22,17 +22,36 @@ export interface Range {
 export interface Ranges {
   /** In order, neither overlapping nor touching. */
   readonly ranges: Array<Range>
+  /** With more ranges than this, the lowest two and what is between them become one. */
+  readonly limit: number
 }
 
 /** @internal */
-export const make = (): Ranges => ({ ranges: [] })
+export const make = (limit: number = Infinity): Ranges => ({ ranges: [], limit })
+
+/** @internal */
+export const has = ({ ranges }: Ranges, value: number): boolean => {
+  for (let i = ranges.length - 1; i >= 0; i--) {
+    const range = ranges[i]!
+    if (range.from <= value) return value <= range.to
+  }
+  return false
+}
+
+/**
+ * Whether everything from `from` up to, and without, `end` is in the set.
+ *
+ * @internal
+ */
+export const covers = ({ ranges }: Ranges, from: number, end: number): boolean =>
+  from >= end || ranges.some((range) => range.from <= from && end - 1 <= range.to)
 
 /**
  * Adds the integers `from` to `to`, and gives those of them that are new, in order.
  *
  * @internal
  */
-export const claim = (self: Ranges, from: number, to: number): ReadonlyArray<Range> => {
+export const claim = (self: Ranges, from: number, to: number = from): ReadonlyArray<Range> => {
   if (from > to) return []
   const { ranges } = self
   // what follows is near the end most of the time
@@ -52,5 +71,6 @@ export const claim = (self: Ranges, from: number, to: number): ReadonlyArray<Ran
     ? { from, to }
     : { from: Math.min(from, ranges[start]!.from), to: Math.max(to, ranges[end - 1]!.to) }
   ranges.splice(start, end - start, merged)
+  if (ranges.length > self.limit) ranges.splice(0, 2, { from: ranges[0]!.from, to: ranges[1]!.to })
   return claimed
 }

@@ -29,7 +29,7 @@ import * as TrackEvent from "./TrackEvent.ts"
  *
  * const sequences = (track: Track.Track) =>
  *   track.events.pipe(
- *     TrackOrdered.ordered({ maxWait: "500 millis" }),
+ *     TrackOrdered.ordered({ from: track.begin, maxWait: "500 millis" }),
  *     Stream.runForEach((event) => Effect.log(event._tag === "Gap" ? `missing ${event.from}` : `group ${event.sequence}`))
  *   )
  * ```

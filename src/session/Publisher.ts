@@ -15,23 +15,10 @@ import * as InfoPlease from "../message/InfoPlease.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as Subscribe from "../message/Subscribe.ts"
 import type { Announced } from "../model/Announced.ts"
-import type { Router } from "../model/Router.ts"
-import type { Connection } from "../transport/Transport.ts"
-import type { Limits } from "./Limits.ts"
+import * as Ranges from "../model/Ranges.ts"
 import { attempt, encode, type MessageStream, type ReceiveError } from "./MessageStream.ts"
-import { Sequences } from "./Sequences.ts"
 import { Serving } from "./Serving.ts"
-
-/** @internal */
-export interface Options {
-  readonly connection: Connection
-  readonly profile: Profile
-  readonly limits: Limits
-  /** What is offered to the peer. */
-  readonly router: Router
-  /** Ends the session because the peer broke a rule that costs it the session. */
-  readonly violation: (error: ProtocolViolation) => Effect.Effect<never, ProtocolViolation>
-}
+import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 
 /** What serves a request that has been read; fails with what its stream is to be ended with. */
 type Service = Effect.Effect<void, MoqError>
@@ -43,12 +30,12 @@ type Service = Effect.Effect<void, MoqError>
  * @internal
  */
 export class Publisher {
-  readonly options: Options
-  readonly used: Sequences
+  readonly options: PublisherContext
+  readonly used: Ranges.Ranges
   readonly serving: Set<Serving>
-  constructor(options: Options) {
+  constructor(options: PublisherContext) {
     this.options = options
-    this.used = new Sequences()
+    this.used = Ranges.make(maxRanges)
     this.serving = new Set()
   }
 
@@ -86,10 +73,10 @@ export class Publisher {
     const { profile, violation } = this.options
     return Effect.map(stream.expect(Subscribe.decode, profile), (message) =>
       Effect.suspend(() => {
-        if (this.used.has(message.id)) {
+        if (Ranges.has(this.used, message.id)) {
           return violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
         }
-        this.used.add(message.id)
+        Ranges.claim(this.used, message.id)
         if (message.path.length === 0) {
           return Effect.fail(new ProtocolViolation({ detail: "a path has at least one part" }))
         }

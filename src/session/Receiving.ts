@@ -23,25 +23,25 @@ import {
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { ReadError, WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
+import * as Ranges from "../model/Ranges.ts"
 import type * as Track from "../model/Track.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import { GroupReader } from "./GroupReader.ts"
 import { attempt, type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
-import { Sequences } from "./Sequences.ts"
-import type { Options } from "./Subscriber.ts"
+import { maxRanges, type SessionContext } from "./SessionContext.ts"
 
 /** @internal */
 export class Receiving {
   static make(
     stream: MessageStream,
-    options: Options,
+    options: SessionContext,
     onBytes: () => void
   ): Effect.Effect<Receiving, never, Scope.Scope> {
     return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, options, onBytes, groups))
   }
 
   readonly stream: MessageStream
-  readonly options: Options
+  readonly options: SessionContext
   readonly onBytes: () => void
   /** The fibers that read the streams of its groups. */
   readonly groups: FiberSet.FiberSet<void, MoqError>
@@ -49,14 +49,14 @@ export class Receiving {
   readonly track: Deferred.Deferred<Track.Producer>
   readonly arrival: Latch.Latch
   // the sequences that have begun to arrive, or will not come
-  readonly seen: Sequences
+  readonly seen: Ranges.Ranges
   first: number
   // where the track ends, once the publisher has said so
   end: number | undefined
 
   constructor(
     stream: MessageStream,
-    options: Options,
+    options: SessionContext,
     onBytes: () => void,
     groups: FiberSet.FiberSet<void, MoqError>
   ) {
@@ -66,7 +66,7 @@ export class Receiving {
     this.groups = groups
     this.track = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
-    this.seen = new Sequences()
+    this.seen = Ranges.make(maxRanges)
     this.first = 0
     this.end = undefined
   }
@@ -95,7 +95,7 @@ export class Receiving {
         const gap = yield* this.stream.read(SubscribeGap.decode, this.options.profile)
         if (gap === undefined) return
         const to = gap.start + gap.count
-        this.seen.add(gap.start, to)
+        Ranges.claim(this.seen, gap.start, to)
         if (to === Number.MAX_SAFE_INTEGER) this.end = gap.start
         else yield* track.gap({ from: gap.start, to, code: gap.code })
       }
@@ -108,7 +108,7 @@ export class Receiving {
       while (true) {
         this.arrival.closeUnsafe()
         yield* FiberSet.awaitEmpty(this.groups)
-        if (this.end !== undefined && this.seen.covers(this.first, this.end)) return
+        if (this.end !== undefined && Ranges.covers(this.seen, this.first, this.end)) return
         if (Option.isNone(yield* Effect.timeoutOption(this.arrival.await, quiet))) return
       }
     })
@@ -134,11 +134,11 @@ export class Receiving {
     sequence: number
   ): Effect.Effect<void, MoqError> {
     if (sequence < this.first) return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
-    if (this.seen.has(sequence)) {
+    if (Ranges.has(this.seen, sequence)) {
       return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
     }
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
-    this.seen.add(sequence)
+    Ranges.claim(this.seen, sequence)
     return Effect.flatMap(begun, (group) =>
       fill(stream, reader, group, this.onBytes).pipe(
         Effect.tapError((error) => group.fail(toReadError(error))),

@@ -26,17 +26,17 @@ import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import type { Frame, ReadError } from "../model/Frame.ts"
 import type { Gap } from "../model/Gap.ts"
 import type { Group } from "../model/Group.ts"
+import * as Ranges from "../model/Ranges.ts"
 import type { Event, Track, TrackInfo } from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { encode, type MessageStream, resetCode } from "./MessageStream.ts"
-import type { Options } from "./Publisher.ts"
 import * as Rank from "./Rank.ts"
-import { Sequences } from "./Sequences.ts"
+import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 
 /** @internal */
 export class Serving {
-  readonly options: Options
+  readonly options: PublisherContext
   readonly stream: MessageStream
   readonly message: Subscribe
   readonly inFlight: Semaphore.Semaphore
@@ -45,7 +45,7 @@ export class Serving {
   // the streams of the groups in flight, by sequence
   readonly sending: Map<number, Outgoing>
   // what was sent, or said not to come
-  readonly told: Sequences
+  readonly told: Ranges.Ranges
   // no more groups: the track has ended, all in the range are told of, or the session closes
   readonly halt: Deferred.Deferred<"complete" | "closing", MoqError>
   readonly done: Deferred.Deferred<void>
@@ -57,14 +57,14 @@ export class Serving {
   // the sequence after the highest one that is told of
   next: number
 
-  constructor(options: Options, stream: MessageStream, message: Subscribe) {
+  constructor(options: PublisherContext, stream: MessageStream, message: Subscribe) {
     this.options = options
     this.stream = stream
     this.message = message
     this.inFlight = Semaphore.makeUnsafe(options.limits.groupsInFlight)
     this.writing = Semaphore.makeUnsafe(1)
     this.sending = new Map()
-    this.told = new Sequences()
+    this.told = Ranges.make(maxRanges)
     this.halt = Deferred.makeUnsafe()
     this.done = Deferred.makeUnsafe()
     this.track = undefined
@@ -168,7 +168,7 @@ export class Serving {
   }
 
   checkComplete(): void {
-    if (this.max === Infinity || !this.told.covers(this.min, this.max + 1)) return
+    if (this.max === Infinity || !Ranges.covers(this.told, this.min, this.max + 1)) return
     Deferred.doneUnsafe(this.halt, Exit.succeed("complete"))
   }
 
@@ -205,7 +205,7 @@ export class Serving {
   sendEvent(event: Event, groups: Groups): Effect.Effect<void, StreamReset | SessionClosed> {
     const sent = event._tag === "Gap" ? this.sendGap(event) : this.startGroup(event, groups)
     return Effect.map(sent, () => {
-      this.told.add(TrackEvent.first(event), TrackEvent.last(event))
+      Ranges.claim(this.told, TrackEvent.first(event), TrackEvent.last(event))
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
       this.checkComplete()
     })

@@ -26,8 +26,7 @@ import * as Announced from "../model/Announced.ts"
 import type { ReadError } from "../model/Frame.ts"
 import type { TrackState } from "../model/Router.ts"
 import * as Track from "../model/Track.ts"
-import type { Connection, ReceiveStream } from "../transport/Transport.ts"
-import type { Limits } from "./Limits.ts"
+import type { ReceiveStream } from "../transport/Transport.ts"
 import {
   type Encode,
   encode,
@@ -40,13 +39,7 @@ import {
 } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 import { Receiving } from "./Receiving.ts"
-
-/** @internal */
-export interface Options {
-  readonly connection: Connection
-  readonly profile: Profile
-  readonly limits: Limits
-}
+import type { SessionContext } from "./SessionContext.ts"
 
 /** @internal */
 export interface Request {
@@ -57,7 +50,7 @@ export interface Request {
 
 /** @internal */
 export class Subscriber {
-  static make(options: Options): Effect.Effect<Subscriber, never, Scope.Scope> {
+  static make(options: SessionContext): Effect.Effect<Subscriber, never, Scope.Scope> {
     return Effect.gen(function*() {
       const clock = yield* Clock.Clock
       const announcements: Subscriber["announcements"] = yield* RcMap.make({
@@ -69,7 +62,7 @@ export class Subscriber {
     })
   }
 
-  readonly options: Options
+  readonly options: SessionContext
   readonly announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>
   readonly subscriptions: Map<number, Receiving>
   /** Hears of every batch of a group's bytes. */
@@ -78,7 +71,7 @@ export class Subscriber {
   heard: number
   nextId: number
   constructor(
-    options: Options,
+    options: SessionContext,
     announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>,
     clock: Clock.Clock
   ) {
@@ -182,7 +175,7 @@ export class Subscriber {
 const left = new Cancelled({ detail: "the subscription was closed" })
 
 // when its scope closes with an error, the peer is told of that one
-const open = (options: Options): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+const open = (options: SessionContext): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
   Effect.gen(function*() {
     const stream = new MessageStream(yield* options.connection.openBi)
     yield* Effect.addFinalizer((exit) => {
@@ -207,7 +200,7 @@ const requestBytes = <A>(type: StreamType.Bi, layout: Encode<A>, message: A, pro
 
 // opens a stream with its type and first message, in one write
 const request = <A>(
-  options: Options,
+  options: SessionContext,
   type: StreamType.Bi,
   layout: Encode<A>,
   message: A
@@ -218,7 +211,7 @@ const request = <A>(
 const quiet = "500 millis"
 
 const openAnnounced = (
-  options: Options,
+  options: SessionContext,
   prefix: Path.Path,
   over: Effect.Effect<void>
 ): Effect.Effect<Announced.Registry<ReadError>, ReadError, Scope.Scope> =>

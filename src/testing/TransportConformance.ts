@@ -36,31 +36,13 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type { Connection } from "../transport/Transport.ts"
 import * as FlowRules from "./conformance/FlowRules.ts"
 import * as InterruptionRules from "./conformance/InterruptionRules.ts"
 import * as LifetimeRules from "./conformance/LifetimeRules.ts"
-import { type Rule, show, Violation } from "./conformance/Rule.ts"
+import { type Hook, type Outcome, type Pair, type Rule, show, Violation } from "./conformance/Rule.ts"
 import * as StreamRules from "./conformance/StreamRules.ts"
 
-/**
- * Both ends of one connection.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Pair {
-  readonly client: Connection
-  readonly server: Connection
-}
-
-/**
- * What a case can need beyond a pair: an optional part of the {@link Harness}.
- *
- * @category models
- * @since 0.1.0
- */
-export type Hook = "kill" | "heapUsed" | "idle"
+export type { Hook, Outcome, Pair } from "./conformance/Rule.ts"
 
 /**
  * What a transport brings to be checked.
@@ -80,24 +62,6 @@ export interface Harness {
   /** How long a case may take, 60 seconds by default; a case that needs `idle` may take as long as it likes. */
   readonly timeout?: Duration.Input | undefined
 }
-
-/**
- * How a case went that found nothing wrong.
- *
- * **Details**
- *
- * - `Passed`: the rule holds.
- * - `Declared`: the transport cannot do this, or not within reach of a check, and its capabilities say so; what can be
- *   checked nevertheless was.
- * - `NotChecked`: the harness lacks the hook that the case needs.
- *
- * @category models
- * @since 0.1.0
- */
-export type Outcome =
-  | { readonly _tag: "Passed" }
-  | { readonly _tag: "Declared"; readonly limit: string }
-  | { readonly _tag: "NotChecked"; readonly needs: Hook }
 
 /**
  * A transport broke a rule of the contract; `detail` says how.

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import * as Ranges from "../../src/model/Ranges.ts"
+import { random } from "../fixtures/bytes.ts"
 
 describe("Ranges", () => {
   it("gives what is new, and joins what touches", () => {
@@ -36,6 +37,44 @@ describe("Ranges", () => {
         }
       }
     }), { arbitrary: { runs: 500, seed: 1 } })
+
+  it("holds what was added, in any order", () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const next = random(seed * 31)
+      const sequences = Ranges.make()
+      const expected = new Set<number>()
+      for (let i = 0; i < 30; i++) {
+        const from = next() % 60
+        const to = from + (next() % 3 === 0 ? next() % 10 : 0)
+        Ranges.claim(sequences, from, to)
+        for (let n = from; n <= to; n++) expected.add(n)
+      }
+      for (let n = 0; n < 80; n++) assert.strictEqual(Ranges.has(sequences, n), expected.has(n), `${n}, seed ${seed}`)
+      for (let from = 0; from < 70; from += 7) {
+        for (let end = from - 1; end < from + 12; end++) {
+          let all = true
+          for (let n = from; n < end; n++) all &&= expected.has(n)
+          assert.strictEqual(Ranges.covers(sequences, from, end), all, `${from} to ${end}, seed ${seed}`)
+        }
+      }
+    }
+  })
+
+  it("takes the largest numbers there are", () => {
+    const sequences = Ranges.make()
+    Ranges.claim(sequences, 5, Number.MAX_SAFE_INTEGER)
+    assert.isTrue(Ranges.has(sequences, Number.MAX_SAFE_INTEGER))
+    assert.isTrue(Ranges.covers(sequences, 5, Number.MAX_SAFE_INTEGER))
+    assert.isFalse(Ranges.has(sequences, 4))
+  })
+
+  it("of too many ranges, the lowest become one", () => {
+    const sequences = Ranges.make(3)
+    for (const n of [0, 10, 20, 30]) Ranges.claim(sequences, n)
+    assert.isTrue(Ranges.has(sequences, 5))
+    assert.isFalse(Ranges.has(sequences, 15))
+    assert.isTrue(Ranges.has(sequences, 30))
+  })
 })
 
 const spread = (ranges: ReadonlyArray<Ranges.Range>): Array<number> =>

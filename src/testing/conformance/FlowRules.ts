@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { ReceiveStream, SendStream } from "../../transport/Transport.ts"
-import type { Pair } from "../TransportConformance.ts"
 import * as Rule from "./Rule.ts"
 
 const block = 64 * 1024
@@ -162,7 +161,7 @@ const readNumber = (receive: ReceiveStream) =>
   })
 
 /** Opens unidirectional streams until the declared limit, each known to the peer. */
-export const openAll = (pair: Pair) =>
+export const openAll = (pair: Rule.Pair) =>
   Effect.gen(function*() {
     const opened: Array<{ readonly send: SendStream; readonly receive: ReceiveStream }> = []
     for (let i = 0; i < pair.client.capabilities.maxStreams; i++) {
@@ -172,7 +171,7 @@ export const openAll = (pair: Pair) =>
   })
 
 /** Why a declared limit cannot be reached here, if so. */
-export const unfillable = ({ client }: Pair): string | undefined =>
+export const unfillable = ({ client }: Rule.Pair): string | undefined =>
   client.capabilities.maxStreams <= fillable
     ? undefined
     : `allows ${client.capabilities.maxStreams} streams, too many to open here`
@@ -200,7 +199,7 @@ const openingWaits: Rule.Rule = {
     })
 }
 
-const sequence = (pair: Pair, streams: number) => {
+const sequence = (pair: Rule.Pair, streams: number) => {
   const bytes = Rule.content(10, 100)
   let arrived = 0
   return Effect.all([

@@ -9,7 +9,6 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { SessionClosed } from "../../core/MoqError.ts"
 import type { Connection } from "../../transport/Transport.ts"
-import type { Pair } from "../TransportConformance.ts"
 import * as Rule from "./Rule.ts"
 
 interface Suspended {
@@ -19,7 +18,7 @@ interface Suspended {
 }
 
 /** Suspends a fiber on everything that can be waited for, on both sides. */
-const suspendAll = (pair: Pair) =>
+const suspendAll = (pair: Rule.Pair) =>
   Effect.gen(function*() {
     const suspended: Array<Suspended> = []
     const wait = <A, E, R>(name: string, side: Connection, effect: Effect.Effect<A, E, R>) =>

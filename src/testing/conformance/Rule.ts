@@ -12,7 +12,43 @@ import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import { type SessionClosed, StreamReset } from "../../core/MoqError.ts"
 import type { BiStream, Capabilities, Connection, ReceiveStream, SendStream } from "../../transport/Transport.ts"
-import type { Hook, Outcome, Pair } from "../TransportConformance.ts"
+
+/**
+ * Both ends of one connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pair {
+  readonly client: Connection
+  readonly server: Connection
+}
+
+/**
+ * What a case can need beyond a pair: an optional part of the `Harness`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Hook = "kill" | "heapUsed" | "idle"
+
+/**
+ * How a case went that found nothing wrong.
+ *
+ * **Details**
+ *
+ * - `Passed`: the rule holds.
+ * - `Declared`: the transport cannot do this, or not within reach of a check, and its capabilities say so; what can be
+ *   checked nevertheless was.
+ * - `NotChecked`: the harness lacks the hook that the case needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome =
+  | { readonly _tag: "Passed" }
+  | { readonly _tag: "Declared"; readonly limit: string }
+  | { readonly _tag: "NotChecked"; readonly needs: Hook }
 
 /** A rule, and the check of it on connections of its own. */
 export interface Rule {
