@@ -191,7 +191,8 @@ class Run {
     return this.json
       ? Output.json({ event: "totals", sent, received, groups, sessions, mean, max })
       : Output.line(
-        `\ntotals: ${sent} frames sent in ${groups} groups, ${received} received, ${sessions} sessions, ` +
+        `\ntotals: ${sent} frames sent in ${groups} ${groups === 1 ? "group" : "groups"}, ${received} received, ` +
+          `${sessions} sessions, ` +
           `latency mean ${mean.toFixed(2)} ms, max ${max.toFixed(2)} ms`
       )
   }

@@ -12,7 +12,7 @@ import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
-import { Cancelled, isMoqError, type MoqError, NotFound } from "../core/MoqError.ts"
+import { Cancelled, isMoqError, type MoqError, NotFound, toCode } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
@@ -102,7 +102,7 @@ export class Subscriber {
       yield* stream.send.finish
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
-    }).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(toReadError))
+    }).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
   }
 
   /** Subscribes for as long as the scope; the track is filled by a fiber of that scope. */
@@ -138,7 +138,7 @@ export class Subscriber {
       yield* Effect.addFinalizer(() => track.fail(left))
       yield* Effect.forkScoped(receiving.run(track, first), { startImmediately: true })
       return track.track
-    }).pipe(within(limits.request, `the answer to SUBSCRIBE ${Path.format(path)}`), Effect.mapError(toReadError))
+    }).pipe(within(limits.request, `the answer to SUBSCRIBE ${Path.format(path)}`), Effect.mapError(errorOf(path)))
     // an attempt that fails leaves nothing behind in a scope that goes on
     return Effect.flatMap(
       Effect.scope,
@@ -171,6 +171,14 @@ export class Subscriber {
 }
 
 // internal
+
+const codeNotFound = toCode(new NotFound({}))
+
+// a code says that something was not found, but not what
+const errorOf = (path: Path.Path) => (error: MoqError): ReadError =>
+  error._tag === "MoqStreamReset" && error.code === codeNotFound
+    ? new NotFound({ detail: Path.format(path) })
+    : toReadError(error)
 
 const left = new Cancelled({ detail: "the subscription was closed" })
 
