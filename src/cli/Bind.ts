@@ -16,8 +16,8 @@ export interface Bind {
 }
 
 /**
- * Reads `localhost:4443` (both loopbacks), `127.0.0.1:4443`, `[::1]:4443`, `:4443` (all of the machine), or a host alone, for
- * port 4443. Port 0 is a free one. Throws an `Error` that says what is expected.
+ * Reads `localhost:4443` (both loopbacks), `127.0.0.1:4443`, `[::1]:4443`, `:4443` (all of the machine), or a host
+ * alone, for port 4443. Port 0 is a free one. Throws an `Error` that says what is expected.
  *
  * @category parsing
  * @since 0.1.0

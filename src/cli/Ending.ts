@@ -6,8 +6,8 @@
 import * as Effect from "effect/Effect"
 
 /**
- * Lets the process exit with 0 when it is interrupted (Ctrl-C, SIGTERM) while this runs: that is how its work ends. Other
- * verbs exit with 130 then.
+ * Lets the process exit with 0 when it is interrupted (Ctrl-C, SIGTERM) while this runs: that is how its work ends.
+ * Other verbs exit with 130 then.
  *
  * @category combinators
  * @since 0.1.0

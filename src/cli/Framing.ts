@@ -12,8 +12,8 @@ import { FrameTooLarge, WrongSize } from "../core/MoqError.ts"
 import * as Group from "../model/Group.ts"
 
 /**
- * A way to cut a stream of bytes into frames. Fails with {@link FrameTooLarge} above 16 MiB, before it holds more than that,
- * and with {@link WrongSize} when the bytes end inside a frame.
+ * A way to cut a stream of bytes into frames. Fails with {@link FrameTooLarge} above 16 MiB, before it holds more than
+ * that, and with {@link WrongSize} when the bytes end inside a frame.
  *
  * @category models
  * @since 0.1.0

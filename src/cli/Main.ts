@@ -29,8 +29,8 @@ import { subscribe } from "./subscribe.ts"
 import * as Text from "./Text.ts"
 
 /**
- * Runs the command with its arguments, and gives the exit code: 0 for success, 1 for a failure, which is explained in one
- * line on stderr, 2 for a wrong use.
+ * Runs the command with its arguments, and gives the exit code: 0 for success, 1 for a failure, which is explained in
+ * one line on stderr, 2 for a wrong use.
  *
  * @category running
  * @since 0.1.0

@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 
 /**
- * Delays each element until those before it have had their time at `rate` bytes per second. A source that was slower than
- * that for a while is not made up for by more than 100 ms.
+ * Delays each element until those before it have had their time at `rate` bytes per second. A source that was slower
+ * than that for a while is not made up for by more than 100 ms.
  *
  * @category combinators
  * @since 0.1.0

@@ -20,8 +20,8 @@ export const duration = (text: string): Duration.Duration => {
 }
 
 /**
- * Reads a number of bytes such as `1048576`, `64KiB` or `20MB`; a rate may end with `/s`. `KB`, `MB` and `GB` are powers of
- * 1,000, `KiB`, `MiB` and `GiB` of 1,024. Throws an `Error` that says what is expected.
+ * Reads a number of bytes such as `1048576`, `64KiB` or `20MB`; a rate may end with `/s`. `KB`, `MB` and `GB` are
+ * powers of 1,000, `KiB`, `MiB` and `GiB` of 1,024. Throws an `Error` that says what is expected.
  *
  * @category parsing
  * @since 0.1.0

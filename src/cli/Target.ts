@@ -77,9 +77,9 @@ export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded
  *
  * **Details**
  *
- * For a loopback address without a fingerprint, the relay is asked for that of its certificate first, over plain HTTP and
- * for 5 seconds at most; one that does not tell has a certificate that is trusted, or not, like any other. Fails with
- * {@link Failure} when the URL is none, and as `Session.connect` does.
+ * For a loopback address without a fingerprint, the relay is asked for that of its certificate first, over plain HTTP
+ * and for 5 seconds at most; one that does not tell has a certificate that is trusted, or not, like any other. Fails
+ * with {@link Failure} when the URL is none, and as `Session.connect` does.
  *
  * @category constructors
  * @since 0.1.0

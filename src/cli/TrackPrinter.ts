@@ -37,8 +37,8 @@ export interface Options {
  *
  * **Details**
  *
- * Except for `"raw"`, groups are read at the same time, so that one that stalls holds up no other; what is printed at once
- * is printed whole. A group that fails is a gap. While stdout takes nothing, nothing is read.
+ * Except for `"raw"`, groups are read at the same time, so that one that stalls holds up no other; what is printed at
+ * once is printed whole. A group that fails is a gap. While stdout takes nothing, nothing is read.
  *
  * Fails as the track does, with {@link Failure} for a gap in a `"raw"` track, and when stdout cannot be written.
  *

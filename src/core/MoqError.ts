@@ -62,7 +62,8 @@ export class Expired extends Schema.TaggedError<Expired>("effect-moq/core/MoqErr
 }
 
 /**
- * Code 3: something that a limit gives a time to did not happen in that time: the handshake, the first message of a stream, an answer.
+ * Code 3: something that a limit gives a time to did not happen in that time: the handshake, the first message of a
+ * stream, an answer.
  *
  * @category errors
  * @since 0.1.0
@@ -88,7 +89,8 @@ export class TransportError
 }
 
 /**
- * Code 5: bytes are not the message that they should be: a value out of its set, text that is not UTF-8, a message cut off by the end of its stream.
+ * Code 5: bytes are not the message that they should be: a value out of its set, text that is not UTF-8, a message cut
+ * off by the end of its stream.
  *
  * @category errors
  * @since 0.1.0
@@ -287,7 +289,8 @@ export class Remote extends Schema.TaggedError<Remote>("effect-moq/core/MoqError
 }
 
 /**
- * The session, or the connection under it, is over. It has no code of its own; `code` and `reason` are those of the close.
+ * The session, or the connection under it, is over. It has no code of its own; `code` and `reason` are those of the
+ * close.
  *
  * **Details**
  *
@@ -312,8 +315,8 @@ export class SessionClosed extends Schema.TaggedError<SessionClosed>("effect-moq
 }
 
 /**
- * One stream ended early: the peer reset it (or asked for no more of it), with the code that it gave. The session turns it
- * into the error of that code; only code that works on a `Transport` sees it.
+ * One stream ended early: the peer reset it (or asked for no more of it), with the code that it gave. The session turns
+ * it into the error of that code; only code that works on a `Transport` sees it.
  *
  * @category errors
  * @since 0.1.0
@@ -396,8 +399,8 @@ export type MoqError = WireError | SessionClosed | StreamReset | Overflow | NotS
  *
  * **Details**
  *
- * The local errors have none of their own: {@link SessionClosed} and {@link StreamReset} pass on the code that they carry,
- * {@link Overflow} becomes 26 (lagged) and {@link NotSupportedByPeer} 15 (protocol violation).
+ * The local errors have none of their own: {@link SessionClosed} and {@link StreamReset} pass on the code that they
+ * carry, {@link Overflow} becomes 26 (lagged) and {@link NotSupportedByPeer} 15 (protocol violation).
  *
  * @category wire codes
  * @since 0.1.0

@@ -40,8 +40,8 @@ export interface Ended {
  *
  * **Details**
  *
- * With `by: "marker"` the other side said so (draft-03, section "ANNOUNCE"). With `by: "quiet"` it never does, and nothing
- * has come for a while: a guess.
+ * With `by: "marker"` the other side said so (draft-03, section "ANNOUNCE"). With `by: "quiet"` it never does, and
+ * nothing has come for a while: a guess.
  *
  * @category models
  * @since 0.1.0

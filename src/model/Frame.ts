@@ -13,8 +13,8 @@ import { Cancelled, type SessionClosed, type WireError, WrongSize } from "../cor
 import * as Log from "./Log.ts"
 
 /**
- * How reading a frame, or the group around it, can fail: with the code that its publisher or a relay gave, or because the
- * session is over.
+ * How reading a frame, or the group around it, can fail: with the code that its publisher or a relay gave, or because
+ * the session is over.
  *
  * @category errors
  * @since 0.1.0

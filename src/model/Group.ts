@@ -58,8 +58,8 @@ export interface Group {
   /**
    * The payloads of the frames, in order; a growing frame comes once it is complete. Ends when the group is finished.
    *
-   * Fails as the group does, and with {@link Lagged} when frames that this run had not read were cut. Each run reads from
-   * the first frame.
+   * Fails as the group does, and with {@link Lagged} when frames that this run had not read were cut. Each run reads
+   * from the first frame.
    */
   readonly frames: Stream.Stream<Uint8Array, Frame.ReadError>
   /** Takes frames in batches, growing ones included: see `effect/Pull`. */

@@ -50,8 +50,8 @@ export interface TrackInfo {
 export type Event = TrackEvent.TrackEvent
 
 /**
- * Where a reader begins: with the newest group that is there when it opens, or with everything from a sequence on that is
- * still cached.
+ * Where a reader begins: with the newest group that is there when it opens, or with everything from a sequence on that
+ * is still cached.
  *
  * @category models
  * @since 0.1.0
@@ -118,8 +118,8 @@ export interface Producer {
   /** Gives up those of the groups `from` to `to` that have not begun: tells the readers that they will not come. */
   readonly gap: (gap: Omit<Gap.Gap, "_tag">) => Effect.Effect<void>
   /**
-   * Finishes the open groups and the track: readers get what is there, then the end. Sequences that were left out become a
-   * gap with code 13 (not found).
+   * Finishes the open groups and the track: readers get what is there, then the end. Sequences that were left out
+   * become a gap with code 13 (not found).
    */
   readonly finish: Effect.Effect<void>
   /** Fails the open groups and the track. Does nothing once it has ended. */
@@ -142,9 +142,9 @@ export interface Producer {
  *
  * **Details**
  *
- * Besides, at most 8,192 groups and gaps are kept. A group that is no longer kept becomes a gap with code 31 (evicted) for those who have not taken it, and so do sequences
- * below it that have not come. One that is still being written goes on for those who read it, until the bytes run out:
- * then it fails with {@link Evicted}.
+ * Besides, at most 8,192 groups and gaps are kept. A group that is no longer kept becomes a gap with code 31 (evicted)
+ * for those who have not taken it, and so do sequences below it that have not come. One that is still being written
+ * goes on for those who read it, until the bytes run out: then it fails with {@link Evicted}.
  *
  * @category models
  * @since 0.1.0

@@ -17,9 +17,9 @@ import * as Gap from "./Gap.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 
 /**
- * Puts the events of a track in the order of their sequences. One that comes early is held back until what is missing has
- * come too, or for `maxWait`; then the missing sequences become a gap with code 3 (timeout), and are left out should they
- * still come.
+ * Puts the events of a track in the order of their sequences. One that comes early is held back until what is missing
+ * has come too, or for `maxWait`; then the missing sequences become a gap with code 3 (timeout), and are left out
+ * should they still come.
  *
  * **Example** (Reading a track in sequence)
  *
@@ -30,7 +30,7 @@ import * as TrackEvent from "./TrackEvent.ts"
  * const sequences = (track: Track.Track) =>
  *   track.events.pipe(
  *     TrackOrdered.ordered({ from: track.begin, maxWait: "500 millis" }),
- *     Stream.runForEach((event) => Effect.log(event._tag === "Gap" ? `missing ${event.from}` : `group ${event.sequence}`))
+ * Stream.runForEach((event) => Effect.log(event._tag === "Gap" ? `missing ${event.from}` : `group ${event.sequence}`))
  *   )
  * ```
  *

@@ -33,9 +33,9 @@ export interface Options {
     | { readonly bytes: number }
     | "single"
   /**
-   * What happens when readers are slower than the Stream: `"drop"` (the default) goes on, and the limits of the cache drop
-   * old groups; `"suspend"` waits until every reader that is open has taken what is there, after each batch and before each
-   * new group, so that a reader of `frames` gets them all.
+   * What happens when readers are slower than the Stream: `"drop"` (the default) goes on, and the limits of the cache
+   * drop old groups; `"suspend"` waits until every reader that is open has taken what is there, after each batch and
+   * before each new group, so that a reader of `frames` gets them all.
    */
   readonly overflow?: "drop" | "suspend" | undefined
   /** Waits for the first reader before it takes anything from the Stream; `false` by default. */

@@ -3,8 +3,8 @@
  *
  * **Details**
  *
- * Browsers accept a pinned certificate over WebTransport only when it is ECDSA P-256 and valid for at most 14 days in all,
- * so that is what {@link generate} makes.
+ * Browsers accept a pinned certificate over WebTransport only when it is ECDSA P-256 and valid for at most 14 days in
+ * all, so that is what {@link generate} makes.
  *
  * @since 0.1.0
  */
@@ -83,7 +83,8 @@ export const generate: (options: {
 })
 
 /**
- * SHA-256 of the (first) certificate in a PEM text, in lower-case hex. Fails with {@link TransportError} when there is none.
+ * SHA-256 of the (first) certificate in a PEM text, in lower-case hex. Fails with {@link TransportError} when there is
+ * none.
  *
  * @category fingerprints
  * @since 0.1.0

@@ -36,8 +36,8 @@ import * as WebSocketServer from "./WebSocketServer.ts"
  */
 export interface Limits {
   /**
-   * Bidirectional streams that the peer may have open at once; 1,536 by default. It can count on two thirds of them at any
-   * time.
+   * Bidirectional streams that the peer may have open at once; 1,536 by default. It can count on two thirds of them at
+   * any time.
    */
   readonly maxStreamsBidi?: number | undefined
   /** The same for unidirectional streams; 1,536 by default. */
@@ -64,7 +64,8 @@ export interface ServerOptions {
   /** The TCP port; 4443 by default, 0 for a free one. */
   readonly port?: number | undefined
   /**
-   * The address to listen on: `"localhost"` for both loopbacks (the default), one address, or `""` for all of the machine.
+   * The address to listen on: `"localhost"` for both loopbacks (the default), one address, or `""` for all of the
+   * machine.
    */
   readonly host?: string | undefined
   /**

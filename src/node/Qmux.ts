@@ -7,7 +7,7 @@
  * What the package does not do by itself is added here:
  * - a reset passes a write that waits for the peer's window. A web stream aborts only after its pending write, so the
  *   reset is turned into the STOP_SENDING that the peer could have sent: the package answers that at once with
- *   RESET_STREAM, the same code and the right final size. For this the ids of streams are needed, which the package keeps
+ * RESET_STREAM, the same code and the right final size. For this the ids of streams are needed, which the package keeps
  *   to itself; both ends count them by the same rules.
  * - the first record must carry the transport parameters, and soon: its idle timer starts only with them.
  * - bidirectional streams that the peer has opened and finished, and that we have not, are bounded.
@@ -336,8 +336,8 @@ const writeVarint = (bytes: Uint8Array, at: number, value: number): void => {
 }
 
 // What has to be known of the records that arrive: that the first one carries the transport parameters, how many streams
-// the peer allows, and the ids of the bidirectional streams that it opens, in the order in which the package hands them out.
-// A record that this cannot follow is one that the package refuses.
+// the peer allows, and the ids of the bidirectional streams that it opens, in the order in which the package hands them
+// out. A record that this cannot follow is one that the package refuses.
 class Arrivals {
   /** How many streams of either kind the peer lets us have open at any time. */
   maxStreams: number

@@ -4,7 +4,8 @@
  * **Details**
  *
  * The first byte of a connection tells TLS from plain HTTP, so a browser that does not trust a developer's certificate
- * uses the same port. Without TLS, loopback peers may upgrade (with a loopback `Host` and, where there is one, a loopback
+ * uses the same port. Without TLS, loopback peers may upgrade (with a loopback `Host` and, where there is one, a
+ * loopback
  * `Origin`: any web page can reach a loopback port); everybody may read `/certificate.sha256`, and nothing else.
  *
  * @since 0.1.0

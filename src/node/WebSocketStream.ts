@@ -3,10 +3,10 @@
  *
  * **Details**
  *
- * The package's own wrapper polls `bufferedAmount` every 10 ms, which limits a connection to 6 MB/s. This one waits for the
- * socket's `drain`. Its `readable` and `writable` are not web streams but the two calls that the package makes on them (a
- * reader's `read`, a writer's `ready` and `write`): no queue of another kind sits between the socket and the package, and
- * what leaves in one turn of the event loop leaves in one system call.
+ * The package's own wrapper polls `bufferedAmount` every 10 ms, which limits a connection to 6 MB/s. This one waits for
+ * the socket's `drain`. Its `readable` and `writable` are not web streams but the two calls that the package makes on
+ * them (a reader's `read`, a writer's `ready` and `write`): no queue of another kind sits between the socket and the
+ * package, and what leaves in one turn of the event loop leaves in one system call.
  *
  * It also holds what the package lacks against hostile or dead peers:
  * - while our own writes make no progress, at most {@link Options.maxBacklog} bytes may arrive, for at most

@@ -4,9 +4,9 @@
  * **Details**
  *
  * Who publishes a path and who views it are kept apart. Publishers of a path stand in a queue: the first one serves, the
- * others are in reserve. Viewers of a path share one subscription to whoever serves; it closes with the last of them, and
- * one that has finished stays for 10 seconds more, for those who come late. So a viewer keeps the track that it began
- * with, whatever happens to the queue meanwhile.
+ * others are in reserve. Viewers of a path share one subscription to whoever serves; it closes with the last of them,
+ * and one that has finished stays for 10 seconds more, for those who come late. So a viewer keeps the track that it
+ * began with, whatever happens to the queue meanwhile.
  *
  * @since 0.1.0
  */
@@ -45,8 +45,8 @@ export interface Origin extends Router.Router {
    *
    * **Gotchas**
    *
-   * The session must not offer this same origin to its peer when the peer offers it back: the two would keep each other's
-   * tracks alive.
+   * The session must not offer this same origin to its peer when the peer offers it back: the two would keep each
+   * other's tracks alive.
    */
   readonly attach: (session: Session, root: Path.Path) => Effect.Effect<void, never, Scope.Scope>
 }

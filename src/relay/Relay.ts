@@ -46,8 +46,8 @@ export interface Options {
 }
 
 /**
- * Something that happened in a relay. `session` numbers its sessions from 1. A session that is refused, or whose handshake
- * fails, is never opened; each one that is opened is closed.
+ * Something that happened in a relay. `session` numbers its sessions from 1. A session that is refused, or whose
+ * handshake fails, is never opened; each one that is opened is closed.
  *
  * @category models
  * @since 0.1.0

@@ -32,8 +32,9 @@ export interface Options {
  *
  * **Details**
  *
- * Counted by hand rather than by an `RcMap`, which keeps a lookup that failed for as long as anybody has not let go of it,
- * and does not say when an entry has begun to close: a viewer that comes in that moment must get a share of its own.
+ * Counted by hand rather than by an `RcMap`, which keeps a lookup that failed for as long as anybody has not let go of
+ * it, and does not say when an entry has begun to close: a viewer that comes in that moment must get a share of its
+ * own.
  *
  * @internal
  */
@@ -60,8 +61,8 @@ export class Share {
   }
 
   /**
-   * The track, for as long as the scope. To be called in an uninterruptible region, and what it returns to be run there: the
-   * viewer counts from the call on. `restore` makes the wait for the track interruptible.
+   * The track, for as long as the scope. To be called in an uninterruptible region, and what it returns to be run
+   * there: the viewer counts from the call on. `restore` makes the wait for the track interruptible.
    */
   view(
     from: Track.Start,
@@ -109,8 +110,8 @@ export class Share {
     )
   }
 
-  // one that has finished stays for those who come late, unless the path gets another publisher; one that has failed is of
-  // no use to them
+  // one that has finished stays for those who come late, unless the path gets another publisher; one that has failed is
+  // of no use to them
   ended(end: Exit.Exit<void, ReadError>): Effect.Effect<void> {
     if (Exit.isFailure(end)) return Effect.sync(() => this.retire())
     return Effect.suspend(() => {

@@ -77,8 +77,8 @@ export const client = (
   }).pipe(bounded(limits))
 
 /**
- * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed` runs before the
- * answer leaves, so that whatever follows it finds the session in place.
+ * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed`
+ * runs before the answer leaves, so that whatever follows it finds the session in place.
  *
  * @internal
  */

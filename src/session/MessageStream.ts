@@ -49,7 +49,8 @@ export const encode = <A>(layout: Encode<A>, message: A, profile: Profile.Profil
   Writer.encode(writer, layout, message, profile)
 
 /**
- * The code to reset or stop a stream with: that of the error, as far as the peer's version and the transport can carry it.
+ * The code to reset or stop a stream with: that of the error, as far as the peer's version and the transport can carry
+ * it.
  *
  * @internal
  */

@@ -168,8 +168,8 @@ export const end = (connection: Connection, error: MoqError): Effect.Effect<void
   })
 
 /**
- * Takes streams for as long as the connection lives, and handles each on a fiber of its own, in the given scope. Before the
- * handshake is done `handler` gives `undefined`, and a stream costs the peer the session.
+ * Takes streams for as long as the connection lives, and handles each on a fiber of its own, in the given scope. Before
+ * the handshake is done `handler` gives `undefined`, and a stream costs the peer the session.
  *
  * @internal
  */

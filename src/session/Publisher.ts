@@ -24,8 +24,8 @@ import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 type Service = Effect.Effect<void, MoqError>
 
 /**
- * Serves the requests of one session. Each method reads the first message of a stream that the peer opened; what that gives
- * serves the request, and fails with what the peer did wrong or could not be given.
+ * Serves the requests of one session. Each method reads the first message of a stream that the peer opened; what that
+ * gives serves the request, and fails with what the peer did wrong or could not be given.
  *
  * @internal
  */

@@ -283,8 +283,8 @@ type Groups = FiberMap.FiberMap<number, void, never>
 const writer = Writer.make()
 
 /**
- * The stream of a group: what is there together leaves in one write, the header with the first frames. It opens with that
- * write: a stream that carries nothing yet would only use up the time that its receiver gives to the header.
+ * The stream of a group: what is there together leaves in one write, the header with the first frames. It opens with
+ * that write: a stream that carries nothing yet would only use up the time that its receiver gives to the header.
  */
 class Outgoing {
   readonly open: Effect.Effect<SendStream, SessionClosed>

@@ -79,8 +79,8 @@ export interface Session extends Router.Subscribable<ReadError> {
   /** Everything that is offered to the peer. */
   readonly router: Router.Router
   /**
-   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with {@link Duplicate} when
-   * a path is taken in this session.
+   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with {@link Duplicate}
+   * when a path is taken in this session.
    */
   readonly publish: (
     offer: Track.Track | Broadcast.Producer
@@ -93,9 +93,9 @@ export interface Session extends Router.Subscribable<ReadError> {
   /**
    * Subscribes to a track of the peer for as long as the scope.
    *
-   * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does not
-   * answer within 10 seconds, with `BoundsExceeded` when the path is empty or beyond the limits of a path, with the code
-   * that the peer refuses with, and with {@link SessionClosed}.
+   * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does
+   * not answer within 10 seconds, with `BoundsExceeded` when the path is empty or beyond the limits of a path, with the
+   * code that the peer refuses with, and with {@link SessionClosed}.
    */
   readonly subscribe: (
     path: Path.Path,
@@ -142,8 +142,8 @@ export interface Options {
  * **Details**
  *
  * `url` is an `https:` URL (or `wss:`; `ws:` for a loopback address); its path is the root of the session: paths are
- * relative to it. When the scope closes with success, tracks that have finished arrive whole and groups that have begun come
- * to their end, for 5 seconds at most; no more groups of live tracks begin. Otherwise it closes at once.
+ * relative to it. When the scope closes with success, tracks that have finished arrive whole and groups that have begun
+ * come to their end, for 5 seconds at most; no more groups of live tracks begin. Otherwise it closes at once.
  *
  * @category constructors
  * @since 0.1.0

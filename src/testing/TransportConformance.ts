@@ -12,8 +12,8 @@
  * it, but it is reported; where a check needs something from the host, such as killing a process, that is a hook of the
  * {@link Harness}, and without it the case reports that it was not checked.
  *
- * Cases use no clock except for their timeout, so they run on a virtual clock as well as on the real one; waiting is done
- * by round trips over the connection itself. For a transport of real sockets use the runner's live clock.
+ * Cases use no clock except for their timeout, so they run on a virtual clock as well as on the real one; waiting is
+ * done by round trips over the connection itself. For a transport of real sockets use the runner's live clock.
  *
  * **Example** (All cases in vitest)
  *

@@ -5,8 +5,8 @@
  *
  * It behaves as QUIC does where a session can tell: each stream has a window of bytes that may be unread, only so many
  * streams may be open at once, resets and stops carry codes and pass blocked writes, and a close carries a code and a
- * reason. Chunks pass by reference. Every wake goes through the dispatcher of the fiber that caused it, so a virtual clock
- * sees all of it, and a burst of writes wakes its reader once.
+ * reason. Chunks pass by reference. Every wake goes through the dispatcher of the fiber that caused it, so a virtual
+ * clock sees all of it, and a burst of writes wakes its reader once.
  *
  * **Example** (Both ends of a connection)
  *
@@ -107,7 +107,8 @@ export interface Network {
   readonly transport: Transport.Transport
   /**
    * Listens at a host, such as `"a.example"` or `"a.example:4443"`; without one, at every host that nobody else listens
-   * at. Closing the scope refuses who still waits; connections live on. Fails with `TransportError` when the host is taken.
+   * at. Closing the scope refuses who still waits; connections live on. Fails with `TransportError` when the host is
+   * taken.
    */
   readonly listen: (options?: {
     readonly host?: string | undefined

@@ -61,8 +61,8 @@ export interface ConnectionInfo {
 }
 
 /**
- * The sending half of a stream. Closing the scope that opened it resets it with code 0, unless it is finished. One fiber at
- * a time may write to it.
+ * The sending half of a stream. Closing the scope that opened it resets it with code 0, unless it is finished. One
+ * fiber at a time may write to it.
  *
  * @category models
  * @since 0.1.0
@@ -72,8 +72,8 @@ export interface SendStream {
    * Sends chunks, in order; suspends while the peer or the network cannot take more.
    *
    * Fails with {@link StreamReset} once either side has ended the stream early (with the peer's STOP_SENDING code where
-   * it is known), with {@link StreamReset} of code 0 after `finish`, and with {@link SessionClosed} once the connection is
-   * over. Interrupting it leaves the stream in an unknown place: reset it.
+   * it is known), with {@link StreamReset} of code 0 after `finish`, and with {@link SessionClosed} once the connection
+   * is over. Interrupting it leaves the stream in an unknown place: reset it.
    */
   readonly write: (chunks: NonEmptyReadonlyArray<Uint8Array>) => Effect.Effect<void, StreamReset | SessionClosed>
   /** Ends the stream: what was written arrives, then the end. It may suspend until all of that has been taken. */
@@ -86,15 +86,15 @@ export interface SendStream {
   /** Sets the rank of this stream beside the others, a signed 32-bit integer, higher first. */
   readonly setPriority: (priority: number) => Effect.Effect<void>
   /**
-   * Suspends until the peer asks for no more, and gives its code. Best effort: it may never succeed, and does not when the
-   * connection ends.
+   * Suspends until the peer asks for no more, and gives its code. Best effort: it may never succeed, and does not when
+   * the connection ends.
    */
   readonly stopped: Effect.Effect<number>
 }
 
 /**
- * The receiving half of a stream. Closing the scope that opened it stops it with code 0, unless it was read to its end. One
- * fiber at a time may pull.
+ * The receiving half of a stream. Closing the scope that opened it stops it with code 0, unless it was read to its end.
+ * One fiber at a time may pull.
  *
  * @category models
  * @since 0.1.0
@@ -103,9 +103,9 @@ export interface ReceiveStream {
   /**
    * Takes what has arrived: one or more chunks, none of them empty; suspends while there is none.
    *
-   * Ends with `Cause.Done` when the peer has finished the stream, again and again. Fails with {@link StreamReset} when it
-   * was reset, or stopped here, and with {@link SessionClosed} once the connection is over, whether or not everything had
-   * been read.
+   * Ends with `Cause.Done` when the peer has finished the stream, again and again. Fails with {@link StreamReset} when
+   * it was reset, or stopped here, and with {@link SessionClosed} once the connection is over, whether or not
+   * everything had been read.
    */
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed>
   /** Asks the peer to send no more, with a code of 0..255. Never fails, never suspends. */

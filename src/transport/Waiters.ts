@@ -1,9 +1,9 @@
 /**
  * Fibers that wait for one condition, woken through a dispatcher.
  *
- * Resuming an `Effect.callback` runs the resumed fiber on the stack of whoever resumes it. A write must not run its reader
- * before it returns, so a wake is a task of the acting fiber's dispatcher: one per batch however often it is asked for,
- * and visible to a virtual clock.
+ * Resuming an `Effect.callback` runs the resumed fiber on the stack of whoever resumes it. A write must not run its
+ * reader before it returns, so a wake is a task of the acting fiber's dispatcher: one per batch however often it is
+ * asked for, and visible to a virtual clock.
  *
  * @internal
  */

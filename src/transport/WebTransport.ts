@@ -98,9 +98,10 @@ export interface Options {
  *
  * **Details**
  *
- * `closed` of the object decides how the connection ended: fulfilled, it was closed by the peer (or here, when `close` was
- * called here first); rejected, it broke (`SessionClosed { code: 4, by: "transport" }`). The same error, with the reason
- * in words, when it never became ready. `finish` suspends until the object has taken everything that was written before.
+ * `closed` of the object decides how the connection ended: fulfilled, it was closed by the peer (or here, when `close`
+ * was called here first); rejected, it broke (`SessionClosed { code: 4, by: "transport" }`). The same error, with the
+ * reason in words, when it never became ready. `finish` suspends until the object has taken everything that was written
+ * before.
  *
  * **Gotchas**
  *

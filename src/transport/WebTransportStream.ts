@@ -278,8 +278,8 @@ const explain = (connection: Owner, half: Sending | Receiving, error: unknown): 
 }
 
 /**
- * Cuts what is to be written into pieces of at most `size` bytes: views where a chunk is large or alone, and fresh buffers
- * where chunks are small, so that a header travels with what follows it.
+ * Cuts what is to be written into pieces of at most `size` bytes: views where a chunk is large or alone, and fresh
+ * buffers where chunks are small, so that a header travels with what follows it.
  */
 class Pieces {
   remaining = 0
