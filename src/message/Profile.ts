@@ -66,11 +66,6 @@ export interface Profile {
    * Whether the peer skips groups without a SUBSCRIBE_GAP, so that a skipped sequence must be taken for one in time.
    */
   readonly skipsSilently: boolean
-  /**
-   * Whether every peer serves SUBSCRIBE_UPDATE and FETCH. Where not, they are sent only when the application asks, and
-   * a reset or an early end is the answer `NotSupportedByPeer`.
-   */
-  readonly servesAllRequests: boolean
   /** What a stream of an unknown type, or a second Session stream, closes: the session, or itself. */
   readonly unknownStreamCloses: "session" | "stream"
   /** The code for a stream of an unknown type. (A second Session stream is always 10.) */
@@ -107,7 +102,6 @@ export const draft03: Profile = {
   sendsSessionUpdate: true,
   sendsGaps: true,
   skipsSilently: false,
-  servesAllRequests: true,
   unknownStreamCloses: "session",
   unknownStreamCode: 10,
   subscriberFinishesEarly: false,
@@ -138,7 +132,6 @@ export const fork04: Profile = {
   sendsSessionUpdate: false,
   sendsGaps: false,
   skipsSilently: true,
-  servesAllRequests: false,
   unknownStreamCloses: "stream",
   unknownStreamCode: 5,
   subscriberFinishesEarly: true,

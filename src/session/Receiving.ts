@@ -16,8 +16,10 @@ import {
   Cancelled,
   type DecodeError,
   Duplicate,
-  type Evicted,
+  Evicted,
   type MoqError,
+  type SessionClosed,
+  toCode,
   type WrongSize
 } from "../core/MoqError.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
@@ -48,11 +50,15 @@ export class Receiving {
   // groups may overtake INFO: their streams wait for the track
   readonly track: Deferred.Deferred<Track.Producer>
   readonly arrival: Latch.Latch
+  // where a finished group may have been preceded by others that were left out without a word
+  readonly finished: Latch.Latch
   // the sequences that have begun to arrive, or will not come
   readonly seen: Ranges.Ranges
   first: number
   // where the track ends, once the publisher has said so
   end: number | undefined
+  // the highest sequence that has finished
+  highest: number
 
   constructor(
     stream: MessageStream,
@@ -66,16 +72,22 @@ export class Receiving {
     this.groups = groups
     this.track = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
+    this.finished = Latch.makeUnsafe(false)
     this.seen = Ranges.make(maxRanges)
     this.first = 0
     this.end = undefined
+    this.highest = -1
   }
 
-  /** Fills the track that INFO has told of, until it ends. `first` is the lowest sequence that can come. */
-  run(track: Track.Producer, first: number): Effect.Effect<void> {
+  /**
+   * Fills the track that INFO has told of, until it ends. `first` is the lowest sequence that can come; `withdrawn` succeeds
+   * when something else than the Subscribe stream tells that the track has ended.
+   */
+  run(track: Track.Producer, first: number, withdrawn: Effect.Effect<void>): Effect.Effect<void> {
     this.first = first
     Deferred.doneUnsafe(this.track, Exit.succeed(track))
-    return this.readGaps(track).pipe(
+    const told = Effect.raceFirst(this.readGaps(track), withdrawn)
+    return (this.options.profile.skipsSilently ? Effect.raceFirst(told, this.fillSkipped(track)) : told).pipe(
       Effect.andThen(this.settled),
       Effect.andThen(track.finish),
       // tells the publisher that everything is here
@@ -102,16 +114,40 @@ export class Receiving {
     })
   }
 
+  // what is missing below a group that has finished is taken to be on its way for a while, then to have been skipped
+  fillSkipped(track: Track.Producer): Effect.Effect<never> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        yield* this.finished.await
+        this.finished.closeUnsafe()
+        const below = this.highest
+        yield* Effect.sleep(quiet)
+        for (const range of Ranges.claim(this.seen, this.first, below - 1)) {
+          yield* track.gap({ ...range, code: codeEvicted })
+        }
+      }
+    })
+  }
+
   // the end of the Subscribe stream may overtake groups
-  get settled(): Effect.Effect<void> {
+  get settled(): Effect.Effect<void, SessionClosed> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
         this.arrival.closeUnsafe()
         yield* FiberSet.awaitEmpty(this.groups)
         if (this.end !== undefined && Ranges.covers(this.seen, this.first, this.end)) return
-        if (Option.isNone(yield* Effect.timeoutOption(this.arrival.await, quiet))) return
+        const more = Effect.timeoutOption(this.arrival.await, quiet)
+        if (Option.isNone(yield* Effect.raceFirst(more, Effect.as(this.closed, Option.none())))) return
       }
     })
+  }
+
+  // a publisher that has said its last word closes the session cleanly; whatever else ends it cuts the track short
+  get closed(): Effect.Effect<void, SessionClosed> {
+    return Effect.flatMap(
+      this.options.connection.closed,
+      (closed) => closed.by === "remote" && closed.code === 0 ? Effect.void : Effect.fail(closed)
+    )
   }
 
   /**
@@ -142,7 +178,11 @@ export class Receiving {
     return Effect.flatMap(begun, (group) =>
       fill(stream, reader, group, this.onBytes).pipe(
         Effect.tapError((error) => group.fail(toReadError(error))),
-        Effect.onInterrupt(() => group.fail(cancelled))
+        Effect.onInterrupt(() => group.fail(cancelled)),
+        Effect.tap(() => {
+          this.highest = Math.max(this.highest, sequence)
+          return this.finished.open
+        })
       ))
   }
 }
@@ -151,6 +191,8 @@ export class Receiving {
 
 // how long a group may still be on its way when nothing tells
 const quiet = "2 seconds"
+
+const codeEvicted = toCode(new Evicted({}))
 
 const cancelled: ReadError = new Cancelled({ detail: "the subscription was closed" })
 

@@ -136,7 +136,8 @@ export class Subscriber {
         first
       })
       yield* Effect.addFinalizer(() => track.fail(left))
-      yield* Effect.forkScoped(receiving.run(track, first), { startImmediately: true })
+      const withdrawn = profile.announceEndsTracks ? this.withdrawn(path) : Effect.never
+      yield* Effect.forkScoped(receiving.run(track, first, withdrawn), { startImmediately: true })
       return track.track
     }).pipe(within(limits.request, `the answer to SUBSCRIBE ${Path.format(path)}`), Effect.mapError(errorOf(path)))
     // an attempt that fails leaves nothing behind in a scope that goes on
@@ -147,6 +148,16 @@ export class Subscriber {
           Scope.fork(scope),
           (own) => Effect.onError(Scope.provide(subscribed, own), (cause) => Scope.close(own, Exit.failCause(cause)))
         )
+    )
+  }
+
+  /** Suspends until the peer announces that a track has ended; for ever when it does not announce. */
+  withdrawn(path: Path.Path): Effect.Effect<void> {
+    return this.announced(path).pipe(
+      Stream.filter((event) => event._tag === "Ended" && Path.equals(event.path, path)),
+      Stream.runHead,
+      Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: () => Effect.void })),
+      Effect.catch(() => Effect.never)
     )
   }
 

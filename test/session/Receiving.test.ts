@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import * as Announce from "../../src/message/Announce.ts"
+import * as AnnouncePlease from "../../src/message/AnnouncePlease.ts"
 import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
@@ -423,6 +425,57 @@ for (const profile of Profile.all) {
         assert.deepStrictEqual(yield* got(reading), ["0:a", "0.", "1:b", "1."])
         // too late: the track has ended
         assert.strictEqual(yield* stopped(yield* peer.group(id, 2, "c")), 0)
+      }))
+  })
+}
+
+for (const profile of [Profile.fork04, Profile.fork02]) {
+  describe(`Receiving, ${profile.name}`, () => {
+    it.effect("a sequence that is skipped without a word is a gap 2 seconds after a later group has finished", () =>
+      Effect.gen(function*() {
+        const { id, peer, reading } = yield* subscribed(profile)
+        yield* whole(peer, id, 0, "a")
+        const later = yield* peer.group(id, 3, "d")
+        yield* settle
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(yield* got(reading), ["0:a", "0.", "3:d"], "a later group has only begun")
+        yield* later.finish
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        // late, but not too late
+        yield* whole(peer, id, 2, "c")
+        yield* settle
+        yield* TestClock.adjust("999 millis")
+        assert.deepStrictEqual(yield* got(reading), ["0:a", "0.", "3:d", "3.", "2:c", "2."])
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(yield* got(reading), ["0:a", "0.", "3:d", "3.", "2:c", "2.", "1-1!31"])
+        assert.strictEqual(yield* stopped(yield* peer.group(id, 1, "b")), 12)
+      }))
+
+    it.effect("a track ends 2 seconds after its path is announced as ended, when no group is in flight", () =>
+      Effect.gen(function*() {
+        const { id, peer, reading } = yield* subscribed(profile)
+        const announces = yield* peer.accept
+        assert.strictEqual(yield* announces.hear(StreamType.decodeBi), "announce")
+        assert.deepStrictEqual((yield* announces.hear(AnnouncePlease.decode)).prefix, ["live"])
+        yield* announces.say(Announce.encode, { _tag: "Announce", status: "active", suffix: [] })
+        yield* announces.say(Announce.encode, { _tag: "Announce", status: "active", suffix: ["other"] })
+        const last = yield* peer.group(id, 0, "a")
+        yield* announces.say(Announce.encode, { _tag: "Announce", status: "ended", suffix: ["other"] })
+        yield* settle
+        yield* TestClock.adjust("1 minute")
+        assert.isUndefined(yield* isOver(reading), "another track has ended")
+        yield* announces.say(Announce.encode, { _tag: "Announce", status: "ended", suffix: [] })
+        yield* settle
+        yield* TestClock.adjust("1 minute")
+        assert.isUndefined(yield* isOver(reading), "a group is in flight")
+        yield* last.finish
+        yield* settle
+        yield* TestClock.adjust("1999 millis")
+        assert.isUndefined(yield* isOver(reading))
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* isOver(reading), "Success")
+        assert.deepStrictEqual(yield* got(reading), ["0:a", "0."])
       }))
   })
 }

@@ -48,8 +48,7 @@ const goesOn = ({ peer, session, track }: Case) =>
     assert.deepStrictEqual([group.sequence, group.frames, group.end], [2, ["2"], "open"])
     assert.strictEqual(track.track.end, undefined)
     const asking = yield* Effect.forkScoped(session.trackInfo(["other"]))
-    const question = yield* peer.accept
-    assert.strictEqual(yield* question.hear(StreamType.decodeBi), "info")
+    const question = yield* peer.acceptType("info")
     yield* question.hear(InfoPlease.decode)
     yield* question.say(Info.encode, info(7))
     yield* settle

@@ -1,6 +1,6 @@
 /** A peer that speaks the protocol by hand, byte by byte where a test wants it. */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Pull, type Scope } from "effect"
+import { Effect, Fiber, Option, Pull, type Scope } from "effect"
 import * as Reader from "../../src/coding/Reader.ts"
 import type * as Writer from "../../src/coding/Writer.ts"
 import type { SessionClosed } from "../../src/core/MoqError.ts"
@@ -168,6 +168,16 @@ export class ByHand {
   get accept() {
     return Effect.map(this.connection.acceptBi, (stream) => new Hand(stream, this.profile))
   }
+  /** The next stream of a type that the session opens; those before it are left alone. */
+  acceptType(wanted: StreamType.Bi): Effect.Effect<Hand, unknown, Scope.Scope> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const stream = yield* this.accept
+        const type = yield* Effect.option(stream.hear(StreamType.decodeBi))
+        if (Option.isSome(type) && type.value === wanted) return stream
+      }
+    })
+  }
   subscribe(path: ReadonlyArray<string>, range: { min?: number; max?: number; id?: number } = {}) {
     const { id = this.nextId++, ...rest } = range
     const message: Subscribe.Subscribe = {
@@ -269,7 +279,6 @@ export const server = (profile: Profile.Profile, options?: Session.Options, memo
 /** Takes a Subscribe stream that the session opened, and what it asks for. */
 export const takeSubscribe = (peer: ByHand) =>
   Effect.gen(function*() {
-    const stream = yield* peer.accept
-    assert.strictEqual(yield* stream.hear(StreamType.decodeBi), "subscribe")
+    const stream = yield* peer.acceptType("subscribe")
     return { stream, message: yield* stream.hear(Subscribe.decode) }
   })
