@@ -27,20 +27,20 @@ import * as Writer from "./Writer.ts"
  * @category errors
  * @since 0.1.0
  */
-export type WireError = BoundsExceeded | DecodeError | FrameTooLarge | NotSupportedByPeer
+export type CodecError = BoundsExceeded | DecodeError | FrameTooLarge | NotSupportedByPeer
 
 /**
- * Tells whether a value is a {@link WireError}.
+ * Tells whether a value is a {@link CodecError}.
  *
  * @category guards
  * @since 0.1.0
  */
-export const isWireError = (u: unknown): u is WireError =>
+export const isCodecError = (u: unknown): u is CodecError =>
   u instanceof BoundsExceeded || u instanceof DecodeError || u instanceof FrameTooLarge ||
   u instanceof NotSupportedByPeer
 
 /**
- * How a message looks as bytes. Both functions throw a {@link WireError} and nothing else.
+ * How a message looks as bytes. Both functions throw a {@link CodecError} and nothing else.
  *
  * @category models
  * @since 0.1.0
@@ -86,7 +86,7 @@ export const codec = <
  * @category errors
  * @since 0.1.0
  */
-export const toError = (error: Schema.SchemaError): WireError =>
+export const toError = (error: Schema.SchemaError): CodecError =>
   errorOf(error.issue) ??
     (hasFilter(error.issue)
       ? new BoundsExceeded({ detail: error.message })
@@ -135,7 +135,7 @@ const attempt = <A, B>(
   try {
     return Effect.succeed(run(input))
   } catch (error) {
-    return isWireError(error)
+    return isCodecError(error)
       ? Effect.fail(
         new SchemaIssue.InvalidValue({ message: error.message, [annotation]: error }, input, options)
       )
@@ -159,11 +159,11 @@ const install = <A>(ast: SchemaAST.AST, from: Schema.Schema<A>, run: (input: A) 
   })
 }
 
-const errorOf = (issue: SchemaIssue.Issue): WireError | undefined => {
+const errorOf = (issue: SchemaIssue.Issue): CodecError | undefined => {
   switch (issue._tag) {
     case "InvalidValue": {
       const error = issue.annotations?.[annotation]
-      return isWireError(error) ? error : undefined
+      return isCodecError(error) ? error : undefined
     }
     default: {
       for (const inner of children(issue)) {

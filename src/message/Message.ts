@@ -118,7 +118,7 @@ export const names = (profile: Profile): ReadonlyArray<Name> =>
  * @category encoding
  * @since 0.1.0
  */
-export const encodeHex = (entry: Entry, json: unknown): Effect.Effect<string, Wire.WireError> =>
+export const encodeHex = (entry: Entry, json: unknown): Effect.Effect<string, Wire.CodecError> =>
   Schema.decodeUnknownEffect(entry.json)(json).pipe(
     Effect.flatMap(Schema.encodeEffect(entry.codec)),
     Effect.flatMap(Schema.encodeEffect(Schema.Uint8ArrayFromHex)),
@@ -131,7 +131,7 @@ export const encodeHex = (entry: Entry, json: unknown): Effect.Effect<string, Wi
  * @category decoding
  * @since 0.1.0
  */
-export const decodeHex = (entry: Entry, hex: string): Effect.Effect<Schema.Json, Wire.WireError> =>
+export const decodeHex = (entry: Entry, hex: string): Effect.Effect<Schema.Json, Wire.CodecError> =>
   Schema.decodeEffect(Schema.Uint8ArrayFromHex)(hex).pipe(
     Effect.flatMap(Schema.decodeEffect(entry.codec)),
     Effect.flatMap(Schema.encodeEffect(entry.json)),

@@ -29,7 +29,7 @@ import type * as Transport from "../transport/Transport.ts"
  *
  * @internal
  */
-export type ReceiveError = Wire.WireError | UnexpectedStream | StreamReset | SessionClosed
+export type ReceiveError = Wire.CodecError | UnexpectedStream | StreamReset | SessionClosed
 
 /** @internal */
 export type Encode<A> = Wire.Layout<A, Profile.Profile>["encode"]
@@ -179,11 +179,11 @@ export const within =
  *
  * @internal
  */
-export const attempt = <A>(run: () => A): A | Effect.Effect<never, Wire.WireError | UnexpectedStream> => {
+export const attempt = <A>(run: () => A): A | Effect.Effect<never, Wire.CodecError | UnexpectedStream> => {
   try {
     return run()
   } catch (error) {
-    if (Wire.isWireError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
+    if (Wire.isCodecError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
     throw error
   }
 }

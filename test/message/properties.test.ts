@@ -35,7 +35,7 @@ const attempt = <A>(run: () => A): A | undefined => {
   try {
     return run()
   } catch (error) {
-    if (Wire.isWireError(error)) return undefined
+    if (Wire.isCodecError(error)) return undefined
     throw error
   }
 }

@@ -40,7 +40,7 @@ describe("golden bytes", () => {
       const bytes = fromHex(vector.hex)
       const decoded = yield* Effect.result(Message.decodeHex(entry, vector.hex))
       if (vector.error !== undefined) {
-        const error: new(fields: {}) => Wire.WireError = vector.error === "bounds" ? BoundsExceeded : DecodeError
+        const error: new(fields: {}) => Wire.CodecError = vector.error === "bounds" ? BoundsExceeded : DecodeError
         assert(Result.isFailure(decoded))
         assert.instanceOf(decoded.failure, error)
         assert.throws(() => self.decode(Reader.fromBytes(bytes), self.profile), error)
@@ -128,7 +128,7 @@ describe("Message", () => {
       for (const hex of ["0", "zz", "", "00"]) {
         const error = yield* Effect.flip(Message.decodeHex(subscribe, hex))
         assert.instanceOf(error, DecodeError)
-        assert.isTrue(Wire.isWireError(error))
+        assert.isTrue(Wire.isCodecError(error))
       }
     }))
 })
