@@ -213,7 +213,9 @@ class TrackImpl implements Producer, TrackReader.Source {
   readonly maxBytes: number
   readonly log: Log.Log<Event, ReadError>
   // by sequence, lowest first, never overlapping
-  readonly kept: Array<Kept>
+  readonly shelf: Array<Kept | undefined>
+  // how many places at the beginning of it are empty
+  cleared: number
   readonly open: Map<Group.Group, Group.Producer>
   // those of the open groups that are no longer kept for others but still being written, and still count in `size`
   readonly detached: Set<Group.Group>
@@ -241,7 +243,8 @@ class TrackImpl implements Producer, TrackReader.Source {
     this.maxAge = Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds"))
     this.maxBytes = options.cache?.maxBytes ?? 32 * 1024 * 1024
     this.log = Log.makeUnsafe()
-    this.kept = []
+    this.shelf = []
+    this.cleared = 0
     this.open = new Map()
     this.detached = new Set()
     this.newest = undefined
@@ -254,9 +257,12 @@ class TrackImpl implements Producer, TrackReader.Source {
   get latest(): number | undefined {
     return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
   }
+  get kept(): ReadonlyArray<Kept> {
+    return this.shelf.slice(this.cleared) as Array<Kept>
+  }
   // after everything that has come, and everything that was said not to come
   get following(): number {
-    const last = this.kept.at(-1)
+    const last = this.shelf.at(-1)
     return last === undefined ? this.floor : TrackEvent.last(last.event) + 1
   }
 
@@ -280,7 +286,7 @@ class TrackImpl implements Producer, TrackReader.Source {
   begin(sequence: number): Group.Producer | Duplicate | Evicted | WriteError {
     if (this.log.end !== undefined) return toWriteError(this.failure)
     if (sequence < this.floor) return new Evicted({ detail: `group ${sequence} is older than all that is kept` })
-    const there = this.kept[this.placeOf(sequence)]?.event
+    const there = this.shelf[this.placeOf(sequence)]?.event
     if (there !== undefined && TrackEvent.first(there) <= sequence) {
       return there._tag === "Group"
         ? new Duplicate({ detail: `group ${sequence}` })
@@ -302,7 +308,7 @@ class TrackImpl implements Producer, TrackReader.Source {
   readonly gap = (gap: Omit<Gap.Gap, "_tag">): Effect.Effect<void> =>
     Effect.sync(() => {
       // gaps above the latest group are not evicted
-      if (this.log.end !== undefined || this.kept.length > maxEvents) return
+      if (this.log.end !== undefined || this.shelf.length - this.cleared > maxEvents) return
       this.fill(gap.from, gap.to, gap.code)
       this.evict()
     })
@@ -310,7 +316,7 @@ class TrackImpl implements Producer, TrackReader.Source {
   fill(from: number, to: number, code: number): void {
     let next = Math.max(from, this.floor)
     for (let at = this.placeOf(next); next <= to; at++) {
-      const event = this.kept[at]?.event
+      const event = this.shelf[at]?.event
       const end = event === undefined ? to : Math.min(to, TrackEvent.first(event) - 1)
       if (next <= end) {
         this.insert(Gap.make(next, end, code))
@@ -321,14 +327,14 @@ class TrackImpl implements Producer, TrackReader.Source {
   }
   insert(event: Event): Kept {
     const kept: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
-    this.kept.splice(this.placeOf(TrackEvent.first(event)), 0, kept)
+    this.shelf.splice(this.placeOf(TrackEvent.first(event)), 0, kept)
     this.append(event)
     return kept
   }
   // the place in `kept` of what holds a sequence, or would hold it; from the end, because most groups are the newest
   placeOf(sequence: number): number {
-    let at = this.kept.length
-    while (at > 0 && TrackEvent.last(this.kept[at - 1]!.event) >= sequence) at--
+    let at = this.shelf.length
+    while (at > this.cleared && TrackEvent.last(this.shelf[at - 1]!.event) >= sequence) at--
     return at
   }
   append(event: Event): void {
@@ -362,12 +368,13 @@ class TrackImpl implements Producer, TrackReader.Source {
       if (this.size <= this.maxBytes) break
       this.cutOff(group)
     }
-    let count = 0
-    while (count < this.kept.length && this.newest !== undefined && this.kept[count] !== this.newest) {
-      const { event, index, since } = this.kept[count]!
-      const isOld = since <= before || this.kept.length - count > maxEvents
+    while (this.cleared < this.shelf.length && this.newest !== undefined) {
+      const oldest = this.shelf[this.cleared]!
+      if (oldest === this.newest) break
+      const { event, index, since } = oldest
+      const isOld = since <= before || this.shelf.length - this.cleared > maxEvents
       if (!isOld && this.size <= this.maxBytes) break
-      count++
+      this.shelf[this.cleared++] = undefined
       if (TrackEvent.first(event) > this.floor) {
         this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
       }
@@ -378,7 +385,11 @@ class TrackImpl implements Producer, TrackReader.Source {
       if (this.open.has(event)) this.detached.add(event)
       else this.size -= event.size
     }
-    if (count > 0) this.kept.splice(0, count)
+    // moving what is left costs as much as what is left: do it once as much again has been cleared
+    if (this.cleared * 2 > this.shelf.length) {
+      this.shelf.splice(0, this.cleared)
+      this.cleared = 0
+    }
   }
 
   // ends
