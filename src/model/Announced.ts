@@ -161,7 +161,7 @@ class View<in out E> {
     const out = this.take()
     if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<Announced>)
     if (log.end !== undefined) return Log.endOf(log.end)
-    return Effect.flatMap(Log.awaitUnless(log, () => Log.isReady(log, this.cursor)), () => this.pull)
+    return Effect.flatMap(Log.awaitUntil(log, () => Log.isReady(log, this.cursor)), () => this.pull)
   })
   take(): ReadonlyArray<Announced> {
     const { log } = this.registry

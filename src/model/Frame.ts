@@ -165,7 +165,7 @@ class GrowingImpl implements Growing, Frame, Producer {
     return this.joined ??= this.join()
   }
   get bytes(): Effect.Effect<Uint8Array, ReadError> {
-    return Effect.flatMap(Log.awaitUnless(this.log, () => this.log.end !== undefined), () => {
+    return Effect.flatMap(Log.awaitUntil(this.log, () => this.log.end !== undefined), () => {
       const payload = this.payload
       return payload === undefined ? Effect.fail(this.failure!) : Effect.succeed(payload)
     })

@@ -198,7 +198,7 @@ export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReado
  * **Details**
  *
  * When the entries at the cursor have been cut, `lagged` gives the error to fail with; without it the reader goes on at
- * the first entry that is kept. Interrupting it loses nothing: the cursor moves only when a batch is handed out.
+ * the first entry that is kept. Interrupting it loses nothing: see {@link handingOut}.
  *
  * @category consuming
  * @since 0.1.0
@@ -209,16 +209,43 @@ export const pull = <A, E, E2 = never>(
   lagged?: () => E2
 ): Pull.Pull<NonEmptyReadonlyArray<A>, E | E2> => {
   const log = impl(self)
-  const wait = awaitUnless(self, () => isReady(self, cursor))
-  const loop: Pull.Pull<NonEmptyReadonlyArray<A>, E | E2> = Effect.suspend(() => {
-    if (lagged !== undefined && cursor.index < log.first) return Effect.fail(lagged())
-    const batch = takeUnsafe(self, cursor)
-    if (batch !== undefined) return Effect.succeed(batch)
-    if (log.end !== undefined) return endOf(log.end)
-    return waitThenLoop
+  const wait = awaitUntil(self, () => isReady(self, cursor))
+  const isBehind = () => lagged !== undefined && cursor.index < log.first
+  return handingOut<NonEmptyReadonlyArray<A>, E | E2 | Cause.Done>(
+    () => isBehind() ? undefined : takeUnsafe(self, cursor),
+    (again) => {
+      if (lagged !== undefined && isBehind()) return Effect.fail(lagged())
+      return log.end === undefined ? Effect.andThen(wait, again) : endOf(log.end)
+    }
+  )
+}
+
+/**
+ * An effect that gives what `take` takes; while that is nothing, it does what `otherwise` says, which may be to try again.
+ *
+ * **Details**
+ *
+ * What was taken is kept until the step that hands it out: a fiber can use up its operations in between, yield, and be
+ * interrupted there. Whoever runs the effect next gets it.
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const handingOut = <A, E>(
+  take: () => A | undefined,
+  otherwise: (again: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  let taken: A | undefined
+  const give = Effect.sync(() => {
+    const out = taken as A
+    taken = undefined
+    return out
   })
-  const waitThenLoop = Effect.flatMap(wait, () => loop)
-  return loop
+  const next: Effect.Effect<A, E> = Effect.suspend(() => {
+    taken ??= take()
+    return taken === undefined ? otherwise(next) : give
+  })
+  return next
 }
 
 /**
@@ -236,7 +263,7 @@ export const isReady = <A, E>(self: Log<A, E>, cursor: Cursor): boolean =>
  * @category waiting
  * @since 0.1.0
  */
-export const awaitUnless = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> => awaitAny([self], ready)
+export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> => awaitAny([self], ready)
 
 /**
  * Suspends until `ready` holds; it is asked now, and whenever one of the logs gets an entry or ends.

@@ -463,7 +463,7 @@ class Handle implements Track {
     return this.impl.log.end
   }
   get ended(): Effect.Effect<Exit.Exit<void, ReadError>> {
-    return Effect.map(Log.awaitUnless(this.impl.log, () => this.end !== undefined), () => this.end!)
+    return Effect.map(Log.awaitUntil(this.impl.log, () => this.end !== undefined), () => this.end!)
   }
   readonly reader: Track["reader"] = (options) =>
     Effect.map(this.impl.openReader(options?.from ?? this.start), (reader) => reader.pull)

@@ -70,7 +70,7 @@ class Reader {
       if (this.enter()) return this.pull
       const end = this.source.log.end
       if (end !== undefined) return Log.endOf(end)
-      return Effect.flatMap(Log.awaitUnless(this.source.log, this.source.isReady), () => this.pull)
+      return Effect.flatMap(Log.awaitUntil(this.source.log, this.source.isReady), () => this.pull)
     }
     const out = this.complete(this.log, this.cursor)
     if (out !== undefined) return Effect.succeed(out)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import * as MoqError from "../core/MoqError.ts"
@@ -56,13 +56,16 @@ export class TrackReader {
     else for (const event of news) this.tell(out, event)
     return out
   }
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> = Effect.suspend(() => {
-    const out = this.take()
-    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<TrackEvent.TrackEvent>)
-    const end = this.log.end
-    if (end !== undefined) return Log.endOf(end)
-    return Effect.flatMap(Log.awaitUnless(this.log, this.isReady), () => this.pull)
-  })
+  readonly pull: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> = Log.handingOut(
+    () => {
+      const out = this.take()
+      return isReadonlyArrayNonEmpty(out) ? out : undefined
+    },
+    (again) =>
+      this.log.end === undefined
+        ? Effect.andThen(Log.awaitUntil(this.log, this.isReady), again)
+        : Log.endOf(this.log.end)
+  )
   // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read
   catchUp(out: Array<TrackEvent.TrackEvent>): void {
     const { floor, kept } = this.source

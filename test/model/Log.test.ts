@@ -68,7 +68,7 @@ describe("Log", () => {
       const log = Log.makeUnsafe<number>()
       let asked = 0
       const fiber = yield* Effect.forkChild(
-        Log.awaitUnless(log, () => {
+        Log.awaitUntil(log, () => {
           asked++
           return log.next >= 300
         }),
