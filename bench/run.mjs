@@ -6,7 +6,7 @@ import fs from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { machine, median, summary } from "./lib/util.mjs"
+import { machine, median, summary } from "./lib/measuring.mjs"
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 const { values: o } = parseArgs({

@@ -1,5 +1,5 @@
 // The peer: @moq/lite 0.2.2 (npm), used through its public API only.
-import "../lib/util.mjs"
+import "../lib/measuring.mjs"
 import * as Moq from "@moq/lite"
 export const name = "moq-lite"
 export const version = "0.2.2"

@@ -2,7 +2,7 @@
 // Publisher and subscribers share this process and its event loop.
 import { pathToFileURL } from "node:url"
 import { adapters } from "../adapters/index.mjs"
-import { emit, machine, now, paced, quantile, quiet, readStamp, sleep, stamp, tick, Window } from "../lib/util.mjs"
+import { emit, machine, now, paced, quantile, quiet, readStamp, sleep, stamp, tick, Window } from "../lib/measuring.mjs"
 import { transports } from "../transports/index.mjs"
 
 const opt = JSON.parse(process.argv[2])

@@ -1,7 +1,7 @@
 // QMux (draft-ietf-quic-qmux) over one WebSocket with TLS on loopback: @moq/qmux on both ends, over `ws`.
 // The package's own wrapper of a plain WebSocket polls bufferedAmount every 10 ms (6 MB/s on Node), so both ends get a
 // WebSocketStream-shaped object with real pressure both ways.
-import "../lib/util.mjs"
+import "../lib/measuring.mjs"
 import Session, { selectSubprotocol } from "@moq/qmux"
 import https from "node:https"
 import { WebSocket, WebSocketServer } from "ws"

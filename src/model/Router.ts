@@ -149,7 +149,7 @@ export const include: (self: Router, that: Router) => Effect.Effect<void, Duplic
  * @category combinators
  * @since 0.1.0
  */
-export const scoped = (self: Router, prefix: Path.Path): Router => prefix.length === 0 ? self : new Scoped(self, prefix)
+export const below = (self: Router, prefix: Path.Path): Router => prefix.length === 0 ? self : new Below(self, prefix)
 
 /**
  * Subscribes, and when nobody publishes the path waits for up to `options.wait` until somebody does.
@@ -260,7 +260,7 @@ class RouterImpl implements Router {
     this.registry.announced(prefix)
 }
 
-class Scoped implements Router {
+class Below implements Router {
   readonly router: Router
   readonly prefix: Path.Path
   constructor(router: Router, prefix: Path.Path) {

@@ -110,15 +110,6 @@ export const make = (limits?: Limits): Transport.Transport => {
 export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Transport)(() => make())
 
 /**
- * The client side with limits of your own. See {@link make}.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerLimits = (limits: Limits): Layer.Layer<Transport.Transport> =>
-  Layer.sync(Transport.Transport)(() => make(limits))
-
-/**
  * The server side, bound until the scope closes.
  *
  * **Details**

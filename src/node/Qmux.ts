@@ -23,6 +23,7 @@ import type * as Scope from "effect/Scope"
 import type { Socket } from "node:net"
 import type { WebSocket } from "ws"
 import { type SessionClosed, TransportError } from "../core/MoqError.ts"
+import { alpn } from "../message/Profile.ts"
 import type { Connection } from "../transport/Transport.ts"
 import * as WebTransport from "../transport/WebTransport.ts"
 import { WebSocketStream } from "./WebSocketStream.ts"
@@ -68,12 +69,20 @@ export const defaultLimits: Limits = {
 }
 
 /**
+ * The drafts of QMux that are spoken, the preferred one first: those with flow control.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const versions: ReadonlyArray<"qmux-02" | "qmux-01"> = ["qmux-02", "qmux-01"]
+
+/**
  * The WebSocket subprotocols, in the order of preference: QMux drafts with flow control, with the ALPN of Transfork.
  *
  * @category constants
  * @since 0.1.0
  */
-export const subprotocols: ReadonlyArray<string> = ["qmux-02.moqf-02", "qmux-01.moqf-02"]
+export const subprotocols: ReadonlyArray<string> = versions.map((version) => `${version}.${alpn}`)
 
 /**
  * The largest WebSocket message that is taken: four of the largest records that the peer may send.

@@ -25,6 +25,7 @@ import * as Net from "node:net"
 import type { Duplex } from "node:stream"
 import * as Ws from "ws"
 import { type SessionClosed, TransportError } from "../core/MoqError.ts"
+import { alpn } from "../message/Profile.ts"
 import type { Connection, Request, TransportServer } from "../transport/Transport.ts"
 import * as Certificate from "./Certificate.ts"
 import * as Loopback from "./Loopback.ts"
@@ -379,8 +380,8 @@ const keyOf = (socket: Net.Socket): string =>
 
 const choose = (offered: string | undefined): string | undefined =>
   selectSubprotocol(offered, {
-    protocols: ["moqf-02"],
-    versions: { "moqf-02": ["qmux-02", "qmux-01"] },
+    protocols: [alpn],
+    versions: { [alpn]: [...Qmux.versions] },
     requireProtocol: true
   })
 

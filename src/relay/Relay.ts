@@ -118,7 +118,7 @@ export const make: (
 
   const serve = Effect.fnUntraced(function*(request: Transport.Request, root: Path.Path) {
     const connection = yield* request.accept
-    const session = yield* Session.accept(connection, { ...options?.session, router: Router.scoped(origin, root) })
+    const session = yield* Session.accept(connection, { ...options?.session, router: Router.below(origin, root) })
     const number = ++opened
     tell({ _tag: "SessionOpened", session: number, root, transport: request.transport, peer: request.peer })
     yield* origin.attach(session, root)

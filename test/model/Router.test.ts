@@ -241,8 +241,8 @@ describe("Router", () => {
     it.effect("is the part below a prefix, seen as a whole", () =>
       Effect.gen(function*() {
         const router = yield* Router.make
-        const room = Router.scoped(router, ["room"])
-        assert.strictEqual(Router.scoped(router, []), router)
+        const room = Router.below(router, ["room"])
+        assert.strictEqual(Router.below(router, []), router)
         yield* publish(router, ["elsewhere"])
         const producer = yield* publish(room, ["alice"])
         yield* producer.appendGroup
@@ -274,7 +274,7 @@ describe("Router", () => {
         }
         const router = yield* Router.make
         const { track } = yield* Track.make(["made"])
-        yield* Router.scoped(router, ["room"]).add(new Made(track))
+        yield* Router.below(router, ["room"]).add(new Made(track))
         assert.strictEqual(yield* router.subscribe(["room", "made"]), track)
         assert.isUndefined((yield* router.trackInfo(["room", "made"])).latest)
       }))

@@ -16,7 +16,7 @@ const connect = (options?: ObjectOptions & { readonly client?: Partial<WebTransp
   })
 
 // everything that is on its way within the process has arrived
-const settle = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 0)))
+const settle = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 describe("write", () => {
   it.live("joins a header with what follows, fills pieces, and passes large chunks on as views", () =>
