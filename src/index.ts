@@ -73,6 +73,8 @@ export * as Group from "./model/Group.ts"
 export * as Log from "./model/Log.ts"
 /** Who has which track, in one process. */
 export * as Router from "./model/Router.ts"
+/** Tracks as a reader asked for them: a range, and preferences. */
+export * as Subscription from "./model/Subscription.ts"
 /** Tracks: live series of groups. */
 export * as Track from "./model/Track.ts"
 /** The events of a track in sequence. */
@@ -88,6 +90,8 @@ export * as Handshake from "./session/Handshake.ts"
 export * as Limits from "./session/Limits.ts"
 /** A connection on which both sides publish and subscribe. */
 export * as Session from "./session/Session.ts"
+/** What a session is doing. */
+export * as Status from "./session/Status.ts"
 /** A transport within one process. */
 export * as Memory from "./transport/Memory.ts"
 /** The contract between a session and whatever carries its bytes. */

@@ -387,6 +387,55 @@ export type WireError =
   | Remote
 
 /**
+ * How a request for a track can fail: `NotFound` when nobody has it, `Unauthorized` when this side may not have it,
+ * `Timeout` when there is no answer in time, `BoundsExceeded` when the path is empty or too long, `Cancelled` when
+ * whoever was to answer has gone, `App` with a code of the publishing application, `DecodeError` or `ProtocolViolation`
+ * when one side does not follow the protocol, `SessionClosed` when the session is over, and {@link Remote} with any other
+ * code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RequestError =
+  | Cancelled
+  | Timeout
+  | DecodeError
+  | Unauthorized
+  | BoundsExceeded
+  | NotFound
+  | ProtocolViolation
+  | App
+  | Remote
+  | SessionClosed
+
+/**
+ * How fetching a group can fail: as any request, with {@link Evicted} when the group, or the frame to begin with, is no
+ * longer there, and with {@link NotSupportedByPeer} when the peer serves no FETCH.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type FetchError = RequestError | Evicted | NotSupportedByPeer
+
+/**
+ * How offering a track can fail: {@link Duplicate} when its path is taken, {@link BoundsExceeded} when its path is empty
+ * or too long.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PublishError = Duplicate | BoundsExceeded
+
+/**
+ * How changing a subscription can fail: {@link BoundsExceeded} when its range would become wider,
+ * {@link NotSupportedByPeer} when the peer's version takes no changes, {@link SessionClosed} when the session is over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type UpdateError = BoundsExceeded | NotSupportedByPeer | SessionClosed
+
+/**
  * Every error of this library.
  *
  * @category models
@@ -434,6 +483,17 @@ export const fromCode = (code: number, detail?: string): WireError => {
   const make = byCode.get(code)
   return make === undefined ? new Remote({ code, ...props }) : new make(props)
 }
+
+/**
+ * The same error as one that a request can fail with: a code that means nothing for a request becomes {@link Remote}.
+ *
+ * @category wire codes
+ * @since 0.1.0
+ */
+export const toRequestError = (error: MoqError): RequestError =>
+  requestErrors.has(error._tag)
+    ? error as RequestError
+    : new Remote({ code: toCode(error), ...(error.message === "" ? {} : { detail: error.message }) })
 
 /**
  * Tells whether a value is an error of this library.
@@ -487,6 +547,19 @@ const codes: Record<Exclude<WireError, App | Remote>["_tag"], number> = {
 }
 
 const byCode = new Map<number, (typeof classes)[number][1]>(classes)
+
+const requestErrors = new Set<MoqError["_tag"]>([
+  "MoqCancelled",
+  "MoqTimeout",
+  "MoqDecodeError",
+  "MoqUnauthorized",
+  "MoqBoundsExceeded",
+  "MoqNotFound",
+  "MoqProtocolViolation",
+  "MoqApp",
+  "MoqRemote",
+  "MoqSessionClosed"
+])
 
 const tags = new Set<string>([
   ...Object.keys(codes),

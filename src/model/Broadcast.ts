@@ -7,11 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { Duplicate } from "../core/MoqError.ts"
+import type { Duplicate, RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Announced from "./Announced.ts"
 import type { ReadError } from "./Frame.ts"
 import * as Router from "./Router.ts"
+import type * as Subscription from "./Subscription.ts"
 import * as Track from "./Track.ts"
 
 /**
@@ -27,8 +28,8 @@ export interface Broadcast<out E = never> {
   /** Subscribes to one of its tracks, by what follows the prefix. */
   readonly subscribe: (
     name: string | Path.Path,
-    options?: Router.SubscribeOptions
-  ) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+    options?: Subscription.Options
+  ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
 }
 
 /**

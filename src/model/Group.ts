@@ -120,6 +120,16 @@ export const makeUnsafe = (sequence: number, options?: {
   readonly onEnd?: () => void
 }): Producer => new GroupImpl(sequence, options?.onBytes, options?.onEnd)
 
+/**
+ * The same group, for readers that begin at a frame of the given index; `first` tells it, and frames below it are not
+ * read. Frames that are cut above it still make a reader lag.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const tail = (self: Group, frame: number): Group =>
+  frame <= 0 ? self : new Tail((self as GroupImpl | Tail).impl, frame)
+
 /** @internal */
 export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
 
@@ -137,7 +147,7 @@ export const isTaken = (self: Group): boolean => {
 export const taken = (self: Group): Effect.Effect<void> => Log.awaitReaders(logOf(self), () => isTaken(self))
 
 /** @internal */
-export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl).log
+export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl | Tail).impl.log
 
 /**
  * Turns a pull of frames into one of their payloads: it suspends on a frame that still grows.
@@ -173,6 +183,40 @@ const isFrameSize = (size: number): boolean => Number.isInteger(size) && size >=
 
 const lagged = () => new Lagged({ detail: "the group outgrew its limits before it was read" })
 
+const framesOf = (reader: Group["reader"]): Group["frames"] =>
+  Stream.unwrap(Effect.map(reader, (pull) => Stream.fromPull(Effect.succeed(payloads(pull)))))
+
+class Tail implements Group {
+  readonly _tag = "Group"
+  readonly impl: GroupImpl
+  readonly frame: number
+  constructor(impl: GroupImpl, frame: number) {
+    this.impl = impl
+    this.frame = frame
+  }
+  get sequence(): number {
+    return this.impl.sequence
+  }
+  get size(): number {
+    return this.impl.size
+  }
+  get count(): number {
+    return this.impl.count
+  }
+  get first(): number {
+    return Math.max(this.frame, this.impl.first)
+  }
+  get end(): Exit.Exit<void, Frame.ReadError> | undefined {
+    return this.impl.end
+  }
+  get frames(): Stream.Stream<Uint8Array, Frame.ReadError> {
+    return framesOf(this.reader)
+  }
+  get reader(): Group["reader"] {
+    return this.impl.readerFrom(this.frame)
+  }
+}
+
 class GroupImpl implements Group, Producer {
   readonly _tag = "Group"
   readonly sequence: number
@@ -194,6 +238,9 @@ class GroupImpl implements Group, Producer {
   get group(): Group {
     return this
   }
+  get impl(): GroupImpl {
+    return this
+  }
 
   // reading
 
@@ -207,10 +254,13 @@ class GroupImpl implements Group, Producer {
     return this.log.end
   }
   get frames(): Stream.Stream<Uint8Array, Frame.ReadError> {
-    return Stream.unwrap(Effect.map(this.reader, (pull) => Stream.fromPull(Effect.succeed(payloads(pull)))))
+    return framesOf(this.reader)
   }
   get reader(): Group["reader"] {
-    return Effect.map(Log.open(this.log, 0), (cursor) => Log.pull(this.log, cursor, lagged))
+    return this.readerFrom(0)
+  }
+  readerFrom(frame: number): Group["reader"] {
+    return Effect.map(Log.open(this.log, frame), (cursor) => Log.pull(this.log, cursor, lagged))
   }
 
   // writing

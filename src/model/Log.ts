@@ -96,6 +96,14 @@ export const endUnsafe = <A, E>(self: Log<A, E>, exit: Exit.Exit<void, E>): bool
 }
 
 /**
+ * Makes whoever waits for entries look again, as if one had come.
+ *
+ * @category producing
+ * @since 0.1.0
+ */
+export const wakeUnsafe = <A, E>(self: Log<A, E>): void => impl(self).waiting.notify()
+
+/**
  * Puts another entry in the place of one that is kept.
  *
  * @category producing

@@ -3,30 +3,25 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Duplicate, NotFound } from "../core/MoqError.ts"
+import {
+  Duplicate,
+  Evicted,
+  type FetchError,
+  NotFound,
+  type PublishError,
+  type RequestError
+} from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
+import type { Priority } from "../core/Priority.ts"
 import * as Announced from "./Announced.ts"
-import type { ReadError } from "./Frame.ts"
-import * as Track from "./Track.ts"
-
-/**
- * How to subscribe to a track.
- *
- * @category models
- * @since 0.1.0
- */
-export interface SubscribeOptions {
-  /** Where to begin: `"latest"` by default; with `wait`, everything still cached when the track had to be waited for. */
-  readonly from?: Track.Start | undefined
-  /** How long to wait for somebody to publish the track; without it, a path that nobody has is `NotFound` at once. */
-  readonly wait?: Duration.Input | undefined
-}
+import * as Group from "./Group.ts"
+import * as Subscription from "./Subscription.ts"
+import type * as Track from "./Track.ts"
 
 /**
  * What is known of a track without reading it.
@@ -47,9 +42,26 @@ export interface TrackState extends Track.TrackInfo {
  */
 export interface Source {
   readonly path: Path.Path
-  /** Gives the track for as long as the scope. `from` says what the reader is going to ask for. */
-  readonly subscribe: (from: Track.Start) => Effect.Effect<Track.Track, ReadError, Scope.Scope>
-  readonly trackInfo: Effect.Effect<TrackState, ReadError>
+  /** Gives the track for as long as the scope. */
+  readonly subscribe: (
+    request: Subscription.Request
+  ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
+  readonly trackInfo: Effect.Effect<TrackState, RequestError>
+  /** Gives one group for as long as the scope: see {@link Subscribable}. */
+  readonly fetch: (sequence: number, options?: FetchOptions) => Effect.Effect<Group.Group, FetchError, Scope.Scope>
+}
+
+/**
+ * How to fetch a group.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FetchOptions {
+  /** The index of the first frame wanted; 0 by default. */
+  readonly frame?: number | undefined
+  /** How much it matters beside others on its way: -128..127, higher first; 0 by default. */
+  readonly priority?: Priority | undefined
 }
 
 /**
@@ -65,10 +77,19 @@ export interface Subscribable<out E = never> {
    */
   readonly subscribe: (
     path: Path.Path,
-    options?: SubscribeOptions
-  ) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+    options?: Subscription.Options
+  ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
   /** What is known of a track, without subscribing. Fails as `subscribe` does. */
-  readonly trackInfo: (path: Path.Path) => Effect.Effect<TrackState, ReadError | E>
+  readonly trackInfo: (path: Path.Path) => Effect.Effect<TrackState, RequestError>
+  /**
+   * Gives one group that is still cached, from a frame on, for as long as the scope; one that is still being written
+   * goes on. Fails with {@link NotFound} when nobody has it, and with {@link Evicted} when it, or the frame, is gone.
+   */
+  readonly fetch: (
+    path: Path.Path,
+    sequence: number,
+    options?: FetchOptions
+  ) => Effect.Effect<Group.Group, FetchError, Scope.Scope>
   /** The tracks below a prefix (all of them by default): those that are there, `Live`, then the changes. */
   readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, E>
 }
@@ -83,9 +104,25 @@ export interface Router extends Subscribable {
   /**
    * Offers a track under its own path for as long as the scope. Fails with {@link Duplicate} when the path is taken.
    */
-  readonly publish: (track: Track.Track) => Effect.Effect<void, Duplicate, Scope.Scope>
+  readonly publish: (track: Track.Track) => Effect.Effect<void, PublishError, Scope.Scope>
   /** Offers whatever a source gives for its path, for as long as the scope. Fails as `publish` does. */
-  readonly add: (source: Source) => Effect.Effect<void, Duplicate, Scope.Scope>
+  readonly add: (source: Source) => Effect.Effect<void, PublishError, Scope.Scope>
+  /**
+   * Makes tracks on demand, for as long as the scope: who asks for a path at or below `prefix` that nobody publishes gets
+   * what `serve` makes of the path. The first one makes the track, others share it, and its scope closes with the last
+   * of them. Of several routes that fit, the one with the longest prefix serves. It announces nothing: see `announce`.
+   *
+   * Fails with {@link Duplicate} when the prefix has a route, with {@link BoundsExceeded} when it is too long.
+   */
+  readonly route: (
+    prefix: Path.Path,
+    serve: (path: Path.Path) => Effect.Effect<Track.Track, RequestError, Scope.Scope>
+  ) => Effect.Effect<void, PublishError, Scope.Scope>
+  /**
+   * Announces a path for as long as the scope, without offering a track: for one that a route makes. Fails as `publish`
+   * does.
+   */
+  readonly announce: (path: Path.Path) => Effect.Effect<void, PublishError, Scope.Scope>
   /** The paths that are there now. */
   readonly paths: ReadonlyArray<Path.Path>
 }
@@ -120,8 +157,9 @@ export const include: (self: Router, that: Router) => Effect.Effect<void, Duplic
         yield* Scope.provide(
           self.add({
             path,
-            subscribe: (from) => that.subscribe(path, { from }),
-            trackInfo: that.trackInfo(path)
+            subscribe: (request) => that.subscribe(path, request),
+            trackInfo: that.trackInfo(path),
+            fetch: (sequence, options) => that.fetch(path, sequence, options)
           }),
           own
         )
@@ -159,20 +197,21 @@ export const below = (self: Router, prefix: Path.Path): Router => prefix.length 
  */
 export const rendezvous = <E>(
   path: Path.Path,
-  options: SubscribeOptions | undefined,
+  { wait, ...options }: Subscription.Options,
   source: {
-    readonly subscribe: (from: Track.Start) => Effect.Effect<Track.Track, ReadError | E, Scope.Scope>
+    readonly subscribe: (
+      request: Subscription.Request
+    ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
     readonly announced: (prefix: Path.Path) => Stream.Stream<Announced.Announced, E>
   }
-): Effect.Effect<Track.Track, ReadError | E, Scope.Scope> => {
-  const first = source.subscribe(options?.from ?? "latest")
-  if (options?.wait === undefined) return first
-  const { wait } = options
+): Effect.Effect<Subscription.Subscription, RequestError | E, Scope.Scope> => {
+  const first = source.subscribe({ ...options, from: options.from ?? "latest" })
+  if (wait === undefined) return first
   // one that has gone again by the time it is asked for: the next announcement is waited for
   const unlessGone = Effect.catchTag(
-    Effect.asSome(source.subscribe(options.from ?? 0)),
+    Effect.asSome(source.subscribe({ ...options, from: options.from ?? 0 })),
     "MoqNotFound",
-    () => Effect.succeed(Option.none<Track.Track>())
+    () => Effect.succeed(Option.none<Subscription.Subscription>())
   )
   const later = source.announced(path).pipe(
     Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
@@ -196,9 +235,32 @@ export const rendezvous = <E>(
  */
 export const fromTrack = (track: Track.Track): Source => ({
   path: track.path,
-  subscribe: (start) => Effect.succeed(Track.from(track, start)),
-  trackInfo: Effect.sync(() => ({ ...track.info, latest: track.latest }))
+  subscribe: (request) => Effect.sync(() => Subscription.make(track, request)),
+  trackInfo: Effect.sync(() => ({ ...track.info, latest: track.latest })),
+  fetch: (sequence, options) => cached(track, sequence, options)
 })
+
+/**
+ * Gives a group of a track from its cache, from a frame on. Fails with {@link Evicted} when the group, or the frame, was
+ * there and no longer is, else with {@link NotFound}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const cached = (
+  track: Track.Track,
+  sequence: number,
+  { frame = 0 }: FetchOptions = {}
+): Effect.Effect<Group.Group, NotFound | Evicted> =>
+  Effect.suspend(() => {
+    const group = track.group(sequence)
+    if (group === undefined) {
+      const detail = `group ${sequence} of ${Path.format(track.path)}`
+      return Effect.fail(sequence < track.first ? new Evicted({ detail }) : new NotFound({ detail }))
+    }
+    if (frame < group.first) return Effect.fail(new Evicted({ detail: `frame ${frame} of group ${sequence}` }))
+    return Effect.succeed(Group.tail(group, frame))
+  })
 
 // internal
 
@@ -239,19 +301,25 @@ class RouterImpl implements Router {
   }
   readonly subscribe = (
     path: Path.Path,
-    options?: SubscribeOptions
-  ): Effect.Effect<Track.Track, ReadError, Scope.Scope> =>
+    options: Subscription.Options = {}
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> =>
     rendezvous<never>(path, options, {
-      subscribe: (from) => this.withSource(path, (source) => source.subscribe(from)),
+      subscribe: (request) => this.withSource(path, (source) => source.subscribe(request)),
       announced: this.announced
     })
-  readonly trackInfo = (path: Path.Path): Effect.Effect<TrackState, ReadError> =>
+  readonly trackInfo = (path: Path.Path): Effect.Effect<TrackState, RequestError> =>
     this.withSource(path, (source) => source.trackInfo)
-  withSource<A, R>(
+  readonly fetch = (
     path: Path.Path,
-    use: (source: Source) => Effect.Effect<A, ReadError, R>
-  ): Effect.Effect<A, ReadError, R> {
-    return Effect.suspend(() => {
+    sequence: number,
+    options?: FetchOptions
+  ): Effect.Effect<Group.Group, FetchError, Scope.Scope> =>
+    this.withSource(path, (source) => source.fetch(sequence, options))
+  withSource<A, E, R>(
+    path: Path.Path,
+    use: (source: Source) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | NotFound, R> {
+    return Effect.suspend((): Effect.Effect<A, E | NotFound, R> => {
       const source = this.sources.get(Path.key(path))
       return source === undefined ? Effect.fail(notFound(path)) : use(source)
     })
@@ -280,11 +348,15 @@ class Below implements Router {
   readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
     this.router.add({
       path: this.full(source.path),
-      subscribe: (from) => source.subscribe(from),
-      trackInfo: source.trackInfo
+      subscribe: (request) => source.subscribe(request),
+      trackInfo: source.trackInfo,
+      fetch: (sequence, options) => source.fetch(sequence, options)
     })
-  readonly subscribe = (path: Path.Path, options?: SubscribeOptions) => this.router.subscribe(this.full(path), options)
+  readonly subscribe = (path: Path.Path, options?: Subscription.Options) =>
+    this.router.subscribe(this.full(path), options)
   readonly trackInfo = (path: Path.Path) => this.router.trackInfo(this.full(path))
+  readonly fetch = (path: Path.Path, sequence: number, options?: FetchOptions) =>
+    this.router.fetch(this.full(path), sequence, options)
   readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
     Stream.map(
       this.router.announced(this.full(prefix)),

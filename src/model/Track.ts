@@ -59,6 +59,17 @@ export type Event = TrackEvent.TrackEvent
 export type Start = "latest" | number
 
 /**
+ * The part of a track that a reader wants: from a start on, up to and with the sequence `to`, or without an end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Range {
+  readonly from: Start
+  readonly to?: number | undefined
+}
+
+/**
  * A track to read. Each run of a Stream is a reader of its own, with its own pace, and begins at the first frame of a
  * group; a slow one never slows another, nor the producer.
  *
@@ -78,6 +89,8 @@ export interface Track {
   readonly end: Exit.Exit<void, ReadError> | undefined
   /** Suspends until the track has ended, and tells how. */
   readonly ended: Effect.Effect<Exit.Exit<void, ReadError>>
+  /** The group of a sequence, as long as it is cached. */
+  readonly group: (sequence: number) => Group.Group | undefined
   /**
    * The payloads of the frames: what most people want. It stays live: when a group ends it goes on with the newest one,
    * and it leaves a group that fails, or stalls for a second while a newer one is there. With order `"asc"` it goes
@@ -88,10 +101,8 @@ export interface Track {
   readonly groups: Stream.Stream<Group.Group, ReadError>
   /** The groups and the gaps: the complete view. Every sequence from the start on is in exactly one of them. */
   readonly events: Stream.Stream<Event, ReadError>
-  /** Takes the events in batches: see `effect/Pull`. Begins where the track handle says unless `from` is given. */
-  readonly reader: (options?: {
-    readonly from?: Start | undefined
-  }) => Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>, never, Scope.Scope>
+  /** Takes the events in batches: see `effect/Pull`. Its range is that of the track handle unless it is given. */
+  readonly reader: (range?: Range) => Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>, never, Scope.Scope>
 }
 
 /**
@@ -179,12 +190,19 @@ export const make = (
   )
 
 /**
- * The same track, for readers that begin elsewhere.
+ * The same track, for readers of another range; they end once they know of every sequence in it.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const from = (self: Track, start: Start): Track => new Handle((self as Handle).impl, start)
+export const range = (self: Track, range: Range): Track => new Ranged((self as Handle).impl, range)
+
+/**
+ * Makes the readers of a track look at their range again.
+ *
+ * @internal
+ */
+export const wakeUnsafe = (self: Track): void => Log.wakeUnsafe((self as Handle).impl.log)
 
 // internal
 
@@ -252,7 +270,7 @@ class TrackImpl implements Producer, TrackReader.Source {
     this.size = 0
     this.trimAt = 64
     this.failure = undefined
-    this.track = new Handle(this, options.start ?? "latest")
+    this.track = new Ranged(this, { from: options.start ?? "latest" })
   }
   get latest(): number | undefined {
     return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
@@ -426,24 +444,29 @@ class TrackImpl implements Producer, TrackReader.Source {
       return Effect.forEach(behind, Group.taken, { discard: true })
     })
   }
-  readonly openReader = (start: Start): Effect.Effect<TrackReader.TrackReader, never, Scope.Scope> =>
+  readonly openReader = (range: Range): Effect.Effect<TrackReader.TrackReader, never, Scope.Scope> =>
     Effect.map(
       // until its first take it counts as not having read what is there
       Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
-      (cursor) => new TrackReader.TrackReader(this, cursor, this.beginOf(start))
+      (cursor) => new TrackReader.TrackReader(this, cursor, this.beginOf(range.from), range)
     )
+  readonly group = (sequence: number): Group.Group | undefined => {
+    this.evict()
+    const event = this.shelf[this.placeOf(sequence)]?.event
+    return event?._tag === "Group" && event.sequence === sequence ? event : undefined
+  }
 }
 
 const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
   !("group" in result)
 
-class Handle implements Track {
+/** @internal */
+export abstract class Handle implements Track {
   readonly impl: TrackImpl
-  readonly start: Start
-  constructor(impl: TrackImpl, start: Start) {
+  constructor(impl: TrackImpl) {
     this.impl = impl
-    this.start = start
   }
+  abstract readonly range: Range
   get path(): Path.Path {
     return this.impl.path
   }
@@ -457,7 +480,7 @@ class Handle implements Track {
     return this.impl.floor
   }
   get begin(): number {
-    return this.impl.beginOf(this.start)
+    return this.impl.beginOf(this.range.from)
   }
   get end(): Exit.Exit<void, ReadError> | undefined {
     return this.impl.log.end
@@ -465,8 +488,9 @@ class Handle implements Track {
   get ended(): Effect.Effect<Exit.Exit<void, ReadError>> {
     return Effect.map(Log.awaitUntil(this.impl.log, () => this.end !== undefined), () => this.end!)
   }
-  readonly reader: Track["reader"] = (options) =>
-    Effect.map(this.impl.openReader(options?.from ?? this.start), (reader) => reader.pull)
+  readonly group = (sequence: number): Group.Group | undefined => this.impl.group(sequence)
+  readonly reader: Track["reader"] = (range = this.range) =>
+    Effect.map(this.impl.openReader(range), (reader) => reader.pull)
   get events(): Stream.Stream<Event, ReadError> {
     return Stream.unwrap(Effect.map(this.reader(), (pull) => Stream.fromPull(Effect.succeed(pull))))
   }
@@ -474,6 +498,14 @@ class Handle implements Track {
     return Stream.filter(this.events, (event): event is Group.Group => event._tag === "Group")
   }
   get frames(): Stream.Stream<Uint8Array, ReadError> {
-    return TrackFrames.make(this.impl.openReader(this.start), this.info.order !== "asc")
+    return TrackFrames.make(this.impl.openReader(this.range), this.info.order !== "asc")
+  }
+}
+
+class Ranged extends Handle {
+  readonly range: Range
+  constructor(impl: TrackImpl, range: Range) {
+    super(impl)
+    this.range = range
   }
 }

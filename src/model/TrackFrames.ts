@@ -5,6 +5,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
@@ -24,6 +25,8 @@ export interface Source {
   /** What has come since the last call. */
   readonly take: () => ReadonlyArray<Group.Group | Gap>
   readonly isReady: () => boolean
+  /** How it has ended, once there is nothing more to take. */
+  readonly end: Exit.Exit<void, Frame.ReadError> | undefined
 }
 
 /** @internal */
@@ -68,7 +71,7 @@ class Reader {
     if (this.log === undefined || this.waiting.length === 0) this.collect()
     if (this.log === undefined || this.cursor === undefined) {
       if (this.enter()) return this.pull
-      const end = this.source.log.end
+      const { end } = this.source
       if (end !== undefined) return Log.endOf(end)
       return Effect.flatMap(Log.awaitUntil(this.source.log, this.source.isReady), () => this.pull)
     }

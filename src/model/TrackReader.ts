@@ -5,6 +5,7 @@
  */
 import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import * as MoqError from "../core/MoqError.ts"
 import type { ReadError } from "./Frame.ts"
@@ -28,24 +29,49 @@ export interface Source {
   readonly evict: () => void
 }
 
+/**
+ * What a reader wants; it may become narrower while it is read.
+ *
+ * @internal
+ */
+export interface Wanted {
+  readonly from: "latest" | number
+  readonly to?: number | undefined
+}
+
 /** @internal */
 export class TrackReader {
   readonly source: Source
   readonly cursor: Log.Cursor
   readonly begin: number
+  readonly wanted: Wanted
   readonly told: Ranges.Ranges
   fresh: boolean
-  constructor(source: Source, cursor: Log.Cursor, begin: number) {
+  constructor(source: Source, cursor: Log.Cursor, begin: number, wanted: Wanted) {
     this.source = source
     this.cursor = cursor
     this.begin = begin
+    this.wanted = wanted
     this.told = Ranges.make()
     this.fresh = true
   }
   get log(): Log.Log<TrackEvent.TrackEvent, ReadError> {
     return this.source.log
   }
-  readonly isReady = (): boolean => Log.isReady(this.log, this.cursor)
+  /** The lowest sequence that is wanted still. */
+  get from(): number {
+    const { from } = this.wanted
+    return from === "latest" ? this.begin : Math.max(this.begin, from)
+  }
+  get to(): number {
+    return this.wanted.to ?? Infinity
+  }
+  /** How it has ended: as the track did, or because all that is wanted has been told of. */
+  get end(): Exit.Exit<void, ReadError> | undefined {
+    const isOver = this.to !== Infinity && !this.fresh && Ranges.covers(this.told, this.from, this.to + 1)
+    return isOver ? Exit.void : this.log.end
+  }
+  readonly isReady = (): boolean => Log.isReady(this.log, this.cursor) || this.end !== undefined
   /** What has come since the last call. */
   readonly take = (): ReadonlyArray<TrackEvent.TrackEvent> => {
     this.source.evict()
@@ -61,10 +87,10 @@ export class TrackReader {
       const out = this.take()
       return isReadonlyArrayNonEmpty(out) ? out : undefined
     },
-    (again) =>
-      this.log.end === undefined
-        ? Effect.andThen(Log.awaitUntil(this.log, this.isReady), again)
-        : Log.endOf(this.log.end)
+    (again) => {
+      const { end } = this
+      return end === undefined ? Effect.andThen(Log.awaitUntil(this.log, this.isReady), again) : Log.endOf(end)
+    }
   )
   // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read
   catchUp(out: Array<TrackEvent.TrackEvent>): void {
@@ -77,8 +103,9 @@ export class TrackReader {
     }
   }
   tell(out: Array<TrackEvent.TrackEvent>, event: TrackEvent.TrackEvent): void {
-    const from = Math.max(this.begin, TrackEvent.first(event))
-    for (const range of Ranges.claim(this.told, from, TrackEvent.last(event))) {
+    const from = Math.max(this.from, TrackEvent.first(event))
+    const to = Math.min(this.to, TrackEvent.last(event))
+    for (const range of Ranges.claim(this.told, from, to)) {
       if (event._tag === "Group") out.push(event)
       else addGap(out, Gap.make(range.from, range.to, event.code))
     }

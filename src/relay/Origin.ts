@@ -14,11 +14,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Duplicate } from "../core/MoqError.ts"
+import { Duplicate, type FetchError, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announced from "../model/Announced.ts"
-import type { ReadError } from "../model/Frame.ts"
+import type * as Group from "../model/Group.ts"
 import * as Router from "../model/Router.ts"
+import type * as Subscription from "../model/Subscription.ts"
 import type * as Track from "../model/Track.ts"
 import type { Session } from "../session/Session.ts"
 import { Share } from "./Share.ts"
@@ -125,13 +126,13 @@ class OriginImpl implements Origin {
     )
   readonly subscribe = (
     path: Path.Path,
-    options?: Router.SubscribeOptions
-  ): Effect.Effect<Track.Track, ReadError, Scope.Scope> =>
+    options: Subscription.Options = {}
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> =>
     Router.rendezvous<never>(path, options, {
-      subscribe: (from) => this.view(path, from),
+      subscribe: (request) => this.view(path, request),
       announced: this.announced
     })
-  readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, ReadError> =>
+  readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, RequestError> =>
     Effect.suspend(() => {
       const key = Path.key(path)
       const entry = this.entries.get(key)
@@ -141,6 +142,21 @@ class OriginImpl implements Origin {
       return track?.latest === undefined
         ? entry.sources[0]!.trackInfo
         : Effect.succeed({ ...track.info, latest: track.latest })
+    })
+  readonly fetch = (
+    path: Path.Path,
+    sequence: number,
+    options?: Router.FetchOptions
+  ): Effect.Effect<Group.Group, FetchError, Scope.Scope> =>
+    Effect.suspend((): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
+      const key = Path.key(path)
+      const track = this.shares.get(key)?.track
+      const source = this.entries.get(key)?.sources[0]
+      const here = track === undefined
+        ? Effect.fail(Router.notFound(path))
+        : Router.cached(track, sequence, options)
+      // what has not come here, or is no longer kept, its publisher may have
+      return source === undefined ? here : Effect.catch(here, () => source.fetch(sequence, options))
     })
 
   // publishers
@@ -161,8 +177,9 @@ class OriginImpl implements Origin {
         if (!Path.isValid(path)) return Effect.logDebug(`a path is left out, it is too long: ${Path.format(path)}`)
         const source: Router.Source = {
           path,
-          subscribe: (from) => session.subscribe(event.path, { from }),
-          trackInfo: session.trackInfo(event.path)
+          subscribe: (request) => session.subscribe(event.path, request),
+          trackInfo: session.trackInfo(event.path),
+          fetch: (sequence, options) => session.fetch(event.path, sequence, options)
         }
         mine.set(key, source)
         this.offer(source)
@@ -206,7 +223,11 @@ class OriginImpl implements Origin {
 
   // viewers
 
-  view(path: Path.Path, from: Track.Start): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
+  view(
+    path: Path.Path,
+    request: Subscription.Request
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
+    const { from } = request
     return Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
         const key = Path.key(path)
@@ -215,21 +236,21 @@ class OriginImpl implements Origin {
         // when its publisher has gone, what there is of a track is all that there will be: for those who were told of it
         // and come late, not for those who want to be live
         const isWanted = source === undefined ? from !== "latest" : current?.covers(from)
-        if (current !== undefined && isWanted) return current.view(from, restore)
+        if (current !== undefined && isWanted) return current.view(request, restore)
         return source === undefined
           ? Effect.fail(Router.notFound(path))
-          : this.share(key, source, from).view(from, restore)
+          : this.share(key, source, request).view(request, restore)
       })
     )
   }
 
   // in place of the current one, if any: its viewers keep that
-  share(key: string, source: Router.Source, from: Track.Start): Share {
+  share(key: string, source: Router.Source, request: Subscription.Request): Share {
     const { path } = source
     const share = new Share({
       scope: this.scope,
       source,
-      from,
+      request,
       onOpen: () => this.onEvent({ _tag: "UpstreamOpened", path }),
       onClose: () => this.onEvent({ _tag: "UpstreamClosed", path }),
       onRetire: (share) => {

@@ -8,17 +8,19 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
+import type { RequestError } from "../core/MoqError.ts"
 import type { ReadError } from "../model/Frame.ts"
 import type { Source } from "../model/Router.ts"
-import * as Track from "../model/Track.ts"
+import * as Subscription from "../model/Subscription.ts"
+import type * as Track from "../model/Track.ts"
 
 /** @internal */
 export interface Options {
   /** The scope of the relay: nothing of a share outlives it. */
   readonly scope: Scope.Scope
   readonly source: Source
-  /** Where the first viewer begins: nothing before is asked for. */
-  readonly from: Track.Start
+  /** What the first viewer asks for: nothing before its start is asked for. */
+  readonly request: Subscription.Request
   /** The track has begun to come. */
   readonly onOpen: () => void
   /** It comes no more. */
@@ -41,7 +43,7 @@ export interface Options {
 export class Share {
   readonly options: Options
   readonly scope: Scope.Closeable
-  readonly opened: Deferred.Deferred<Track.Track, ReadError>
+  readonly opened: Deferred.Deferred<Track.Track, RequestError>
   readonly retired: Latch.Latch
   track: Track.Track | undefined
   viewers: number
@@ -56,7 +58,7 @@ export class Share {
 
   /** Whether a viewer that begins there gets all that it would get from a subscription of its own. */
   covers(from: Track.Start): boolean {
-    const begin = this.options.from
+    const begin = this.options.request.from
     return from === "latest" || (begin !== "latest" && begin <= from)
   }
 
@@ -65,15 +67,15 @@ export class Share {
    * there: the viewer counts from the call on. `restore` makes the wait for the track interruptible.
    */
   view(
-    from: Track.Start,
+    request: Subscription.Request,
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  ): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
     const begun = this.viewers++ > 0 ? Effect.void : this.open
     return begun.pipe(
       Effect.andThen(restore(Deferred.await(this.opened))),
       Effect.onError(() => this.leave),
       Effect.tap(() => Effect.addFinalizer(() => this.leave)),
-      Effect.map((track) => Track.from(track, from))
+      Effect.map((track) => Subscription.make(track, request))
     )
   }
 
@@ -94,9 +96,9 @@ export class Share {
   }
 
   get open(): Effect.Effect<void> {
-    const { from, onClose, onOpen, source } = this.options
+    const { onClose, onOpen, request, source } = this.options
     const opening = Effect.gen({ self: this }, function*() {
-      const track = yield* source.subscribe(from)
+      const track = yield* source.subscribe({ from: request.from })
       this.track = track
       onOpen()
       yield* Effect.addFinalizer(() => Effect.sync(onClose))

@@ -26,6 +26,32 @@ export interface Limits {
   readonly drain: Duration.Input
   /** How many groups of one subscription may be in flight; 128 by default. Further ones wait. */
   readonly groupsInFlight: number
+  /** How many subscriptions and fetches of the peer are served at a time; 1,024 by default. */
+  readonly subscriptions: number
+  /** How many Announce streams of the peer are served at a time; 64 by default. */
+  readonly announceStreams: number
+  /** How many tracks the peer may announce as active at a time, on one Announce stream; 10,000 by default. */
+  readonly announces: number
+  /** How many announces a second the peer may send, after a burst of `announces`; 100 by default. */
+  readonly announceRate: number
+  /**
+   * How many bytes may wait to be sent beyond the group of each track that is being sent; 8 MiB by default. Above that
+   * the oldest groups become gaps.
+   */
+  readonly unsent: number
+  /** How long no write at all may be taken while something waits, before the session ends; 30 seconds by default. */
+  readonly stalled: Duration.Input
+  /**
+   * How many bytes may have been received and not been read; 16 MiB by default. Above that the oldest unread groups
+   * become gaps.
+   */
+  readonly unread: number
+  /** How many streams a second the peer may open for no live subscription, after a burst of four times as many; 500. */
+  readonly strayRate: number
+  /** How many such streams may wait for their header at a time; 64 by default. */
+  readonly strayStreams: number
+  /** How many such streams a second the peer may reset, after a burst of four times as many; 200 by default. */
+  readonly strayResetRate: number
 }
 
 /**
@@ -41,5 +67,15 @@ export const defaults: Limits = {
   keepAlive: "5 seconds",
   idle: "20 seconds",
   drain: "5 seconds",
-  groupsInFlight: 128
+  groupsInFlight: 128,
+  subscriptions: 1024,
+  announceStreams: 64,
+  announces: 10_000,
+  announceRate: 100,
+  unsent: 8 * 1024 * 1024,
+  stalled: "30 seconds",
+  unread: 16 * 1024 * 1024,
+  strayRate: 500,
+  strayStreams: 64,
+  strayResetRate: 200
 }

@@ -27,15 +27,22 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { GroupOrder } from "../core/GroupOrder.ts"
-import { BoundsExceeded, type Duplicate, type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
+import {
+  BoundsExceeded,
+  type Duplicate,
+  type FetchError,
+  type MoqError,
+  type RequestError,
+  type SessionClosed,
+  TransportError
+} from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
-import type { Priority } from "../core/Priority.ts"
 import * as Profile from "../message/Profile.ts"
 import type * as Announced from "../model/Announced.ts"
 import * as Broadcast from "../model/Broadcast.ts"
-import type { ReadError } from "../model/Frame.ts"
+import type * as Group from "../model/Group.ts"
 import * as Router from "../model/Router.ts"
+import type * as Subscription from "../model/Subscription.ts"
 import type * as Track from "../model/Track.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as Handshake from "./Handshake.ts"
@@ -51,27 +58,12 @@ import * as Peer from "./Peer.ts"
 export type ConnectError = TransportError | Handshake.HandshakeError
 
 /**
- * How to subscribe to a track of the peer.
- *
- * @category models
- * @since 0.1.0
- */
-export interface SubscribeOptions extends Router.SubscribeOptions {
-  /** How much this track matters beside the others of this session: -128..127, higher first; 0 by default. */
-  readonly priority?: Priority | undefined
-  /** Which groups are sent first under congestion; what the publisher prefers by default. */
-  readonly order?: GroupOrder | undefined
-  /** How long after its end a group is still worth sending, in milliseconds; 0, the default, means for ever. */
-  readonly expires?: number | undefined
-}
-
-/**
  * A connection to one peer, on which both sides publish and subscribe. It ends with the scope that made it.
  *
  * @category services
  * @since 0.1.0
  */
-export interface Session extends Router.Subscribable<ReadError> {
+export interface Session extends Router.Subscribable<RequestError> {
   /** Which version of the protocol is spoken, as a name of its byte layout. */
   readonly profile: Profile.Name
   /** What is known of the connection. */
@@ -84,7 +76,14 @@ export interface Session extends Router.Subscribable<ReadError> {
    */
   readonly publish: (
     offer: Track.Track | Broadcast.Producer
-  ) => Effect.Effect<void, Duplicate, Scope.Scope>
+  ) => Effect.Effect<void, PublishError, Scope.Scope>
+  /**
+   * Serves the tracks below a prefix on demand, for as long as the scope: see `Router.route`. Fails with
+   * {@link Duplicate} when the prefix has a route in this session.
+   */
+  readonly route: Router.Router["route"]
+  /** Announces a path whose track is made by a route, for as long as the scope. Fails as `publish` does. */
+  readonly announce: Router.Router["announce"]
   /**
    * Makes a broadcast that belongs to this session: its tracks are offered to the peer until the scope closes, and fail
    * with {@link SessionClosed} when the session ends before.
@@ -99,12 +98,38 @@ export interface Session extends Router.Subscribable<ReadError> {
    */
   readonly subscribe: (
     path: Path.Path,
-    options?: SubscribeOptions
-  ) => Effect.Effect<Track.Track, ReadError, Scope.Scope>
+    options?: Subscription.Options
+  ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
   /** What the peer knows of a track, without subscribing to it. Fails as `subscribe` without `wait` does. */
-  readonly trackInfo: (path: Path.Path) => Effect.Effect<Router.TrackState, ReadError>
+  readonly trackInfo: (path: Path.Path) => Effect.Effect<Router.TrackState, RequestError>
+  /**
+   * Fetches one group that the peer still has, from a frame on, for as long as the scope; one that is still being
+   * written goes on.
+   *
+   * Fails as `subscribe` without `wait` does, with `Evicted` when the group or the frame is no longer there, and with
+   * `NotSupportedByPeer` when the peer does not serve FETCH.
+   */
+  readonly fetch: (
+    path: Path.Path,
+    sequence: number,
+    options?: Router.FetchOptions
+  ) => Effect.Effect<Group.Group, FetchError, Scope.Scope>
   /** The tracks of the peer below a prefix (all by default): those that are there, `Live`, then the changes. */
-  readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, ReadError>
+  readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, RequestError>
+  /**
+   * How many bits a second the peer says that it can send: the last that it said, if anything, then whatever it says
+   * next; `undefined` when it says that it does not know (draft-03, section "SESSION_UPDATE"). Ends with the session.
+   */
+  readonly bitrate: Stream.Stream<number | undefined>
+  /**
+   * Tells the peer how many bits a second this side can send. Where the transport knows, that is done without asking.
+   * Fails with `NotSupportedByPeer` when the peer's version has no way to hear it.
+   */
+  readonly reportBitrate: (
+    bitsPerSecond: number | undefined
+  ) => Effect.Effect<void, NotSupportedByPeer | SessionClosed>
+  /** What the session is doing: what it does now, then every change. Ends after `Closed`. */
+  readonly status: Stream.Stream<Status>
   /** Succeeds when the peer answers. */
   readonly ping: Effect.Effect<void, SessionClosed>
   /** Ends the session at once, with an error for the peer to see; without one, with code 0. */
@@ -321,25 +346,18 @@ class SessionImpl implements Session {
       Broadcast.make(prefix, { router: this.router }),
       (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
     )
-  readonly subscribe: Session["subscribe"] = (path, options) =>
+  readonly subscribe: Session["subscribe"] = (path, options = {}) =>
     Effect.andThen(
       validate(path),
-      Router.rendezvous<ReadError>(path, options, {
-        subscribe: (from) =>
-          this.peer.subscriber.subscribe({
-            path,
-            from,
-            info: {
-              priority: options?.priority ?? 0,
-              order: options?.order ?? "default",
-              expires: options?.expires ?? 0
-            }
-          }),
+      Router.rendezvous<RequestError>(path, options, {
+        subscribe: (request) => this.peer.subscriber.subscribe(path, request),
         announced: this.announced
       })
     )
   readonly trackInfo: Session["trackInfo"] = (path) =>
     Effect.andThen(validate(path), this.peer.subscriber.trackInfo(path))
+  readonly fetch: Session["fetch"] = (path, sequence, options) =>
+    Effect.andThen(validate(path), this.peer.subscriber.fetch(path, sequence, options))
   readonly announced: Session["announced"] = (prefix = Path.empty) => this.peer.subscriber.announced(prefix)
 }
 

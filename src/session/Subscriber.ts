@@ -12,7 +12,17 @@ import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
-import { Cancelled, isMoqError, type MoqError, NotFound, toCode } from "../core/MoqError.ts"
+import {
+  Cancelled,
+  type FetchError,
+  isMoqError,
+  type MoqError,
+  NotFound,
+  NotSupportedByPeer,
+  type RequestError,
+  toCode,
+  toRequestError
+} from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
@@ -21,10 +31,11 @@ import * as Info from "../message/Info.ts"
 import * as InfoPlease from "../message/InfoPlease.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as StreamType from "../message/StreamType.ts"
-import * as Subscribe from "../message/Subscribe.ts"
+import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as Announced from "../model/Announced.ts"
-import type { ReadError } from "../model/Frame.ts"
-import type { TrackState } from "../model/Router.ts"
+import type * as Group from "../model/Group.ts"
+import type { FetchOptions, TrackState } from "../model/Router.ts"
+import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import {
@@ -42,13 +53,6 @@ import { Receiving } from "./Receiving.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /** @internal */
-export interface Request {
-  readonly path: Path.Path
-  readonly from: Track.Start
-  readonly info: Track.TrackInfo
-}
-
-/** @internal */
 export class Subscriber {
   static make(options: SessionContext): Effect.Effect<Subscriber, never, Scope.Scope> {
     return Effect.gen(function*() {
@@ -63,7 +67,7 @@ export class Subscriber {
   }
 
   readonly options: SessionContext
-  readonly announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>
+  readonly announcements: RcMap.RcMap<string, Announced.Registry<RequestError>, RequestError>
   readonly subscriptions: Map<number, Receiving>
   /** Hears of every batch of a group's bytes. */
   readonly onBytes: () => void
@@ -72,7 +76,7 @@ export class Subscriber {
   nextId: number
   constructor(
     options: SessionContext,
-    announcements: RcMap.RcMap<string, Announced.Registry<ReadError>, ReadError>,
+    announcements: RcMap.RcMap<string, Announced.Registry<RequestError>, RequestError>,
     clock: Clock.Clock
   ) {
     this.options = options
@@ -86,7 +90,7 @@ export class Subscriber {
   }
 
   /** One wire stream per prefix, shared by all who ask for it. */
-  announced(prefix: Path.Path): Stream.Stream<Announced.Announced, ReadError> {
+  announced(prefix: Path.Path): Stream.Stream<Announced.Announced, RequestError> {
     return Path.validate(prefix).pipe(
       Effect.flatMap(() => RcMap.get(this.announcements, Path.key(prefix))),
       Effect.map((registry) => registry.announced(Path.empty)),
@@ -95,7 +99,7 @@ export class Subscriber {
   }
 
   /** What the peer says of one track. */
-  trackInfo(path: Path.Path): Effect.Effect<TrackState, ReadError> {
+  trackInfo(path: Path.Path): Effect.Effect<TrackState, RequestError> {
     const { limits, profile } = this.options
     return Effect.gen({ self: this }, function*() {
       const stream = yield* request(this.options, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
@@ -106,15 +110,21 @@ export class Subscriber {
   }
 
   /** Subscribes for as long as the scope; the track is filled by a fiber of that scope. */
-  subscribe({ from, info, path }: Request): Effect.Effect<Track.Track, ReadError, Scope.Scope> {
+  subscribe(
+    path: Path.Path,
+    wanted: Subscription.Request
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
     const { limits, profile } = this.options
+    const { expires = 0, from, order = "default", priority = 0 } = wanted
     const subscribed = Effect.gen({ self: this }, function*() {
       const id = this.nextId++
-      const message: Subscribe.Subscribe = {
+      const message: SubscribeMessage.Subscribe = {
         _tag: "Subscribe",
         id,
         path,
-        ...info,
+        priority,
+        order,
+        expires,
         ...(from === "latest" ? {} : { min: from })
       }
       const stream = yield* open(this.options)
@@ -124,7 +134,7 @@ export class Subscriber {
         Effect.sync(() => this.subscriptions.set(id, receiving)),
         () => Effect.sync(() => this.subscriptions.delete(id))
       )
-      yield* stream.send.write([requestBytes("subscribe", Subscribe.encode, message, profile)])
+      yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
       if (profile.subscriberFinishesEarly) yield* stream.send.finish
       const answer = yield* stream.expect(Info.decode, profile)
       const first = from === "latest" ? answer.latest : from
@@ -138,7 +148,7 @@ export class Subscriber {
       yield* Effect.addFinalizer(() => track.fail(left))
       const withdrawn = profile.announceEndsTracks ? this.withdrawn(path) : Effect.never
       yield* Effect.forkScoped(receiving.run(track, first, withdrawn), { startImmediately: true })
-      return track.track
+      return Subscription.make(track.track, wanted)
     }).pipe(within(limits.request, `the answer to SUBSCRIBE ${Path.format(path)}`), Effect.mapError(errorOf(path)))
     // an attempt that fails leaves nothing behind in a scope that goes on
     return Effect.flatMap(
@@ -149,6 +159,15 @@ export class Subscriber {
           (own) => Effect.onError(Scope.provide(subscribed, own), (cause) => Scope.close(own, Exit.failCause(cause)))
         )
     )
+  }
+
+  /** Asks for one group, or its end; it is filled by a fiber of the scope. */
+  fetch(
+    _path: Path.Path,
+    _sequence: number,
+    _options?: FetchOptions
+  ): Effect.Effect<Group.Group, FetchError, Scope.Scope> {
+    return Effect.fail(new NotSupportedByPeer({ detail: "FETCH" }))
   }
 
   /** Suspends until the peer announces that a track has ended; for ever when it does not announce. */
@@ -186,10 +205,10 @@ export class Subscriber {
 const codeNotFound = toCode(new NotFound({}))
 
 // a code says that something was not found, but not what
-const errorOf = (path: Path.Path) => (error: MoqError): ReadError =>
+const errorOf = (path: Path.Path) => (error: MoqError): RequestError =>
   error._tag === "MoqStreamReset" && error.code === codeNotFound
     ? new NotFound({ detail: Path.format(path) })
-    : toReadError(error)
+    : toRequestError(toReadError(error))
 
 const left = new Cancelled({ detail: "the subscription was closed" })
 
@@ -233,10 +252,10 @@ const openAnnounced = (
   options: SessionContext,
   prefix: Path.Path,
   over: Effect.Effect<void>
-): Effect.Effect<Announced.Registry<ReadError>, ReadError, Scope.Scope> =>
+): Effect.Effect<Announced.Registry<RequestError>, RequestError, Scope.Scope> =>
   Effect.gen(function*() {
     const { limits, profile } = options
-    const registry = new Announced.Registry<ReadError>()
+    const registry = new Announced.Registry<RequestError>()
     const stream = yield* within(limits.request, "a stream to ask for announces")(
       request(options, "announce", AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix })
     )
@@ -264,10 +283,10 @@ const openAnnounced = (
     yield* Effect.forkScoped(
       hear.pipe(
         Effect.tapError((error) => stream.abort(resetCode(error, options))),
-        Effect.mapError(toReadError),
+        Effect.mapError((error) => toRequestError(toReadError(error))),
         Effect.onExit((exit) => Effect.andThen(Effect.sync(() => registry.end(exit)), over))
       ),
       { startImmediately: true }
     )
     return registry
-  }).pipe(Effect.mapError(toReadError))
+  }).pipe(Effect.mapError((error) => toRequestError(toReadError(error))))

@@ -149,6 +149,8 @@ export interface Connection {
   readonly closed: Effect.Effect<SessionClosed>
   /** Succeeds when the peer is alive; where there is no way to ask, at once. */
   readonly ping: Effect.Effect<void, SessionClosed>
+  /** How many bits a second the congestion controller would send now; absent where the transport does not tell. */
+  readonly bitrate?: Effect.Effect<number | undefined>
 }
 
 /**

@@ -19,7 +19,7 @@ const publish = (producer: Track.Producer, sequences: ReadonlyArray<number>) =>
 
 const kilobytes = (n: number) => new Uint8Array(n * 1024)
 
-const eventsFrom = (track: Track.Track, start: Track.Start) => read(Track.from(track, start).events, brief)
+const eventsFrom = (track: Track.Track, start: Track.Start) => read(Track.range(track, { from: start }).events, brief)
 
 describe("Track", () => {
   it.effect("says what its publisher says of it", () =>
@@ -126,7 +126,7 @@ describe("Track", () => {
         yield* publish(producer, [0, 1, 2, 3])
         const pull = yield* producer.track.reader({ from: 2 })
         assert.deepStrictEqual((yield* pull).map(brief), ["2", "3"])
-        assert.deepStrictEqual((yield* yield* Track.from(producer.track, 1).reader()).map(brief), ["1", "2", "3"])
+        assert.deepStrictEqual((yield* yield* Track.range(producer.track, { from: 1 }).reader()).map(brief), ["1", "2", "3"])
         assert.deepStrictEqual((yield* yield* producer.track.reader()).map(brief), ["3"])
         const ahead = yield* producer.track.reader({ from: 6 })
         yield* publish(producer, [4, 5, 6, 7])

@@ -18,7 +18,7 @@ const write = (group: Group.Producer, ...frames: ReadonlyArray<string>) =>
   )
 
 const frames = (producer: Track.Producer, start: Track.Start = "latest") =>
-  read(Track.from(producer.track, start).frames, text)
+  read(Track.range(producer.track, { from: start }).frames, text)
 
 describe("Track.frames", () => {
   it.effect("begins with the latest group and follows it, then the next ones", () =>

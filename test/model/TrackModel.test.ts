@@ -156,7 +156,7 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
           }
           break
         case "read frames":
-          frames.push(yield* read(Track.from(track, n < 8 ? "latest" : 0).frames, text))
+          frames.push(yield* read(Track.range(track, { from: n < 8 ? "latest" : 0 }).frames, text))
           break
         case "advance":
           yield* TestClock.adjust(n * 400)

@@ -12,7 +12,7 @@ import { brief, read, settle } from "./fixtures.ts"
 const setup = (options?: Parameters<typeof TrackOrdered.ordered>[0]) =>
   Effect.gen(function*() {
     const track = yield* Track.make(["a"])
-    const reading = yield* read(Track.from(track.track, 0).events.pipe(TrackOrdered.ordered(options)), brief)
+    const reading = yield* read(Track.range(track.track, { from: 0 }).events.pipe(TrackOrdered.ordered(options)), brief)
     const begin = (...sequences: ReadonlyArray<number>) =>
       Effect.gen(function*() {
         for (const sequence of sequences) yield* track.createGroup(sequence)

@@ -13,7 +13,7 @@ const stream = (...frames: ReadonlyArray<string>) => Stream.fromIterable(frames.
 
 /** What a finished track has, group by group. */
 const contents = (producer: Track.Producer) =>
-  Track.from(producer.track, 0).groups.pipe(
+  Track.range(producer.track, { from: 0 }).groups.pipe(
     Stream.mapEffect((group) => Effect.map(Stream.runCollect(group.frames), (frames) => frames.map(text).join(" "))),
     Stream.runCollect
   )
@@ -57,7 +57,7 @@ describe("Track.sink", () => {
         yield* Queue.offer(queue, bytes(frame))
         yield* settle
       }
-      const sequences = yield* Stream.runCollect(Stream.take(Track.from(producer.track, 2).groups, 1))
+      const sequences = yield* Stream.runCollect(Stream.take(Track.range(producer.track, { from: 2 }).groups, 1))
       assert.strictEqual(sequences[0]?.count, 2)
       assert.strictEqual(producer.track.latest, 2)
     }))

@@ -214,7 +214,7 @@ describe("a publisher of a relay", () => {
       let asked = 0
       yield* session.router.add({
         path: hello,
-        subscribe: (from) => Effect.sync(() => Track.from(tracks[asked++]!.track, from)),
+        subscribe: (request) => Effect.sync(() => Subscription.make(tracks[asked++]!.track, request)),
         trackInfo: Effect.succeed({ ...tracks[0]!.track.info, latest: undefined })
       })
       yield* settle

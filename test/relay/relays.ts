@@ -92,7 +92,7 @@ export const publish = Effect.fnUntraced(function*(
 export const view = Effect.fnUntraced(function*<E>(
   source: Pick<Router.Subscribable<E>, "subscribe">,
   path: ReadonlyArray<string>,
-  options?: Router.SubscribeOptions
+  options?: Subscription.Options
 ) {
   const got: Array<string> = []
   const there = Latch.makeUnsafe(false)

@@ -1,0 +1,137 @@
+/**
+ * Subscriptions: a track as one reader asked for it, with a range and preferences that can change while it is read.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { GroupOrder } from "../core/GroupOrder.ts"
+import { BoundsExceeded, type UpdateError } from "../core/MoqError.ts"
+import type { Priority } from "../core/Priority.ts"
+import * as Track from "./Track.ts"
+
+/**
+ * What a reader asks for. Everything but the range matters only where there is a network in between.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request {
+  /** Where to begin: the newest group, or everything from a sequence on that is still cached. */
+  readonly from: Track.Start
+  /** The last sequence wanted; without it there is no end. */
+  readonly to?: number | undefined
+  /** How much this track matters beside others: -128..127, higher first; what its publisher says by default. */
+  readonly priority?: Priority | undefined
+  /** Which groups are sent first under congestion; what the publisher prefers by default. */
+  readonly order?: GroupOrder | undefined
+  /** How long after its end a group is still worth sending, in milliseconds; 0, the default, means for ever. */
+  readonly expires?: number | undefined
+}
+
+/**
+ * How to subscribe to a track.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Omit<Request, "from"> {
+  /**
+   * Where to begin: `"latest"` by default, the newest group that is there; with `wait`, everything still cached when the
+   * track had to be waited for.
+   */
+  readonly from?: Track.Start | undefined
+  /** How long to wait for somebody to publish the track; without it, a path that nobody has is `NotFound` at once. */
+  readonly wait?: Duration.Input | undefined
+}
+
+/**
+ * What can be changed of a subscription: its preferences; and its range, which can only become narrower.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Changes {
+  /** -128..127, higher first. */
+  readonly priority?: Priority | undefined
+  readonly order?: GroupOrder | undefined
+  /** In milliseconds; 0 means for ever. */
+  readonly expires?: number | undefined
+  /** The first sequence that is still wanted. */
+  readonly from?: number | undefined
+  /** The last sequence that is wanted. */
+  readonly to?: number | undefined
+}
+
+/**
+ * A track to read, as it was asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Subscription extends Track.Track {
+  /** What it asks for now. */
+  readonly request: Request
+  /**
+   * Changes what it asks for. It holds for groups that wait to be sent, too; those that fall out of the range are not
+   * sent any more.
+   *
+   * Fails with `BoundsExceeded` when the range would become wider, with `NotSupportedByPeer` when the peer's version
+   * takes no changes (draft-03, section "SUBSCRIBE_UPDATE"; the crate ignores them), and with `SessionClosed`.
+   */
+  readonly update: (changes: Changes) => Effect.Effect<void, UpdateError>
+}
+
+/**
+ * Gives a track as somebody asked for it. `onUpdate` hears of a change before it holds here, and may refuse it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  track: Track.Track,
+  request: Request,
+  onUpdate?: (next: Request) => Effect.Effect<void, UpdateError>
+): Subscription => new SubscriptionImpl(track, request, onUpdate)
+
+// internal
+
+class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range {
+  readonly onUpdate: ((next: Request) => Effect.Effect<void, UpdateError>) | undefined
+  request: Request
+  constructor(
+    track: Track.Track,
+    request: Request,
+    onUpdate: ((next: Request) => Effect.Effect<void, UpdateError>) | undefined
+  ) {
+    super((track as Track.Handle).impl)
+    this.request = request
+    this.onUpdate = onUpdate
+  }
+  get from(): Track.Start {
+    return this.request.from
+  }
+  get to(): number | undefined {
+    return this.request.to
+  }
+  // its readers look at the range again whenever they look for news
+  override get range(): Track.Range {
+    return this
+  }
+  readonly update = ({ from: begin, to = this.to, ...preferences }: Changes): Effect.Effect<void, UpdateError> =>
+    Effect.suspend(() => {
+      const from = begin ?? this.from
+      const isWider = (from !== "latest" && from !== this.from && from < this.begin) || (to ?? Infinity) > (this.to ?? Infinity)
+      if (isWider) {
+        return Effect.fail(new BoundsExceeded({ detail: "the range of a subscription can only become narrower" }))
+      }
+      const next: Request = { ...this.request, ...preferences, from, to }
+      return Effect.andThen(
+        this.onUpdate === undefined ? Effect.void : this.onUpdate(next),
+        Effect.sync(() => {
+          this.request = next
+          Track.wakeUnsafe(this)
+        })
+      )
+    })
+}

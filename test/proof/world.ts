@@ -1,0 +1,438 @@
+/** Runs a plan: peers around a relay on a simulated network, with an oracle that hears of everything. */
+import { Cause, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { App } from "../../src/core/MoqError.ts"
+import * as Profile from "../../src/message/Profile.ts"
+import type * as Broadcast from "../../src/model/Broadcast.ts"
+import type * as Group from "../../src/model/Group.ts"
+import type { Subscription } from "../../src/model/Subscription.ts"
+import type * as Track from "../../src/model/Track.ts"
+import * as Relay from "../../src/relay/Relay.ts"
+import * as Session from "../../src/session/Session.ts"
+import * as Simulator from "../../src/testing/Simulator.ts"
+import { Transport, TransportServer } from "../../src/transport/Transport.ts"
+import { Broken, frameOf, type Life, Oracle, type Received, type Seen, typed, type Written } from "./oracle.ts"
+import { paths, type PeerPlan, type Plan, type Step } from "./plan.ts"
+
+interface Publication {
+  readonly life: Life
+  readonly track: Track.Producer
+  readonly scope: Scope.Closeable
+  readonly open: Array<{ readonly producer: Group.Producer; readonly written: Written }>
+  next: number
+}
+
+interface Online {
+  readonly session: Session.Session
+  readonly scope: Scope.Closeable
+  readonly broadcast: Broadcast.Producer
+  readonly announced: Set<string>
+}
+
+interface Peer {
+  readonly plan: PeerPlan
+  readonly host: Simulator.Host
+  readonly publications: Map<number, Publication>
+  online: Online | undefined
+}
+
+interface Watching {
+  readonly seen: Seen
+  readonly fiber: Fiber.Fiber<void, unknown>
+  subscription: Subscription | undefined
+}
+
+type Of<D extends Step["do"]> = Extract<Step, { readonly do: D }>
+
+class World {
+  readonly oracle = new Oracle()
+  readonly watching: Array<Watching> = []
+  readonly peers: ReadonlyArray<Peer>
+  readonly scope: Scope.Scope
+  constructor(peers: ReadonlyArray<Peer>, scope: Scope.Scope) {
+    this.peers = peers
+    this.scope = scope
+  }
+
+  step(step: Step): Effect.Effect<void> {
+    switch (step.do) {
+      case "connect":
+        return this.connect(this.peers[step.peer]!)
+      case "disconnect":
+        return this.disconnect(this.peers[step.peer]!)
+      case "drop":
+        return this.peers[step.peer]!.host.kill
+      case "publish":
+        return this.publish(this.peers[step.peer]!, step)
+      case "group":
+        return this.group(this.peers[step.peer]!, step)
+      case "write":
+        return this.write(this.peers[step.peer]!, step)
+      case "finish":
+      case "fail":
+      case "abandon":
+        return this.end(this.peers[step.peer]!, step)
+      case "subscribe":
+        return this.subscribe(this.peers[step.peer]!, step)
+      case "update":
+        return this.update(step)
+      case "leave":
+        return this.leave(step)
+      case "fetch":
+        return this.fetch(this.peers[step.peer]!, step)
+      case "info":
+        return this.info(this.peers[step.peer]!, step)
+      case "network":
+        return this.network(this.peers[step.peer]!, step)
+      case "sleep":
+        return Effect.sleep(step.millis)
+    }
+  }
+
+  // peers
+
+  connect(peer: Peer): Effect.Effect<void> {
+    if (peer.online !== undefined) return Effect.void
+    return Effect.gen({ self: this }, function*() {
+      const scope = yield* Scope.fork(this.scope)
+      const profiles = [Profile.byName(peer.plan.profile)!]
+      const open = peer.plan.reconnects
+        ? Session.reconnect("https://relay", { profiles })
+        : Session.connect("https://relay", { profiles })
+      const exit = yield* open.pipe(
+        Effect.provideService(Transport, peer.host.transport),
+        Scope.provide(scope),
+        Effect.timeoutOption("1 minute"),
+        Effect.exit
+      )
+      typed(exit, "connect")
+      if (Exit.isFailure(exit) || exit.value._tag === "None") return yield* Scope.close(scope, Exit.void)
+      const session = exit.value.value
+      const broadcast = yield* Scope.provide(session.broadcast([]), scope)
+      const online: Online = { session, scope, broadcast, announced: new Set() }
+      peer.online = online
+      const over = Effect.sync(() => {
+        if (peer.online === online) peer.online = undefined
+        for (const track of [...peer.publications.keys()]) this.abandoned(peer, track)
+      })
+      yield* Effect.forkIn(Effect.andThen(session.closed, over), scope, { startImmediately: true })
+      yield* Effect.forkIn(Effect.exit(Stream.runForEach(session.announced(), (event) =>
+        Effect.sync(() => {
+          if (event._tag === "Active") online.announced.add(event.path.join("/"))
+          if (event._tag === "Ended") online.announced.delete(event.path.join("/"))
+        }))), scope, { startImmediately: true })
+    })
+  }
+
+  disconnect(peer: Peer): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const online = peer.online
+      if (online === undefined) return Effect.void
+      peer.online = undefined
+      for (const track of [...peer.publications.keys()]) this.abandoned(peer, track)
+      return Effect.asVoid(Effect.forkIn(Scope.close(online.scope, Exit.void), this.scope, { startImmediately: true }))
+    })
+  }
+
+  network(peer: Peer, { fault }: Of<"network">): Effect.Effect<void> {
+    switch (fault) {
+      case "partition":
+        return peer.host.set({ partition: true })
+      case "slow":
+        return peer.host.set({ bandwidth: 30_000 })
+      case "heal":
+        return peer.host.heal
+    }
+  }
+
+  // tracks
+
+  publish(peer: Peer, { order, track }: Of<"publish">): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      if (peer.online === undefined || peer.publications.has(track)) return
+      const scope = yield* Scope.fork(this.scope)
+      const exit = yield* peer.online.broadcast.track(paths[track]!, { order }).pipe(Scope.provide(scope), Effect.exit)
+      typed(exit, "publish")
+      if (Exit.isFailure(exit)) return yield* Scope.close(scope, Exit.void)
+      const life = this.oracle.begin(track)
+      peer.publications.set(track, { life, track: exit.value, scope, open: [], next: 0 })
+    })
+  }
+
+  group(peer: Peer, step: Of<"group">): Effect.Effect<void> {
+    const publication = peer.publications.get(step.track)
+    if (publication === undefined) return Effect.void
+    return Effect.gen({ self: this }, function*() {
+      const sequence = publication.next + step.skip
+      const producer = yield* step.skip > 0 ? publication.track.createGroup(sequence) : publication.track.appendGroup
+      if (producer.sequence !== sequence) throw new Broken(`appended ${producer.sequence}, not ${sequence}`)
+      publication.next = sequence + 1
+      const written: Written = { frames: [], end: undefined }
+      publication.life.groups.set(sequence, written)
+      yield* this.frames(publication, producer, written, step.frames, step.chunks)
+      if (step.end === "open") {
+        publication.open.push({ producer, written })
+        return
+      }
+      written.end = step.end === "finish" ? "finished" : "failed"
+      yield* step.end === "finish" ? producer.finish : producer.fail(new App({ code: 3 }))
+    }).pipe((write) => this.written(peer, step.track, write))
+  }
+
+  write(peer: Peer, step: Of<"write">): Effect.Effect<void> {
+    const publication = peer.publications.get(step.track)
+    const open = publication?.open.at(-1)
+    if (publication === undefined || open === undefined) return Effect.void
+    return this.written(
+      peer,
+      step.track,
+      Effect.gen({ self: this }, function*() {
+        yield* this.frames(publication, open.producer, open.written, step.frames, 1)
+        if (step.frames.length > 2) return
+        publication.open.pop()
+        open.written.end = "finished"
+        yield* open.producer.finish
+      })
+    )
+  }
+
+  frames(
+    publication: Publication,
+    producer: Group.Producer,
+    written: Written,
+    sizes: ReadonlyArray<number>,
+    chunks: number
+  ) {
+    return Effect.forEach(sizes, (size) =>
+      Effect.gen(function*() {
+        const bytes = frameOf(
+          { life: publication.life.id, group: producer.sequence, frame: written.frames.length },
+          size
+        )
+        written.frames.push(bytes)
+        if (chunks === 1) return yield* producer.writeFrame(bytes)
+        const frame = yield* producer.createFrame(bytes.length)
+        const part = Math.ceil(bytes.length / chunks)
+        for (let at = 0; at < bytes.length; at += part) {
+          yield* frame.write(bytes.subarray(at, at + part))
+          yield* Effect.yieldNow
+        }
+      }), { discard: true })
+  }
+
+  // writing fails only because the session has gone, or because the group outgrew what a track may hold
+  written(peer: Peer, track: number, write: Effect.Effect<void, unknown>): Effect.Effect<void> {
+    return Effect.flatMap(Effect.exit(write), (exit) =>
+      Effect.sync(() => {
+        typed(exit, "write")
+        if (Exit.isFailure(exit)) this.abandoned(peer, track)
+      }))
+  }
+
+  abandoned(peer: Peer, track: number): void {
+    if (peer.plan.reconnects && peer.online !== undefined) return
+    const publication = peer.publications.get(track)
+    if (publication === undefined) return
+    peer.publications.delete(track)
+    publication.life.end ??= "failed"
+    for (const { written } of publication.open) written.end ??= "failed"
+  }
+
+  end(peer: Peer, step: Of<"finish" | "fail" | "abandon">): Effect.Effect<void> {
+    const publication = peer.publications.get(step.track)
+    if (publication === undefined) return Effect.void
+    peer.publications.delete(step.track)
+    const how = step.do === "finish" ? "finished" : "failed"
+    publication.life.end = how
+    for (const { written } of publication.open) written.end = how
+    switch (step.do) {
+      case "finish":
+        return Scope.close(publication.scope, Exit.void)
+      case "fail":
+        return Effect.andThen(
+          publication.track.fail(new App({ code: 7 })),
+          Scope.close(publication.scope, Exit.void)
+        )
+      case "abandon":
+        return Scope.close(publication.scope, Exit.failCause(Cause.interrupt()))
+    }
+  }
+
+  // viewers
+
+  subscribe(peer: Peer, step: Of<"subscribe">): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (peer.online === undefined) return Effect.void
+      const { session } = peer.online
+      const seen: Seen = {
+        name: `subscription ${this.watching.length}`,
+        track: step.track,
+        resumes: peer.plan.reconnects,
+        events: [],
+        groups: [],
+        frames: [],
+        from: step.from === "latest" ? 0 : step.from,
+        to: step.to ?? Infinity,
+        end: undefined
+      }
+      const watch = Effect.gen(function*() {
+        const subscription = yield* session.subscribe(paths[step.track]!, {
+          from: step.from,
+          to: step.to,
+          priority: step.priority,
+          order: step.order,
+          expires: step.expires,
+          ...(step.wait ? { wait: "5 seconds" } : {})
+        })
+        watching.subscription = subscription
+        if (step.face === "frames") {
+          return yield* Stream.runForEachArray(subscription.frames, (batch) => {
+            seen.frames.push(...batch)
+            return Effect.sleep(step.pace)
+          })
+        }
+        yield* Stream.runDrain(Stream.mapEffect(subscription.events, (event) => {
+          seen.events.push(event)
+          return event._tag === "Gap" ? Effect.void : readGroup(seen, event, step.pace)
+        }, { concurrency: "unbounded" }))
+      }).pipe(
+        Effect.scoped,
+        Effect.onExit((exit) => Effect.sync(() => seen.end = exit))
+      )
+      return Effect.map(Effect.forkIn(watch, this.scope), (fiber) => {
+        watching = { seen, fiber, subscription: undefined }
+        this.watching.push(watching)
+      })
+      // eslint-disable-next-line no-var
+      var watching: Watching
+    })
+  }
+
+  update(step: Of<"update">): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      const watching = this.watching[step.subscription]
+      if (watching?.subscription === undefined) return
+      const exit = yield* watching.subscription.update({ priority: step.priority, order: step.order }).pipe(
+        Effect.timeoutOption("1 minute"),
+        Effect.exit
+      )
+      typed(exit, "update")
+    })
+  }
+
+  leave(step: Of<"leave">): Effect.Effect<void> {
+    const watching = this.watching[step.subscription]
+    return watching === undefined ? Effect.void : Fiber.interrupt(watching.fiber)
+  }
+
+  fetch(peer: Peer, step: Of<"fetch">): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      if (peer.online === undefined) return
+      const { session } = peer.online
+      const newest = Math.max(0, ...[...this.peers].map((peer) => (peer.publications.get(step.track)?.next ?? 0) - 1))
+      const sequence = Math.max(0, newest - step.back)
+      const received: Received = { sequence, frames: [], end: undefined }
+      const exit = yield* Effect.gen(function*() {
+        const group = yield* session.fetch(paths[step.track]!, sequence, { frame: step.frame })
+        received.end = yield* Effect.exit(
+          Stream.runForEach(group.frames, (bytes) => Effect.sync(() => received.frames.push(bytes)))
+        )
+      }).pipe(Effect.scoped, Effect.timeoutOption("20 seconds"), Effect.exit)
+      typed(exit, "fetch")
+      if (received.end !== undefined) typed(received.end, "fetched group")
+      this.oracle.group(received, "fetch", peer.plan.reconnects, step.frame)
+    })
+  }
+
+  info(peer: Peer, step: Of<"info">): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      peer.online === undefined ? Effect.void : Effect.map(
+        Effect.exit(peer.online.session.trackInfo(paths[step.track]!)),
+        (exit) => typed(exit, "info")
+      )
+    )
+  }
+
+  // the end
+
+  /** Everything is repaired; then every subscription that goes on gets what is published from now on. */
+  get heal(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      for (const peer of this.peers) yield* peer.host.heal
+      yield* Effect.sleep("1 minute")
+      for (const peer of this.peers) yield* this.connect(peer)
+      const [first] = this.peers as [Peer]
+      for (let track = 0; track < paths.length; track++) {
+        const isThere = this.peers.some((peer) => peer.publications.has(track))
+        if (!isThere) yield* this.publish(first, { do: "publish", peer: 0, track, order: "default" })
+      }
+      yield* Effect.sleep("30 seconds")
+      this.announcedIsLive()
+      const before = this.watching.map(({ seen }) => seen.frames.length + seen.groups.length)
+      for (const peer of this.peers) {
+        for (const track of peer.publications.keys()) {
+          yield* this.group(peer, { do: "group", peer: 0, track, skip: 0, frames: [50], chunks: 1, end: "finish" })
+        }
+      }
+      yield* Effect.sleep("1 minute")
+      this.watching.forEach(({ seen, subscription }, index) => {
+        if (seen.end !== undefined || seen.to !== Infinity) return
+        if (subscription === undefined) throw new Broken(`${seen.name} is still being asked for`)
+        if (seen.frames.length + seen.groups.length === before[index]) {
+          throw new Broken(`${seen.name} got nothing after everything was repaired`)
+        }
+      })
+    })
+  }
+
+  announcedIsLive(): void {
+    const live = new Set(this.peers.flatMap((peer) => [...peer.publications.keys()].map((at) => paths[at]!.join("/"))))
+    this.peers.forEach((peer, index) => {
+      const told = peer.online?.announced
+      if (told === undefined) return
+      const [a, b] = [[...told].sort(), [...live].sort()]
+      if (a.join() !== b.join()) throw new Broken(`peer ${index} was told of [${a}], live are [${b}]`)
+    })
+  }
+
+  check(): void {
+    for (const { seen } of this.watching) this.oracle.seen(seen)
+  }
+}
+
+const readGroup = (seen: Seen, group: Group.Group, pace: number): Effect.Effect<void> => {
+  const received: Received = { sequence: group.sequence, frames: [], end: undefined }
+  seen.groups.push(received)
+  return Stream.runForEachArray(group.frames, (batch) => {
+    received.frames.push(...batch)
+    return Effect.sleep(pace)
+  }).pipe(
+    Effect.exit,
+    Effect.map((exit) => {
+      typed(exit, seen.name)
+      received.end = exit
+    })
+  )
+}
+
+/** Runs a plan to its end; fails with what is broken. */
+export const run = (plan: Plan) =>
+  Simulator.run(
+    Effect.gen(function*() {
+      const network = yield* Simulator.Network
+      const relay = yield* network.host("relay")
+      const server = yield* relay.listen
+      yield* Effect.provideService(Relay.make(), TransportServer, server)
+      const peers: Array<Peer> = []
+      for (let i = 0; i < plan.peers.length; i++) {
+        const host = yield* network.host(`peer${i}`)
+        peers.push({ plan: plan.peers[i]!, host, publications: new Map(), online: undefined })
+      }
+      const world = new World(peers, yield* Effect.scope)
+      for (const peer of peers) yield* world.connect(peer)
+      for (const step of plan.steps) yield* world.step(step)
+      yield* world.heal
+      world.check()
+      return world
+    }).pipe(Effect.scoped),
+    { ...plan.network, seed: plan.seed }
+  )
