@@ -7,7 +7,7 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Clock, Console, Effect, Layer, Stream } from "effect"
-import { Session } from "effect-moq"
+import { type MoqError, Session } from "effect-moq"
 import { NodeTransport } from "effect-moq/node"
 
 const [verb = "watch", url = "https://localhost:4443"] = process.argv.slice(2)
@@ -32,5 +32,5 @@ const watch = Effect.gen(function*() {
 // `insecure` accepts the certificate that `effect-moq relay` makes up for development
 const SessionLayer = Session.layerConnect(url, { insecure: true }).pipe(Layer.provide(NodeTransport.layer))
 
-const program = verb === "publish" ? publish : watch
+const program: Effect.Effect<void, MoqError.MoqError, Session.Session> = verb === "publish" ? publish : watch
 program.pipe(Effect.provide(SessionLayer), NodeRuntime.runMain)

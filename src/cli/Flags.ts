@@ -8,6 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import type * as Option from "effect/Option"
+import * as Priority from "../core/Priority.ts"
 import * as Quantity from "./Quantity.ts"
 
 /**
@@ -69,12 +70,7 @@ export const integer = (
   range: { readonly min: number; readonly max?: number }
 ): Flag.Flag<number> =>
   text(name, metavar, description).pipe(
-    Flag.mapTryCatch((value) => {
-      const number = /^-?\d+$/.test(value) ? Number(value) : NaN
-      const { max = Number.MAX_SAFE_INTEGER, min } = range
-      if (!(number >= min && number <= max)) throw new Error(`a whole number from ${min} to ${max}`)
-      return number
-    }, explain)
+    Flag.mapTryCatch((value) => Quantity.integer(value, { max: Number.MAX_SAFE_INTEGER, ...range }), explain)
   )
 
 /**
@@ -109,23 +105,24 @@ export const json: Flag.Flag<boolean> = isSet("json", "Print one JSON object per
  * @category flags
  * @since 0.1.0
  */
-export const priority: Flag.Flag<number> = integer(
+export const priority: Flag.Flag<Option.Option<number>> = integer(
   "priority",
   "n",
-  "What is sent first under congestion, higher first; a negative one as --priority=-5",
-  { min: -128, max: 127 }
-).pipe(Flag.withDefault(0))
+  "What is sent first under congestion: -128 to 127, higher first, 0 by default",
+  { min: Priority.min, max: Priority.max }
+).pipe(Flag.optional)
 
 /**
- * `--expires`.
+ * `--expires`, in milliseconds: see {@link Quantity.expires}.
  *
  * @category flags
  * @since 0.1.0
  */
-export const expires: Flag.Flag<Option.Option<Duration.Duration>> = duration(
+export const expires: Flag.Flag<number> = text(
   "expires",
-  "How long after its end a group is still worth sending; for ever by default"
-).pipe(Flag.optional)
+  "duration",
+  "How long after its end a group is still worth sending; 0, the default, is for ever"
+).pipe(Flag.mapTryCatch(Quantity.expires, explain), Flag.withDefault(0))
 
 /**
  * `--order`.

@@ -21,6 +21,7 @@ import { clock } from "./clock.ts"
 import { codec } from "./codec.ts"
 import { demo } from "./demo.ts"
 import { Failure } from "./Failure.ts"
+import { fetch } from "./fetch.ts"
 import { info } from "./info.ts"
 import * as Output from "./Output.ts"
 import { publish } from "./publish.ts"
@@ -70,7 +71,7 @@ const root = Command.make("effect-moq").pipe(
     },
     { command: "seq 1 100 | effect-moq publish https://localhost:4443 demo/numbers", description: "Publish stdin" }
   ]),
-  Command.withSubcommands([relay, publish, subscribe, announced, info, clock, codec, demo]),
+  Command.withSubcommands([relay, publish, subscribe, fetch, announced, info, clock, codec, demo]),
   Command.withGlobalFlags([debug])
 )
 

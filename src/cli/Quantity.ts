@@ -1,9 +1,30 @@
 /**
- * Amounts as people type them: durations and sizes.
+ * Amounts as people type them: numbers, durations and sizes.
  *
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
+import * as Varint from "../coding/Varint.ts"
+
+/**
+ * Reads a whole number from `min` to `max`. Throws an `Error` that says what is expected.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const integer = (text: string, { max, min }: { readonly min: number; readonly max: number }): number => {
+  const number = /^-?\d+$/.test(text) ? Number(text) : NaN
+  if (number >= min && number <= max) return number
+  throw new Error(`a whole number from ${min} to ${max}`)
+}
+
+/**
+ * Reads the sequence of a group, 0..2^53-2. Throws an `Error` that says what is expected.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const sequence = (text: string): number => integer(text, { min: 0, max: Varint.max - 1 })
 
 /**
  * Reads a duration such as `500ms`, `10s`, `1.5m`, `2h` or `10 seconds`. Throws an `Error` that says what is expected.
@@ -17,6 +38,19 @@ export const duration = (text: string): Duration.Duration => {
   if (unit !== undefined) return Duration.millis(Number(match![1]) * unit)
   if (text.trim() === "0") return Duration.zero
   throw new Error("a duration such as 500ms, 10s or 2m")
+}
+
+/**
+ * Reads a duration as a whole number of milliseconds, rounded up; `0` is for ever. Throws an `Error` that says what is
+ * expected.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const expires = (text: string): number => {
+  const millis = Math.ceil(Duration.toMillis(duration(text)))
+  if (millis > Varint.max) throw new Error("a duration that is not so long, or 0 for ever")
+  return millis
 }
 
 /**

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import { BoundsExceeded, Duplicate, type MoqError } from "../core/MoqError.ts"
+import { BoundsExceeded, Duplicate, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Loopback from "../node/Loopback.ts"
 import type * as Session from "../session/Session.ts"
@@ -115,7 +115,7 @@ export const connect: (
  * @category publishing
  * @since 0.1.0
  */
-export const refuseTaken = (session: Session.Session, path: Path.Path): Effect.Effect<void, MoqError> =>
+export const refuseTaken = (session: Session.Session, path: Path.Path): Effect.Effect<void, Duplicate | RequestError> =>
   session.trackInfo(path).pipe(
     Effect.andThen(Effect.fail(new Duplicate({ detail: `${Path.format(path)} is published already` }))),
     Effect.catchTag("MoqNotFound", () => Effect.void)

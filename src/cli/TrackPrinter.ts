@@ -1,5 +1,5 @@
 /**
- * Prints a track: its frames as lines, as JSON, or as the bytes that they are.
+ * Prints a track or one group of it: the frames as lines, as JSON, or as the bytes that they are.
  *
  * @since 0.1.0
  */
@@ -17,17 +17,31 @@ import * as Output from "./Output.ts"
 import * as Text from "./Text.ts"
 
 /**
+ * How frames are printed. `"lines"`: each is a line of text; `"json"`: frames, gaps and the end are objects, one per
+ * line; `"raw"`: the payloads and nothing else, groups in sequence, and a gap is a failure.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Format = "lines" | "json" | "raw"
+
+/**
+ * The format of the flags `--raw` and `--json`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const formatOf = (flags: { readonly raw: boolean; readonly json: boolean }): Format =>
+  flags.raw ? "raw" : flags.json ? "json" : "lines"
+
+/**
  * How a track is printed.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  /**
-   * `"lines"`: each frame is a line of text; `"json"`: frames, gaps and the end are objects, one per line; `"raw"`: the
-   * payloads and nothing else, groups in sequence, and a gap is a failure.
-   */
-  readonly format: "lines" | "json" | "raw"
+  readonly format: Format
   /** How many frames to print; all of them by default. */
   readonly count?: number | undefined
 }
@@ -50,13 +64,26 @@ export const print = (
   options: Options
 ): Effect.Effect<void, ReadError | Output.OutputError, Output.Output> =>
   Output.Output.use((output) => {
-    const raw = options.format === "raw"
-    const printer = raw ? new Raw(output) : options.format === "json" ? new Json(output) : new Lines(output)
+    const printer = printerOf(options.format, output)
     const limit = new Limit(printer, options.count ?? Infinity)
-    return Effect.raceFirst(
-      Effect.andThen(raw ? inSequence(track, limit) : asItComes(track, limit), printer.end),
-      limit.reached
-    )
+    const printed = options.format === "raw" ? inSequence(track, limit) : asItComes(track, limit)
+    return Effect.raceFirst(Effect.andThen(printed, printer.end), limit.reached)
+  })
+
+/**
+ * Prints a group until it ends; `first` is the index of its first frame. Fails as the group does, and when stdout cannot
+ * be written.
+ *
+ * @category printing
+ * @since 0.1.0
+ */
+export const printGroup = (
+  group: Group,
+  options: { readonly format: Format; readonly first: number }
+): Effect.Effect<void, ReadError | Output.OutputError, Output.Output> =>
+  Output.Output.use((output) => {
+    const printer = printerOf(options.format, output)
+    return Effect.andThen(framesOf(group, options.first, printer), printer.end)
   })
 
 /**
@@ -91,6 +118,20 @@ const inSequence = (track: Track.Track, limit: Limit): Effect.Effect<void, ReadE
     )
   ).pipe(Stream.runForEach((event) => event._tag === "Gap" ? limit.printer.gap(event) : limit.group(event)))
 
+const framesOf = (
+  group: Group,
+  first: number,
+  printer: Pick<Printer, "frames">
+): Effect.Effect<void, ReadError | Output.OutputError> =>
+  Effect.suspend(() => {
+    let next = first
+    return Stream.runForEachArray(group.frames, (payloads) => {
+      const printed = printer.frames(group.sequence, next, payloads)
+      next += payloads.length
+      return printed
+    })
+  })
+
 /** How results look. */
 interface Printer {
   readonly frames: (
@@ -116,14 +157,7 @@ class Limit {
     return Deferred.await(this.full)
   }
   group(group: Group): Effect.Effect<void, ReadError | Output.OutputError> {
-    return Effect.suspend(() => {
-      let first = 0
-      return Stream.runForEachArray(group.frames, (payloads) => {
-        const printed = this.frames(group.sequence, first, payloads)
-        first += payloads.length
-        return printed
-      })
-    })
+    return framesOf(group, 0, this)
   }
   frames(group: number, first: number, payloads: ReadonlyArray<Uint8Array>): Effect.Effect<void, Output.OutputError> {
     const taken = payloads.slice(0, this.left)
@@ -199,6 +233,9 @@ class Raw implements Printer {
     return Effect.void
   }
 }
+
+const printerOf = (format: Format, output: Output.Output["Service"]): Printer =>
+  format === "raw" ? new Raw(output) : format === "json" ? new Json(output) : new Lines(output)
 
 const lenient = new TextDecoder()
 const lineFeed = Buffer.from("\n")

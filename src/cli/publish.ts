@@ -5,7 +5,7 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
@@ -57,9 +57,9 @@ export const publish = Command.make(
         : Output.Output.use((output) => output.progress(text))
     const broadcast = yield* session.broadcast(path.slice(0, -1))
     const track = yield* broadcast.track(path.slice(-1), {
-      priority: options.priority,
+      priority: Option.getOrElse(options.priority, () => 0),
       order: Option.getOrElse(options.order, () => "default" as const),
-      expires: Option.match(options.expires, { onNone: () => 0, onSome: Duration.toMillis })
+      expires: options.expires
     })
     yield* tell("announced", `${Text.path(path)} is announced at ${options.url}`)
 
@@ -101,6 +101,10 @@ export const publish = Command.make(
     {
       command: "seq 1 1000 | effect-moq publish https://localhost:4443 demo/numbers --lines --group-frames 10",
       description: "A frame per line, a group per ten lines"
+    },
+    {
+      command: "effect-moq publish https://localhost:4443 demo/now --priority 10 --expires 2s --order desc",
+      description: "Before others, the newest group first, and nothing that ended more than two seconds ago"
     },
     {
       command: "effect-moq publish https://localhost:4443 demo/file --chunks --rate 20MB/s < film.mp4",

@@ -175,6 +175,17 @@ export const validate = (path: Path): Effect.Effect<Path, BoundsExceeded> => {
   return problem === undefined ? Effect.succeed(path) : Effect.fail(new BoundsExceeded({ detail: problem }))
 }
 
+/**
+ * Succeeds with the path when a track can have it: as {@link validate}, and it has at least one part.
+ *
+ * @category validation
+ * @since 0.1.0
+ */
+export const validateTrack = (path: Path): Effect.Effect<Path, BoundsExceeded> =>
+  path.length === 0
+    ? Effect.fail(new BoundsExceeded({ detail: "the path of a track has at least one part" }))
+    : validate(path)
+
 // internal
 
 const problemOf = (path: Path): string | undefined => {

@@ -66,12 +66,16 @@ export interface Profile {
    * Whether the peer skips groups without a SUBSCRIBE_GAP, so that a skipped sequence must be taken for one in time.
    */
   readonly skipsSilently: boolean
+  /** Whether a peer is known to serve FETCH: where not, a stream that ends at once says that it does not. */
+  readonly servesFetch: boolean
   /** What a stream of an unknown type, or a second Session stream, closes: the session, or itself. */
   readonly unknownStreamCloses: "session" | "stream"
   /** The code for a stream of an unknown type. (A second Session stream is always 10.) */
   readonly unknownStreamCode: number
   /** Whether a subscriber ends its side right after SUBSCRIBE: the crate does not end a track's stream before that. */
   readonly subscriberFinishesEarly: boolean
+  /** Whether a subscriber that asks for priority 0 has no wish: the crate always does, and its publisher's counts. */
+  readonly zeroPriorityIsNone: boolean
   /** Whether a publisher takes the end of the subscriber's side for an unsubscribe. */
   readonly finUnsubscribes: boolean
   /** Whether `ended` of its path, with no group open for a while, ends a subscribed track. */
@@ -102,9 +106,11 @@ export const draft03: Profile = {
   sendsSessionUpdate: true,
   sendsGaps: true,
   skipsSilently: false,
+  servesFetch: true,
   unknownStreamCloses: "session",
   unknownStreamCode: 10,
   subscriberFinishesEarly: false,
+  zeroPriorityIsNone: false,
   finUnsubscribes: true,
   announceEndsTracks: false,
   toWireCode: (code) => code
@@ -132,9 +138,11 @@ export const fork04: Profile = {
   sendsSessionUpdate: false,
   sendsGaps: false,
   skipsSilently: true,
+  servesFetch: false,
   unknownStreamCloses: "stream",
   unknownStreamCode: 5,
   subscriberFinishesEarly: true,
+  zeroPriorityIsNone: true,
   finUnsubscribes: false,
   announceEndsTracks: true,
   // Expired, Timeout, Lagged and Evicted become Cancelled, Unauthorized NotFound, FrameTooLarge WrongSize

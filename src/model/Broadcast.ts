@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { Duplicate, RequestError } from "../core/MoqError.ts"
+import type { PublishError, RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Announced from "./Announced.ts"
 import type { ReadError } from "./Frame.ts"
@@ -44,12 +44,13 @@ export interface Producer {
   readonly router: Router.Router
   /**
    * Makes a track for as long as the scope (and no longer than the broadcast): when that closes with success the track
-   * finishes, else it fails with `Cancelled`. Fails with {@link Duplicate} when the path is taken.
+   * finishes, else it fails with `Cancelled`. Fails with `Duplicate` when the path is taken, with `BoundsExceeded` when
+   * it is empty or too long.
    */
   readonly track: (
     name: string | Path.Path,
     options?: Partial<Track.TrackInfo> & { readonly cache?: Track.CacheOptions | undefined }
-  ) => Effect.Effect<Track.Producer, Duplicate, Scope.Scope>
+  ) => Effect.Effect<Track.Producer, PublishError, Scope.Scope>
   /** Fails all of its tracks. */
   readonly fail: (error: ReadError) => Effect.Effect<void>
 }

@@ -51,7 +51,7 @@ export interface Group {
   readonly size: number
   /** How many frames it has had so far. */
   readonly count: number
-  /** The index of the first frame that is still here: 0, until frames are cut. */
+  /** The index of the first frame that is still here: that of the first frame there was, until frames are cut. */
   readonly first: number
   /** How the group ended, once it has. */
   readonly end: Exit.Exit<void, Frame.ReadError> | undefined
@@ -114,24 +114,67 @@ export interface Producer {
  * @since 0.1.0
  */
 export const makeUnsafe = (sequence: number, options?: {
+  /** The index of its first frame: above 0 for the end of a group that others have from its beginning; 0 by default. */
+  readonly first?: number | undefined
   /** Hears how many bytes the group gained, or lost when frames were cut. */
   readonly onBytes?: (delta: number) => void
   /** Hears once that the group has ended. */
   readonly onEnd?: () => void
-}): Producer => new GroupImpl(sequence, options?.onBytes, options?.onEnd)
+}): Producer => new GroupImpl(sequence, options?.first ?? 0, options?.onBytes, options?.onEnd)
 
 /**
- * The same group, for readers that begin at a frame of the given index; `first` tells it, and frames below it are not
- * read. Frames that are cut above it still make a reader lag.
+ * The same group, for readers that begin at a frame of the given index, be it there already or still to come; `first`
+ * tells it, and frames below it are not read. A reader whose first frame was cut lags.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const tail = (self: Group, frame: number): Group =>
-  frame <= 0 ? self : new Tail((self as GroupImpl | Tail).impl, frame)
+  frame <= 0
+    ? self
+    : new Tail((self as GroupImpl | Tail).impl, self instanceof Tail ? Math.max(self.frame, frame) : frame)
 
 /** @internal */
 export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
+
+/**
+ * Has a function called whenever a reader takes frames, or bytes of the one that grows, and when the group is no longer
+ * kept for others.
+ *
+ * @internal
+ */
+export const onTakeUnsafe = (self: Producer, onTake: () => void): void => (self as GroupImpl).watch(onTake)
+
+/**
+ * Tells that a group is no longer kept for others.
+ *
+ * @internal
+ */
+export const letGoUnsafe = (self: Group): void => (self as GroupImpl).onTake?.()
+
+/**
+ * Gives up a group, ended or not, and the memory of its frames: whoever has not read them gets the error.
+ *
+ * @internal
+ */
+export const dropUnsafe = (self: Producer, error: Lagged): void => (self as GroupImpl).drop(error)
+
+/**
+ * Whether a frame more of that size would cut frames that a reader has still to take; one who has not begun to, if
+ * `isAwaited`.
+ *
+ * @internal
+ */
+export const overflows = (self: Group, bytes: number, isAwaited: boolean): boolean => {
+  const { impl } = self as GroupImpl | Tail
+  if (!impl.isOverfull(bytes, 1)) return false
+  const { index } = impl.whatFits(bytes, 1)
+  return isAwaited || Log.unreadUnsafe(impl.log) < index
+}
+
+/** @internal */
+export const tooLarge = (size: number): FrameTooLarge =>
+  new FrameTooLarge({ detail: `${size} bytes, at most ${maxFrameBytes} are allowed` })
 
 /**
  * Whether there is nothing left for any reader to take; that of a failed group is not waited for.
@@ -148,6 +191,18 @@ export const taken = (self: Group): Effect.Effect<void> => Log.awaitReaders(logO
 
 /** @internal */
 export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl | Tail).impl.log
+
+/**
+ * When the group ended, in milliseconds; `undefined` before, and for a group that belongs to no track.
+ *
+ * @internal
+ */
+export const endedAt = (self: Group): number | undefined => (self as GroupImpl | Tail).impl.endedAt
+
+/** @internal */
+export const setEndedAt = (self: Group, time: number): void => {
+  ;(self as GroupImpl | Tail).impl.endedAt = time
+}
 
 /**
  * Turns a pull of frames into one of their payloads: it suspends on a frame that still grows.
@@ -223,17 +278,28 @@ class GroupImpl implements Group, Producer {
   readonly log: Log.Log<Frame.Frame, Frame.ReadError>
   readonly onBytes: ((delta: number) => void) | undefined
   readonly onEnd: (() => void) | undefined
+  readonly start: number
+  onTake: (() => void) | undefined
   size: number
   open: Frame.Growing | undefined
   failure: Frame.ReadError | undefined
-  constructor(sequence: number, onBytes: ((delta: number) => void) | undefined, onEnd: (() => void) | undefined) {
+  endedAt: number | undefined
+  constructor(
+    sequence: number,
+    start: number,
+    onBytes: ((delta: number) => void) | undefined,
+    onEnd: (() => void) | undefined
+  ) {
     this.sequence = sequence
+    this.start = start
+    this.onTake = undefined
     this.onBytes = onBytes
     this.onEnd = onEnd
     this.size = 0
     this.open = undefined
     this.failure = undefined
-    this.log = Log.makeUnsafe()
+    this.endedAt = undefined
+    this.log = Log.makeUnsafe(start)
   }
   get group(): Group {
     return this
@@ -260,7 +326,7 @@ class GroupImpl implements Group, Producer {
     return this.readerFrom(0)
   }
   readerFrom(frame: number): Group["reader"] {
-    return Effect.map(Log.open(this.log, frame), (cursor) => Log.pull(this.log, cursor, lagged))
+    return Effect.map(Log.open(this.log, Math.max(frame, this.start)), (cursor) => Log.pull(this.log, cursor, lagged))
   }
 
   // writing
@@ -268,20 +334,41 @@ class GroupImpl implements Group, Producer {
   grow(delta: number): void {
     this.size += delta
     this.onBytes?.(delta)
-    if (this.size > maxBytes || this.log.next - this.log.first > maxFrames) this.cut()
+    if (this.isOverfull(0, 0)) this.cut()
   }
-  cut(): void {
-    let bytes = this.size
+  // with so many bytes and frames more
+  isOverfull(bytes: number, frames: number): boolean {
+    return this.size + bytes > maxBytes || this.log.next + frames - this.log.first > maxFrames
+  }
+  // the index of the oldest frame that can stay, and how many bytes there are then
+  whatFits(bytes: number, frames: number): { readonly index: number; readonly size: number } {
+    const next = this.log.next + frames
+    let size = this.size + bytes
     let index = this.log.first
-    const last = this.log.next - 1
-    while (index < last && (bytes > maxBytes || this.log.next - index > maxFrames)) {
-      bytes -= Log.getUnsafe(this.log, index)!.size
+    while (index < this.log.next && (size > maxBytes || next - index > maxFrames)) {
+      size -= Log.getUnsafe(this.log, index)!.size
       index++
     }
+    return { index, size }
+  }
+  cut(): void {
+    const { index, size } = this.whatFits(0, 0)
     Log.trimUnsafe(this.log, index)
-    const delta = bytes - this.size
-    this.size = bytes
+    const delta = size - this.size
+    this.size = size
     if (delta !== 0) this.onBytes?.(delta)
+  }
+  watch(onTake: () => void): void {
+    this.onTake = onTake
+    Log.onTakeUnsafe(this.log, onTake)
+  }
+  drop(error: Lagged): void {
+    this.close(error)
+    Log.trimUnsafe(this.log, this.log.next)
+    const delta = -this.size
+    this.size = 0
+    if (delta !== 0) this.onBytes?.(delta)
+    Log.wakeUnsafe(this.log)
   }
   get isOpen(): boolean {
     return this.log.end === undefined && (this.open === undefined || this.open.missing === 0)
@@ -297,6 +384,7 @@ class GroupImpl implements Group, Producer {
   readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
     if (!this.isOpen || !isFrameSize(size)) return undefined
     this.open = Frame.makeGrowing(size, (delta) => this.grow(delta))
+    if (this.onTake !== undefined) Log.onTakeUnsafe(Frame.logOf(this.open.frame)!, this.onTake)
     Log.appendUnsafe(this.log, this.open.frame)
     this.grow(0)
     return this.open.producer
@@ -308,9 +396,7 @@ class GroupImpl implements Group, Producer {
     })
   refusal(size: number): FrameTooLarge | WrongSize | Frame.WriteError {
     if (this.log.end !== undefined) return Frame.toWriteError(this.failure)
-    if (size > maxFrameBytes) {
-      return new FrameTooLarge({ detail: `${size} bytes, at most ${maxFrameBytes} are allowed` })
-    }
+    if (size > maxFrameBytes) return tooLarge(size)
     if (!isFrameSize(size)) return new WrongSize({ detail: `${size} is not a number of bytes` })
     return this.incomplete()
   }

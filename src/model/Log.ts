@@ -14,11 +14,11 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Types from "effect/Types"
+import { untilAny, Waiters } from "../core/Waiters.ts"
 
 const TypeId = "~effect-moq/model/Log"
 
@@ -59,12 +59,12 @@ export interface Cursor {
 }
 
 /**
- * Makes an empty log.
+ * Makes an empty log; `first`, 0 by default, is the index of its first entry.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const makeUnsafe = <A, E = never>(): Log<A, E> => new LogImpl<A, E>()
+export const makeUnsafe = <A, E = never>(first: number = 0): Log<A, E> => new LogImpl<A, E>(first)
 
 /**
  * Appends an entry; `false` when the log has ended.
@@ -196,8 +196,18 @@ export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReado
   const next = log.next
   if (from >= next) return undefined
   cursor.index = next
+  log.onTake?.()
   log.watching.notify()
   return log.buffer.slice(log.head + from - log.first) as unknown as NonEmptyReadonlyArray<A>
+}
+
+/**
+ * Has a function called whenever a cursor takes entries; one at a time.
+ *
+ * @internal
+ */
+export const onTakeUnsafe = <A, E>(self: Log<A, E>, onTake: () => void): void => {
+  impl(self).onTake = onTake
 }
 
 /**
@@ -271,7 +281,8 @@ export const isReady = <A, E>(self: Log<A, E>, cursor: Cursor): boolean =>
  * @category waiting
  * @since 0.1.0
  */
-export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> => awaitAny([self], ready)
+export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> =>
+  impl(self).waiting.until(ready)
 
 /**
  * Suspends until `ready` holds; it is asked now, and whenever one of the logs gets an entry or ends.
@@ -280,7 +291,7 @@ export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.
  * @since 0.1.0
  */
 export const awaitAny = (logs: ReadonlyArray<Any>, ready: () => boolean): Effect.Effect<void> =>
-  park(logs.map((log) => (log as LogImpl<never, never>).waiting), ready)
+  untilAny(logs.map((log) => (log as LogImpl<never, never>).waiting), ready)
 
 /**
  * Suspends until `ready` holds; it is asked now, and whenever a reader comes, goes, or takes entries, and when the log
@@ -290,7 +301,7 @@ export const awaitAny = (logs: ReadonlyArray<Any>, ready: () => boolean): Effect
  * @since 0.1.0
  */
 export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> =>
-  park([impl(self).watching], ready)
+  impl(self).watching.until(ready)
 
 /**
  * The lowest index that an open cursor has still to read; the index of the next entry when there is none. A cursor whose
@@ -334,15 +345,17 @@ class LogImpl<in out A, in out E> implements Log<A, E> {
   head: number
   first: number
   end: Exit.Exit<void, E> | undefined
-  constructor() {
+  onTake: (() => void) | undefined
+  constructor(first: number) {
     this[TypeId] = identity
     this.buffer = []
     this.cursors = new Set()
     this.waiting = new Waiters()
     this.watching = new Waiters()
     this.head = 0
-    this.first = 0
+    this.first = first
     this.end = undefined
+    this.onTake = undefined
   }
   get next(): number {
     return this.first + this.buffer.length - this.head
@@ -353,49 +366,3 @@ class LogImpl<in out A, in out E> implements Log<A, E> {
 }
 
 const impl = <A, E>(self: Log<A, E>): LogImpl<A, E> => self as LogImpl<A, E>
-
-interface Waiter {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  readonly ready: () => boolean
-  readonly resume: () => void
-}
-
-class Waiters {
-  readonly parked: Set<Waiter>
-  private scheduled: boolean
-  constructor() {
-    this.parked = new Set()
-    this.scheduled = false
-  }
-  notify(): void {
-    if (this.parked.size === 0 || this.scheduled) return
-    this.scheduled = true
-    const [{ fiber }] = this.parked as unknown as [Waiter]
-    fiber.currentDispatcher.scheduleTask(this.wake, 0)
-  }
-  readonly wake = (): void => {
-    this.scheduled = false
-    for (const waiter of [...this.parked]) if (waiter.ready()) waiter.resume()
-  }
-}
-
-// `ready` is asked again when the fiber parks: it may have yielded between looking and parking
-const park = (sets: ReadonlyArray<Waiters>, ready: () => boolean): Effect.Effect<void> =>
-  Effect.withFiber((fiber) =>
-    Effect.callback<void>((resume) => {
-      if (ready()) return resume(Effect.void)
-      const leave = () => {
-        for (const set of sets) set.parked.delete(waiter)
-      }
-      const waiter: Waiter = {
-        fiber,
-        ready,
-        resume: () => {
-          leave()
-          resume(Effect.void)
-        }
-      }
-      for (const set of sets) set.parked.add(waiter)
-      return Effect.sync(leave)
-    })
-  )

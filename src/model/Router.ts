@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
@@ -20,6 +21,7 @@ import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import * as Announced from "./Announced.ts"
 import * as Group from "./Group.ts"
+import * as Routes from "./Routes.ts"
 import * as Subscription from "./Subscription.ts"
 import type * as Track from "./Track.ts"
 
@@ -125,6 +127,8 @@ export interface Router extends Subscribable {
   readonly announce: (path: Path.Path) => Effect.Effect<void, PublishError, Scope.Scope>
   /** The paths that are there now. */
   readonly paths: ReadonlyArray<Path.Path>
+  /** The prefixes that have a route: those that are there, `Live`, then the changes. */
+  readonly routed: Stream.Stream<Announced.Announced>
 }
 
 /**
@@ -136,50 +140,31 @@ export interface Router extends Subscribable {
 export const make: Effect.Effect<Router> = Effect.sync(() => new RouterImpl())
 
 /**
- * Offers in one router everything that another has, now and later, for as long as the scope.
+ * Offers in one router everything that another has, its routes included, now and later, for as long as the scope.
  *
  * **Details**
  *
- * Fails with {@link Duplicate} when a path that is there at the beginning is taken; one that comes later and is taken is
- * left out, with a warning in the log.
+ * Fails with {@link Duplicate} when a path or the prefix of a route that is there at the beginning is taken. One that
+ * comes later and is taken is left out, with a warning in the log, until it becomes free.
+ *
+ * **Gotchas**
+ *
+ * Two routers that include each other keep each other's tracks alive.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const include: (self: Router, that: Router) => Effect.Effect<void, Duplicate, Scope.Scope> = Effect.fnUntraced(
-  function*(self, that) {
-    const scope = yield* Effect.scope
-    const scopes = new Map<string, Scope.Closeable>()
-    const add = (path: Path.Path): Effect.Effect<void, Duplicate> =>
-      Effect.gen(function*() {
-        const own = yield* Scope.fork(scope)
-        scopes.set(Path.key(path), own)
-        yield* Scope.provide(
-          self.add({
-            path,
-            subscribe: (request) => that.subscribe(path, request),
-            trackInfo: that.trackInfo(path),
-            fetch: (sequence, options) => that.fetch(path, sequence, options)
-          }),
-          own
-        )
-      })
-    const follow = (event: Announced.Announced): Effect.Effect<void> => {
-      if (event._tag === "Live") return Effect.void
-      const own = scopes.get(Path.key(event.path))
-      if (event._tag === "Active") {
-        return own !== undefined ? Effect.void : Effect.catch(
-          add(event.path),
-          () => Effect.logWarning(`${Path.format(event.path)} is published by somebody else already`)
-        )
-      }
-      scopes.delete(Path.key(event.path))
-      return own === undefined ? Effect.void : Scope.close(own, Exit.void)
-    }
-    yield* Effect.forEach(that.paths, add, { discard: true })
-    yield* Effect.forkScoped(Stream.runForEach(that.announced(), follow), { startImmediately: true })
-  }
-)
+export const include: (self: Router, that: Router) => Effect.Effect<void, PublishError, Scope.Scope> = (self, that) =>
+  orNothing(Effect.gen(function*() {
+    yield* mirror(that.announced(), self.announced(), (path) =>
+      self.add({
+        path,
+        subscribe: (request) => that.subscribe(path, request),
+        trackInfo: that.trackInfo(path),
+        fetch: (sequence, options) => that.fetch(path, sequence, options)
+      }))
+    yield* mirror(that.routed, self.routed, (prefix) => self.route(prefix, (path) => that.subscribe(path, { from: 0 })))
+  }))
 
 /**
  * The part of a router below a prefix, seen as a whole: paths are relative to it.
@@ -233,11 +218,22 @@ export const rendezvous = <E>(
  * @category constructors
  * @since 0.1.0
  */
-export const fromTrack = (track: Track.Track): Source => ({
-  path: track.path,
-  subscribe: (request) => Effect.sync(() => Subscription.make(track, request)),
-  trackInfo: Effect.sync(() => ({ ...track.info, latest: track.latest })),
-  fetch: (sequence, options) => cached(track, sequence, options)
+export const fromTrack = (track: Track.Track): Source => fromEffect(track.path, Effect.succeed(track))
+
+/**
+ * Gives the source of a track that is made, or found, for whoever asks, for as long as the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromEffect = (
+  path: Path.Path,
+  track: Effect.Effect<Track.Track, RequestError, Scope.Scope>
+): Source => ({
+  path,
+  subscribe: (request) => Effect.map(track, (track) => Subscription.make(track, request)),
+  trackInfo: Effect.scoped(Effect.map(track, (track) => ({ ...track.info, latest: track.latest }))),
+  fetch: (sequence, options) => orNothing(Effect.flatMap(track, (track) => cached(track, sequence, options)))
 })
 
 /**
@@ -271,27 +267,105 @@ export const cached = (
  */
 export const notFound = (path: Path.Path): NotFound => new NotFound({ detail: Path.format(path) })
 
+/**
+ * The source of a path that has a route; of any other it is one that finds nothing.
+ *
+ * @internal
+ */
+export const fromRoutes = (path: Path.Path, routes: Routes.Routes): Source =>
+  fromEffect(
+    path,
+    Effect.flatMap(Path.validateTrack(path), () => routes.find(path) ?? Effect.fail(notFound(path)))
+  )
+
+// what an effect that fails has acquired goes at once, though the scope goes on
+const orNothing = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E, Scope.Scope> =>
+  Effect.gen(function*() {
+    const own = yield* Scope.fork(yield* Effect.scope)
+    return yield* Effect.onError(Scope.provide(effect, own), (cause) => Scope.close(own, Exit.failCause(cause)))
+  })
+
+// offers what `theirs` tells of, for as long as it does; what is taken is tried again when `ours` tells that it is free
+const mirror = (
+  theirs: Stream.Stream<Announced.Announced>,
+  ours: Stream.Stream<Announced.Announced>,
+  offer: (path: Path.Path) => Effect.Effect<void, PublishError, Scope.Scope>
+): Effect.Effect<void, PublishError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    // by path; `undefined` where it is taken
+    const offered = new Map<string, Scope.Closeable | undefined>()
+    const begin = (path: Path.Path): Effect.Effect<void, PublishError> =>
+      Effect.gen(function*() {
+        const key = Path.key(path)
+        const own = yield* Scope.fork(scope)
+        yield* Effect.onError(Scope.provide(offer(path), own), (cause) => {
+          offered.set(key, undefined)
+          return Scope.close(own, Exit.failCause(cause))
+        })
+        offered.set(key, own)
+      })
+    const leaveOut = (error: PublishError) => Effect.logWarning(`a track is left out: ${error.message}`)
+    const hearTheirs = (event: Announced.Announced): Effect.Effect<void, PublishError> => {
+      if (event._tag === "Live") return Effect.void
+      const key = Path.key(event.path)
+      if (event._tag === "Active") return offered.has(key) ? Effect.void : begin(event.path)
+      const own = offered.get(key)
+      offered.delete(key)
+      return own === undefined ? Effect.void : Scope.close(own, Exit.void)
+    }
+    const hearOurs = (event: Announced.Announced): Effect.Effect<void> => {
+      if (event._tag !== "Ended") return Effect.void
+      const key = Path.key(event.path)
+      return offered.has(key) && offered.get(key) === undefined ? Effect.ignore(begin(event.path)) : Effect.void
+    }
+    const pull = yield* Stream.toPull(theirs)
+    const there = Pull.catchDone(pull, () => Effect.succeed([Announced.live("marker")]))
+    let isLive = false
+    while (!isLive) {
+      for (const event of yield* there) {
+        yield* hearTheirs(event)
+        isLive ||= event._tag === "Live"
+      }
+    }
+    yield* Stream.map(Stream.fromPull(Effect.succeed(pull)), (event) => Effect.catch(hearTheirs(event), leaveOut)).pipe(
+      Stream.merge(Stream.map(ours, hearOurs)),
+      Stream.runForEach((reaction) => reaction),
+      Effect.forkScoped({ startImmediately: true })
+    )
+  })
+
 class RouterImpl implements Router {
   readonly registry: Announced.Registry
   readonly sources: Map<string, Source>
+  readonly routes: Routes.Routes
   constructor() {
     this.registry = new Announced.Registry()
     this.registry.live("marker")
     this.sources = new Map()
+    this.routes = new Routes.Routes()
   }
   get paths(): ReadonlyArray<Path.Path> {
     return Array.from(this.sources.values(), (source) => source.path)
   }
-  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.add(fromTrack(track))
-  readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> => {
+  get routed(): Stream.Stream<Announced.Announced> {
+    return this.routes.registry.announced(Path.empty)
+  }
+  get route(): Router["route"] {
+    return this.routes.route
+  }
+  readonly announce: Router["announce"] = (path) => this.add(fromRoutes(path, this.routes))
+  readonly publish: Router["publish"] = (track) => this.add(fromTrack(track))
+  readonly add: Router["add"] = (source) => {
     const key = Path.key(source.path)
+    const begin = Effect.suspend(() => {
+      if (this.sources.has(key)) return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
+      this.sources.set(key, source)
+      this.registry.add(source.path)
+      return Effect.void
+    })
     return Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (this.sources.has(key)) return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
-        this.sources.set(key, source)
-        this.registry.add(source.path)
-        return Effect.void
-      }),
+      Effect.andThen(Path.validateTrack(source.path), begin),
       () =>
         Effect.sync(() => {
           this.sources.delete(key)
@@ -299,33 +373,18 @@ class RouterImpl implements Router {
         })
     )
   }
-  readonly subscribe = (
-    path: Path.Path,
-    options: Subscription.Options = {}
-  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> =>
-    rendezvous<never>(path, options, {
-      subscribe: (request) => this.withSource(path, (source) => source.subscribe(request)),
+  readonly subscribe: Router["subscribe"] = (path, options = {}) =>
+    rendezvous(path, options, {
+      subscribe: (request) => Effect.suspend(() => this.source(path).subscribe(request)),
       announced: this.announced
     })
-  readonly trackInfo = (path: Path.Path): Effect.Effect<TrackState, RequestError> =>
-    this.withSource(path, (source) => source.trackInfo)
-  readonly fetch = (
-    path: Path.Path,
-    sequence: number,
-    options?: FetchOptions
-  ): Effect.Effect<Group.Group, FetchError, Scope.Scope> =>
-    this.withSource(path, (source) => source.fetch(sequence, options))
-  withSource<A, E, R>(
-    path: Path.Path,
-    use: (source: Source) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | NotFound, R> {
-    return Effect.suspend((): Effect.Effect<A, E | NotFound, R> => {
-      const source = this.sources.get(Path.key(path))
-      return source === undefined ? Effect.fail(notFound(path)) : use(source)
-    })
+  readonly trackInfo: Router["trackInfo"] = (path) => Effect.suspend(() => this.source(path).trackInfo)
+  readonly fetch: Router["fetch"] = (path, sequence, options) =>
+    Effect.suspend(() => this.source(path).fetch(sequence, options))
+  source(path: Path.Path): Source {
+    return this.sources.get(Path.key(path)) ?? fromRoutes(path, this.routes)
   }
-  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
-    this.registry.announced(prefix)
+  readonly announced: Router["announced"] = (prefix = Path.empty) => this.registry.announced(prefix)
 }
 
 class Below implements Router {
@@ -338,28 +397,44 @@ class Below implements Router {
   full(path: Path.Path): Path.Path {
     return Path.concat(this.prefix, path)
   }
-  get paths(): ReadonlyArray<Path.Path> {
-    return this.router.paths.flatMap((path) => {
-      const rest = Path.stripPrefix(path, this.prefix)
-      return rest === undefined ? [] : [rest]
-    })
+  rest(path: Path.Path): Path.Path {
+    return path.slice(this.prefix.length)
   }
-  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> => this.add(fromTrack(track))
-  readonly add = (source: Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
-    this.router.add({
-      path: this.full(source.path),
-      subscribe: (request) => source.subscribe(request),
-      trackInfo: source.trackInfo,
-      fetch: (sequence, options) => source.fetch(sequence, options)
-    })
-  readonly subscribe = (path: Path.Path, options?: Subscription.Options) =>
-    this.router.subscribe(this.full(path), options)
-  readonly trackInfo = (path: Path.Path) => this.router.trackInfo(this.full(path))
-  readonly fetch = (path: Path.Path, sequence: number, options?: FetchOptions) =>
-    this.router.fetch(this.full(path), sequence, options)
-  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
-    Stream.map(
-      this.router.announced(this.full(prefix)),
-      (event) => event._tag === "Live" ? event : { ...event, path: event.path.slice(this.prefix.length) }
+  // of what is below the prefix
+  relative(events: Stream.Stream<Announced.Announced>): Stream.Stream<Announced.Announced> {
+    return events.pipe(
+      Stream.filter((event) => event._tag === "Live" || Path.hasPrefix(event.path, this.prefix)),
+      Stream.map((event) => {
+        if (event._tag === "Live") return event
+        const make = event._tag === "Active" ? Announced.active : Announced.ended
+        return make(this.rest(event.path))
+      })
     )
+  }
+  get paths(): ReadonlyArray<Path.Path> {
+    return this.router.paths.flatMap((path) => Path.hasPrefix(path, this.prefix) ? [this.rest(path)] : [])
+  }
+  get routed(): Stream.Stream<Announced.Announced> {
+    return this.relative(this.router.routed)
+  }
+  readonly publish: Router["publish"] = (track) => this.add(fromTrack(track))
+  readonly add: Router["add"] = (source) =>
+    Effect.andThen(
+      Path.validateTrack(source.path),
+      this.router.add({
+        path: this.full(source.path),
+        subscribe: (request) => source.subscribe(request),
+        trackInfo: source.trackInfo,
+        fetch: (sequence, options) => source.fetch(sequence, options)
+      })
+    )
+  readonly route: Router["route"] = (prefix, serve) =>
+    this.router.route(this.full(prefix), (path) => serve(this.rest(path)))
+  readonly announce: Router["announce"] = (path) =>
+    Effect.andThen(Path.validateTrack(path), this.router.announce(this.full(path)))
+  readonly subscribe: Router["subscribe"] = (path, options) => this.router.subscribe(this.full(path), options)
+  readonly trackInfo: Router["trackInfo"] = (path) => this.router.trackInfo(this.full(path))
+  readonly fetch: Router["fetch"] = (path, sequence, options) => this.router.fetch(this.full(path), sequence, options)
+  readonly announced: Router["announced"] = (prefix = Path.empty) =>
+    this.relative(this.router.announced(this.full(prefix)))
 }

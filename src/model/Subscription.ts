@@ -5,9 +5,12 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Semaphore from "effect/Semaphore"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { BoundsExceeded, type UpdateError } from "../core/MoqError.ts"
 import type { Priority } from "../core/Priority.ts"
+import type { ReadError } from "./Frame.ts"
 import * as Track from "./Track.ts"
 
 /**
@@ -94,11 +97,27 @@ export const make = (
   onUpdate?: (next: Request) => Effect.Effect<void, UpdateError>
 ): Subscription => new SubscriptionImpl(track, request, onUpdate)
 
+/**
+ * Ends a subscription for those who read it, whatever becomes of the track.
+ *
+ * @internal
+ */
+export const leaveUnsafe = (self: Subscription, error: ReadError): void => {
+  const subscription = self as SubscriptionImpl
+  subscription.left ??= error
+  Track.wakeUnsafe(self)
+}
+
 // internal
 
 class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range {
   readonly onUpdate: ((next: Request) => Effect.Effect<void, UpdateError>) | undefined
+  // one change after the other: each tells all that is wanted
+  readonly updating: Semaphore.Semaphore
   request: Request
+  // where it began, or what it was narrowed to: the newest group may be another one by now
+  lowest: number
+  left: ReadError | undefined
   constructor(
     track: Track.Track,
     request: Request,
@@ -107,6 +126,9 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
     super((track as Track.Handle).impl)
     this.request = request
     this.onUpdate = onUpdate
+    this.updating = Semaphore.makeUnsafe(1)
+    this.lowest = this.begin
+    this.left = undefined
   }
   get from(): Track.Start {
     return this.request.from
@@ -114,24 +136,37 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
   get to(): number | undefined {
     return this.request.to
   }
+  override get end(): Exit.Exit<void, ReadError> | undefined {
+    return this.left === undefined ? this.impl.log.end : Exit.fail(this.left)
+  }
   // its readers look at the range again whenever they look for news
   override get range(): Track.Range {
     return this
   }
-  readonly update = ({ from: begin, to = this.to, ...preferences }: Changes): Effect.Effect<void, UpdateError> =>
-    Effect.suspend(() => {
-      const from = begin ?? this.from
-      const isWider = (from !== "latest" && from !== this.from && from < this.begin) || (to ?? Infinity) > (this.to ?? Infinity)
-      if (isWider) {
-        return Effect.fail(new BoundsExceeded({ detail: "the range of a subscription can only become narrower" }))
-      }
-      const next: Request = { ...this.request, ...preferences, from, to }
-      return Effect.andThen(
-        this.onUpdate === undefined ? Effect.void : this.onUpdate(next),
+  readonly update = (changes: Changes): Effect.Effect<void, UpdateError> =>
+    this.updating.withPermit(Effect.suspend(() => this.change(changes)))
+  change({
+    from: first,
+    to = this.request.to,
+    priority = this.request.priority,
+    order = this.request.order,
+    expires = this.request.expires
+  }: Changes): Effect.Effect<void, UpdateError> {
+    const lowest = Math.max(this.lowest, first ?? 0)
+    if ((first !== undefined && first < lowest) || (to ?? Infinity) > (this.to ?? Infinity)) {
+      return Effect.fail(new BoundsExceeded({ detail: "the range of a subscription can only become narrower" }))
+    }
+    const next: Request = { from: first ?? this.from, to, priority, order, expires }
+    // what the other side has taken holds here, too, whoever is interrupted meanwhile
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.andThen(
+        this.onUpdate === undefined ? Effect.void : restore(this.onUpdate(next)),
         Effect.sync(() => {
           this.request = next
+          this.lowest = lowest
           Track.wakeUnsafe(this)
         })
       )
-    })
+    )
+  }
 }

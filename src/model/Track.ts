@@ -102,7 +102,9 @@ export interface Track {
   /** The groups and the gaps: the complete view. Every sequence from the start on is in exactly one of them. */
   readonly events: Stream.Stream<Event, ReadError>
   /** Takes the events in batches: see `effect/Pull`. Its range is that of the track handle unless it is given. */
-  readonly reader: (range?: Range) => Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>, never, Scope.Scope>
+  readonly reader: (
+    range?: Range
+  ) => Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>, never, Scope.Scope>
 }
 
 /**
@@ -203,6 +205,14 @@ export const range = (self: Track, range: Range): Track => new Ranged((self as H
  * @internal
  */
 export const wakeUnsafe = (self: Track): void => Log.wakeUnsafe((self as Handle).impl.log)
+
+/**
+ * Gives up a group that is there, and its memory: whoever has not read it gets the error, or a gap with its code.
+ *
+ * @internal
+ */
+export const dropUnsafe = (self: Producer, group: Group.Producer, error: MoqError.Lagged): void =>
+  (self as TrackImpl).drop(group, error)
 
 // internal
 
@@ -373,12 +383,28 @@ class TrackImpl implements Producer, TrackReader.Source {
     if (this.size > this.maxBytes) this.evict()
   }
   release(group: Group.Group): void {
+    Group.setEndedAt(group, this.clock.currentTimeMillisUnsafe())
     this.open.delete(group)
     if (this.detached.delete(group)) this.size -= group.size
   }
   cutOff(group: Group.Group): void {
     const producer = this.open.get(group)
     if (producer !== undefined) Group.endUnsafe(producer, new Evicted({ detail: "the track outgrew its limits" }))
+  }
+  drop(producer: Group.Producer, error: MoqError.Lagged): void {
+    const { group } = producer
+    const at = this.placeOf(group.sequence)
+    const kept = this.shelf[at]
+    if (kept?.event === group) {
+      const gap = Gap.make(group.sequence, group.sequence, MoqError.toCode(error))
+      const instead: Kept = { ...kept, event: gap }
+      this.shelf[at] = instead
+      if (this.newest === kept) this.newest = instead
+      Log.replaceUnsafe(this.log, kept.index, gap)
+      this.open.delete(group)
+      this.size -= group.size
+    }
+    Group.dropUnsafe(producer, error)
   }
   readonly evict = (): void => {
     const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
@@ -402,12 +428,39 @@ class TrackImpl implements Producer, TrackReader.Source {
       if (this.size > this.maxBytes) this.cutOff(event)
       if (this.open.has(event)) this.detached.add(event)
       else this.size -= event.size
+      Group.letGoUnsafe(event)
     }
     // moving what is left costs as much as what is left: do it once as much again has been cleared
     if (this.cleared * 2 > this.shelf.length) {
       this.shelf.splice(0, this.cleared)
       this.cleared = 0
     }
+  }
+
+  readonly overflows = (bytes: number, group: Group.Group | undefined): boolean => {
+    // what is too old goes anyway
+    this.evict()
+    const unread = Log.unreadUnsafe(this.log)
+    const isTaken = (kept: Kept | undefined): boolean => kept === undefined || kept.index < unread
+    if (group !== undefined && Group.overflows(group, bytes, !isTaken(this.shelf[this.placeOf(group.sequence)]))) {
+      return true
+    }
+    let size = this.size + bytes
+    let count = this.shelf.length - this.cleared + (group === undefined ? 1 : 0)
+    for (const group of this.detached) {
+      if (size <= this.maxBytes) break
+      if (!Group.isTaken(group)) return true
+      size -= group.size
+    }
+    for (let at = this.cleared; at < this.shelf.length && (size > this.maxBytes || count > maxEvents); at++, count--) {
+      const kept = this.shelf[at]!
+      if (group !== undefined && kept === this.newest) return false
+      if (kept.event._tag === "Gap") continue
+      // a group that has ended stays with those who have taken it
+      if (!isTaken(kept) || (this.open.has(kept.event) && !Group.isTaken(kept.event))) return true
+      size -= kept.event.size
+    }
+    return false
   }
 
   // ends

@@ -25,6 +25,8 @@ export interface Source {
   /** What has come since the last call. */
   readonly take: () => ReadonlyArray<Group.Group | Gap>
   readonly isReady: () => boolean
+  /** Whether a group of that sequence is wanted still. */
+  readonly wants: (sequence: number) => boolean
   /** How it has ended, once there is nothing more to take. */
   readonly end: Exit.Exit<void, Frame.ReadError> | undefined
 }
@@ -50,7 +52,7 @@ class Reader {
   readonly newestFirst: boolean
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
   // the groups that have been taken and not read, by sequence; when newest first, only the newest
-  readonly waiting: Array<Group.Group>
+  waiting: Array<Group.Group>
   last: number
   log: Log.Log<Frame.Frame, Frame.ReadError> | undefined
   cursor: Log.Cursor | undefined
@@ -66,9 +68,18 @@ class Reader {
     this.taken = []
     this.pull = Effect.suspend(() => this.step())
   }
+  // its subscription was closed: the track may go on for others
+  get isLeft(): boolean {
+    return this.source.end?._tag === "Failure" && this.source.log.end === undefined
+  }
   step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
+    if (this.isLeft) {
+      this.leave()
+      return Log.endOf(this.source.end!)
+    }
+    if (this.log !== undefined && !this.source.wants(this.last)) this.leave()
     // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
-    if (this.log === undefined || this.waiting.length === 0) this.collect()
+    if (this.log === undefined || !this.hasNext) this.collect()
     if (this.log === undefined || this.cursor === undefined) {
       if (this.enter()) return this.pull
       const { end } = this.source
@@ -83,6 +94,9 @@ class Reader {
     }
     return this.wait(this.log, this.cursor)
   }
+  get hasNext(): boolean {
+    return this.waiting.some((group) => this.source.wants(group.sequence))
+  }
   collect(): void {
     for (const event of this.source.take()) {
       if (event._tag === "Gap" || event.sequence <= this.last) continue
@@ -90,7 +104,8 @@ class Reader {
       while (at > 0 && this.waiting[at - 1]!.sequence > event.sequence) at--
       this.waiting.splice(at, 0, event)
     }
-    if (this.newestFirst) this.waiting.splice(0, this.waiting.length - 1)
+    const wanted = this.waiting.filter((group) => this.source.wants(group.sequence))
+    this.waiting = this.newestFirst ? wanted.slice(-1) : wanted
   }
   enter(): boolean {
     const group = this.waiting.shift()
@@ -127,10 +142,11 @@ class Reader {
     cursor: Log.Cursor
   ): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
     const [growing] = this.taken
-    const alone = this.waiting.length === 0
+    const alone = !this.hasNext
     const ready = () =>
       (growing === undefined ? Log.isReady(log, cursor) : growing.isComplete || log.end !== undefined) ||
-      (alone && this.source.isReady())
+      (alone && this.source.end === undefined && this.source.isReady()) || this.isLeft ||
+      !this.source.wants(this.last) || (!alone && !this.hasNext)
     const grown = growing === undefined ? undefined : Frame.logOf(growing)
     const changed = Log.awaitAny(grown === undefined ? [log, this.source.log] : [grown, log, this.source.log], ready)
     if (alone) return Effect.flatMap(changed, () => this.pull)

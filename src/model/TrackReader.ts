@@ -37,6 +37,8 @@ export interface Source {
 export interface Wanted {
   readonly from: "latest" | number
   readonly to?: number | undefined
+  /** Why there is nothing more to read here, whatever becomes of the track. */
+  readonly left?: ReadError | undefined
 }
 
 /** @internal */
@@ -68,9 +70,12 @@ export class TrackReader {
   }
   /** How it has ended: as the track did, or because all that is wanted has been told of. */
   get end(): Exit.Exit<void, ReadError> | undefined {
+    if (this.wanted.left !== undefined) return Exit.fail(this.wanted.left)
     const isOver = this.to !== Infinity && !this.fresh && Ranges.covers(this.told, this.from, this.to + 1)
     return isOver ? Exit.void : this.log.end
   }
+  /** Whether a group of that sequence is wanted still. */
+  readonly wants = (sequence: number): boolean => this.from <= sequence && sequence <= this.to
   readonly isReady = (): boolean => Log.isReady(this.log, this.cursor) || this.end !== undefined
   /** What has come since the last call. */
   readonly take = (): ReadonlyArray<TrackEvent.TrackEvent> => {
@@ -89,7 +94,10 @@ export class TrackReader {
     },
     (again) => {
       const { end } = this
-      return end === undefined ? Effect.andThen(Log.awaitUntil(this.log, this.isReady), again) : Log.endOf(end)
+      if (end === undefined) return Effect.andThen(Log.awaitUntil(this.log, this.isReady), again)
+      // it needs nothing more: nobody is to wait for it
+      Log.closeUnsafe(this.log, this.cursor)
+      return Log.endOf(end)
     }
   )
   // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read

@@ -19,10 +19,11 @@ import * as Path from "../core/Path.ts"
 import * as Announced from "../model/Announced.ts"
 import type * as Group from "../model/Group.ts"
 import * as Router from "../model/Router.ts"
-import type * as Subscription from "../model/Subscription.ts"
+import * as Routes from "../model/Routes.ts"
+import { Share } from "../model/Share.ts"
+import * as Subscription from "../model/Subscription.ts"
 import type * as Track from "../model/Track.ts"
 import type { Session } from "../session/Session.ts"
-import { Share } from "./Share.ts"
 
 /**
  * The tracks of a relay. It is a router like any other: publish into it, and watch it, without a socket.
@@ -92,6 +93,7 @@ class OriginImpl implements Origin {
   readonly scope: Scope.Scope
   readonly onEvent: (event: Event) => void
   readonly registry: Announced.Registry
+  readonly routes: Routes.Routes
   readonly entries: Map<string, Entry>
   // what the next viewer of a path gets: those that are no longer here still have viewers, but take no new ones
   readonly shares: Map<string, Share>
@@ -100,6 +102,7 @@ class OriginImpl implements Origin {
     this.onEvent = onEvent
     this.registry = new Announced.Registry()
     this.registry.live("marker")
+    this.routes = new Routes.Routes()
     this.entries = new Map()
     this.shares = new Map()
   }
@@ -109,55 +112,63 @@ class OriginImpl implements Origin {
   get paths(): ReadonlyArray<Path.Path> {
     return Array.from(this.entries.values(), (entry) => entry.path)
   }
-  readonly announced = (prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced> =>
-    this.registry.announced(prefix)
-  readonly publish = (track: Track.Track): Effect.Effect<void, Duplicate, Scope.Scope> =>
-    this.add(Router.fromTrack(track))
-  readonly add = (source: Router.Source): Effect.Effect<void, Duplicate, Scope.Scope> =>
-    Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (this.entries.has(Path.key(source.path))) {
-          return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
-        }
-        this.offer(source)
-        return Effect.void
-      }),
+  readonly announced: Origin["announced"] = (prefix = Path.empty) => this.registry.announced(prefix)
+  get routed(): Stream.Stream<Announced.Announced> {
+    return this.routes.registry.announced(Path.empty)
+  }
+  get route(): Origin["route"] {
+    return this.routes.route
+  }
+  readonly announce: Origin["announce"] = (path) => this.add(Router.fromRoutes(path, this.routes))
+  readonly publish: Origin["publish"] = (track) => this.add(Router.fromTrack(track))
+  readonly add: Origin["add"] = (source) => {
+    const begin = Effect.suspend(() => {
+      if (this.entries.has(Path.key(source.path))) {
+        return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
+      }
+      this.offer(source)
+      return Effect.void
+    })
+    return Effect.acquireRelease(
+      Effect.andThen(Path.validateTrack(source.path), begin),
       () => Effect.sync(() => this.withdraw(source))
     )
-  readonly subscribe = (
-    path: Path.Path,
-    options: Subscription.Options = {}
-  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> =>
-    Router.rendezvous<never>(path, options, {
+  }
+  readonly subscribe: Origin["subscribe"] = (path, options = {}) =>
+    Router.rendezvous(path, options, {
       subscribe: (request) => this.view(path, request),
       announced: this.announced
     })
-  readonly trackInfo = (path: Path.Path): Effect.Effect<Router.TrackState, RequestError> =>
+  readonly trackInfo: Origin["trackInfo"] = (path) =>
     Effect.suspend(() => {
       const key = Path.key(path)
       const entry = this.entries.get(key)
-      if (entry === undefined) return Effect.fail(Router.notFound(path))
+      if (entry === undefined) return Router.fromRoutes(path, this.routes).trackInfo
       // what viewers get is known here: asking is for tracks that nobody views, or of which nothing has come yet
       const track = this.shares.get(key)?.track
       return track?.latest === undefined
         ? entry.sources[0]!.trackInfo
         : Effect.succeed({ ...track.info, latest: track.latest })
     })
-  readonly fetch = (
-    path: Path.Path,
-    sequence: number,
-    options?: Router.FetchOptions
-  ): Effect.Effect<Group.Group, FetchError, Scope.Scope> =>
-    Effect.suspend((): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
-      const key = Path.key(path)
-      const track = this.shares.get(key)?.track
-      const source = this.entries.get(key)?.sources[0]
-      const here = track === undefined
-        ? Effect.fail(Router.notFound(path))
-        : Router.cached(track, sequence, options)
-      // what has not come here, or is no longer kept, its publisher may have
-      return source === undefined ? here : Effect.catch(here, () => source.fetch(sequence, options))
-    })
+  // what is not here, its publisher may have; two who ask at the same time are two requests there
+  readonly fetch: Origin["fetch"] = (path, sequence, options) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.suspend((): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
+        const key = Path.key(path)
+        const source = this.entries.get(key)?.sources[0]
+        const upstream = Effect.suspend(() =>
+          restore((source ?? Router.fromRoutes(path, this.routes)).fetch(sequence, options))
+        ).pipe(Effect.catchTag("MoqNotSupportedByPeer", () => Effect.fail(Router.notFound(path))))
+        const share = this.shares.get(key)
+        if (share?.track === undefined) return upstream
+        return Effect.matchEffect(Router.cached(share.track, sequence, options), {
+          onFailure: (error) => source === undefined ? Effect.fail(error) : upstream,
+          // one that grows goes on for as long as it is held, whoever else leaves
+          onSuccess: (group) =>
+            Effect.suspend(() => this.shares.get(key) === share ? Effect.as(share.hold(restore), group) : upstream)
+        })
+      })
+    )
 
   // publishers
 
@@ -174,7 +185,9 @@ class OriginImpl implements Origin {
           if (source !== undefined) this.withdraw(source)
           return Effect.void
         }
-        if (!Path.isValid(path)) return Effect.logDebug(`a path is left out, it is too long: ${Path.format(path)}`)
+        if (path.length === 0 || !Path.isValid(path)) {
+          return Effect.logDebug(`a path is left out, it is empty or too long: ${Path.format(path)}`)
+        }
         const source: Router.Source = {
           path,
           subscribe: (request) => session.subscribe(event.path, request),
@@ -236,23 +249,21 @@ class OriginImpl implements Origin {
         // when its publisher has gone, what there is of a track is all that there will be: for those who were told of it
         // and come late, not for those who want to be live
         const isWanted = source === undefined ? from !== "latest" : current?.covers(from)
-        if (current !== undefined && isWanted) return current.view(request, restore)
+        if (current !== undefined && isWanted) return current.hold(restore)
         return source === undefined
-          ? Effect.fail(Router.notFound(path))
-          : this.share(key, source, request).view(request, restore)
+          ? restore(Router.fromRoutes(path, this.routes).subscribe(request))
+          : this.share(key, source, from).hold(restore)
       })
-    )
+    ).pipe(Effect.map((track) => Subscription.make(track, request)))
   }
 
   // in place of the current one, if any: its viewers keep that
-  share(key: string, source: Router.Source, request: Subscription.Request): Share {
-    const { path } = source
+  share(key: string, source: Router.Source, from: Track.Start): Share {
     const share = new Share({
       scope: this.scope,
-      source,
-      request,
-      onOpen: () => this.onEvent({ _tag: "UpstreamOpened", path }),
-      onClose: () => this.onEvent({ _tag: "UpstreamClosed", path }),
+      open: this.receive(source, from),
+      from,
+      linger,
       onRetire: (share) => {
         if (this.shares.get(key) === share) this.shares.delete(key)
       }
@@ -262,6 +273,20 @@ class OriginImpl implements Origin {
     return share
   }
 
+  // Without an end: the next viewer may want more than the first. Of its viewers' preferences none goes upstream: they
+  // differ, and then those of the publisher count (draft-03, section "SUBSCRIBE").
+  receive(source: Router.Source, from: Track.Start): Effect.Effect<Track.Track, RequestError, Scope.Scope> {
+    const { path } = source
+    return Effect.gen({ self: this }, function*() {
+      const track = yield* source.subscribe({ from })
+      this.onEvent({ _tag: "UpstreamOpened", path })
+      yield* Effect.addFinalizer(() => Effect.sync(() => this.onEvent({ _tag: "UpstreamClosed", path })))
+      const { priority } = track.info
+      if (priority !== 0) yield* Effect.forkScoped(Effect.ignore(track.update({ priority })))
+      return track
+    })
+  }
+
   // nothing more comes, and whoever still holds this sees an empty one
   close(): void {
     for (const path of this.paths) this.registry.remove(path)
@@ -269,3 +294,6 @@ class OriginImpl implements Origin {
     this.registry.end(Exit.void)
   }
 }
+
+// how long a track that has finished is still given to those who come late
+const linger = "10 seconds"

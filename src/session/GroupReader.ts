@@ -3,11 +3,61 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
 import * as Reader from "../coding/Reader.ts"
-import { DecodeError } from "../core/MoqError.ts"
+import { Cancelled, DecodeError, type Lagged, type MoqError, type WrongSize } from "../core/MoqError.ts"
 import * as FrameMessage from "../message/Frame.ts"
 import type * as Frame from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
+import type { ReceiveStream } from "../transport/Transport.ts"
+import { attempt, toReadError } from "./MessageStream.ts"
+import type { SubscriberContext } from "./SessionContext.ts"
+
+/**
+ * Fills a group of `owner` from its stream, and ends it as that ends; `reader` has what came of it before. Fails with
+ * what the stream is to be stopped for.
+ *
+ * @internal
+ */
+export const fill = (
+  stream: ReceiveStream,
+  reader: Reader.Reader,
+  group: Group.Producer,
+  context: SubscriberContext,
+  owner: object,
+  drop: (error: Lagged) => Effect.Effect<void>
+): Effect.Effect<void, MoqError> => {
+  const frames = new GroupReader(reader, group)
+  const unread = context.unread.add(owner, group, drop)
+  const feed = (): boolean => frames.feed()
+  let news = reader.available
+  const loop: Pull.Pull<never, MoqError> = Effect.suspend(() => {
+    const fed = attempt(feed)
+    if (fed !== true) return fed === false ? Effect.fail(refusal(group)) : fed
+    const shed = unread.add(news, frames.frame !== undefined)
+    return shed === undefined ? more : Effect.andThen(shed, more)
+  })
+  const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {
+    context.onBytes()
+    news = 0
+    for (const chunk of chunks) {
+      news += chunk.length
+      reader.push(chunk)
+    }
+    return loop
+  })
+  return Pull.catchDone(loop, (): Effect.Effect<void, WrongSize | DecodeError> => {
+    const problem = frames.atEnd()
+    return problem === undefined ? group.finish : Effect.fail(problem)
+  }).pipe(
+    Effect.tapError((error) => group.fail(toReadError(error))),
+    Effect.onInterrupt(() => group.fail(letGo))
+  )
+}
 
 /**
  * Feeds a group from its stream. Payloads are views of the chunks that arrived: nothing is copied.
@@ -68,5 +118,15 @@ export class GroupReader {
 }
 
 // internal
+
+const letGo = new Cancelled({ detail: "it was let go" })
+
+// what made the group take no more: it was given up, or nobody wants it any longer
+const refusal = ({ group }: Group.Producer): MoqError => {
+  const error = group.end === undefined
+    ? Option.none()
+    : Option.flatMap(Exit.getCause(group.end), Cause.findErrorOption)
+  return Option.isSome(error) ? error.value : letGo
+}
 
 const empty = new Uint8Array(0)

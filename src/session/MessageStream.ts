@@ -54,12 +54,21 @@ export const encode = <A>(layout: Encode<A>, message: A, profile: Profile.Profil
  *
  * @internal
  */
-export const resetCode = (error: MoqError, options: {
+export const resetCode = (error: MoqError, options: CodeOptions): number => toResetCode(toCode(error), options)
+
+/**
+ * A code to reset or stop a stream with, as far as the peer's version and the transport can carry it.
+ *
+ * @internal
+ */
+export const toResetCode = (code: number, { connection, profile }: CodeOptions): number => {
+  const known = profile.toWireCode(code)
+  return connection.capabilities.codes === "any" ? known : Math.min(known, 255)
+}
+
+interface CodeOptions {
   readonly connection: Transport.Connection
   readonly profile: Profile.Profile
-}): number => {
-  const code = options.profile.toWireCode(toCode(error))
-  return options.connection.capabilities.codes === "any" ? code : Math.min(code, 255)
 }
 
 /**

@@ -9,25 +9,28 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import {
+  BoundsExceeded,
   type MoqError,
-  NotFound,
+  type NotSupportedByPeer,
   ProtocolViolation,
   type SessionClosed,
   type Timeout,
   toCode,
   UnexpectedStream
 } from "../core/MoqError.ts"
-import * as Fetch from "../message/Fetch.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import * as StreamType from "../message/StreamType.ts"
 import type { Router } from "../model/Router.ts"
 import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
+import { Bitrate } from "./Bitrate.ts"
 import type { Agreed } from "./Handshake.ts"
 import type { Limits } from "./Limits.ts"
 import { MessageStream, type ReceiveError, resetCode, within } from "./MessageStream.ts"
 import { Publisher } from "./Publisher.ts"
+import type { SessionContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
 
 /** @internal */
@@ -38,10 +41,22 @@ export class Peer {
     router: Router,
     { profile, stream }: Agreed
   ): Effect.Effect<Peer, never, Scope.Scope> {
-    return Effect.map(
-      Subscriber.make({ connection, profile, limits }),
-      (subscriber) => new Peer(connection, limits, router, profile, stream, subscriber)
-    )
+    const context: SessionContext = {
+      connection,
+      profile,
+      limits,
+      end: (error) => end(connection, error),
+      violation: (error) => Effect.andThen(end(connection, error), Effect.fail(error))
+    }
+    return Effect.gen(function*() {
+      const subscriber = yield* Subscriber.make(context)
+      const publisher = yield* Publisher.make({ ...context, router })
+      const bitrate = new Bitrate(context, stream, yield* Effect.scope)
+      if (connection.bitrate !== undefined && profile.sendsSessionUpdate) {
+        yield* Effect.forkScoped(bitrate.follow(connection.bitrate, limits.keepAlive))
+      }
+      return new Peer(context, stream, publisher, subscriber, bitrate)
+    })
   }
 
   readonly connection: Connection
@@ -50,34 +65,50 @@ export class Peer {
   readonly control: MessageStream
   readonly publisher: Publisher
   readonly subscriber: Subscriber
+  readonly rates: Bitrate
+  // how many Announce streams of the peer are served
+  announcing: number
   constructor(
-    connection: Connection,
-    limits: Limits,
-    router: Router,
-    profile: Profile,
+    { connection, limits, profile }: SessionContext,
     control: MessageStream,
-    subscriber: Subscriber
+    publisher: Publisher,
+    subscriber: Subscriber,
+    rates: Bitrate
   ) {
     this.connection = connection
     this.limits = limits
     this.profile = profile
     this.control = control
-    this.publisher = new Publisher({
-      connection,
-      profile,
-      limits,
-      router,
-      violation: (error) => Effect.andThen(end(connection, error), Effect.fail(error))
-    })
+    this.publisher = publisher
     this.subscriber = subscriber
+    this.rates = rates
+    this.announcing = 0
   }
 
   /** The rest of the Session stream; its end, by either side, is that of the session. */
   get session(): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function*() {
-      while ((yield* this.control.read(SessionUpdate.decode, this.profile)) !== undefined);
-      yield* this.connection.close(0, "the session stream was closed")
-    }).pipe(Effect.catch((error) => end(this.connection, error)))
+    const read = Effect.gen({ self: this }, function*() {
+      while (true) {
+        const update = yield* this.control.read(SessionUpdate.decode, this.profile)
+        if (update === undefined) return
+        this.rates.hear(update)
+      }
+    })
+    return Effect.raceFirst(read, Effect.asVoid(this.control.send.stopped)).pipe(
+      Effect.andThen(this.connection.close(0, "the session stream was closed")),
+      Effect.catch((error) => end(this.connection, error)),
+      Effect.ensuring(Effect.sync(() => this.rates.end()))
+    )
+  }
+
+  /** What the peer says of the rate at which it can send. */
+  get bitrate(): Stream.Stream<number | undefined> {
+    return this.rates.stream
+  }
+
+  /** Tells the peer at which rate this side can send, in bits a second. */
+  reportBitrate(bits: number | undefined): Effect.Effect<void, NotSupportedByPeer | SessionClosed> {
+    return this.rates.report(bits)
   }
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
@@ -118,23 +149,30 @@ export class Peer {
       case "session":
         return Effect.succeed(this.unexpected(secondSession, secondSessionCode, (code) => stream.abort(code)))
       case "announce":
-        return this.publisher.announce(stream)
+        return Effect.map(this.publisher.announce(stream), (served) => this.announce(served))
       case "subscribe":
         return this.publisher.subscribe(stream)
       case "info":
         return this.publisher.info(stream)
       case "fetch":
-        return Effect.as(
-          stream.expect(Fetch.decode, this.profile),
-          Effect.fail(new NotFound({ detail: "FETCH is not served yet" }))
-        )
+        return this.publisher.fetch(stream)
     }
+  }
+
+  announce(served: Effect.Effect<void, MoqError>): Effect.Effect<void, MoqError> {
+    return Effect.suspend(() => {
+      if (this.announcing >= this.limits.announceStreams) {
+        return Effect.fail(new BoundsExceeded({ detail: `${this.announcing} Announce streams are served already` }))
+      }
+      this.announcing++
+      return Effect.ensuring(served, Effect.sync(() => this.announcing--))
+    })
   }
 
   // Reads the first message of a stream, in time, then does what it asks for. Whatever fails costs the peer that stream;
   // one of an unknown type also the session, where the version says so.
   handle(
-    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | Timeout>,
+    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded | Timeout>,
     abort: (code: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
     return within(this.limits.firstMessage, "the first message of a stream")(first).pipe(

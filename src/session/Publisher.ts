@@ -5,18 +5,23 @@
  */
 import { isArrayNonEmpty } from "effect/Array"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { type MoqError, ProtocolViolation } from "../core/MoqError.ts"
+import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
+import * as Fetch from "../message/Fetch.ts"
 import * as Info from "../message/Info.ts"
 import * as InfoPlease from "../message/InfoPlease.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as Subscribe from "../message/Subscribe.ts"
 import type { Announced } from "../model/Announced.ts"
 import * as Ranges from "../model/Ranges.ts"
+import { FetchServing } from "./FetchServing.ts"
 import { attempt, encode, type MessageStream, type ReceiveError } from "./MessageStream.ts"
+import * as Rank from "./Rank.ts"
+import { Sending } from "./Sending.ts"
 import { Serving } from "./Serving.ts"
 import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 
@@ -30,18 +35,24 @@ type Service = Effect.Effect<void, MoqError>
  * @internal
  */
 export class Publisher {
-  readonly options: PublisherContext
+  static make(context: PublisherContext): Effect.Effect<Publisher, never, Scope.Scope> {
+    return Effect.map(Sending.make(context), (sending) => new Publisher(context, sending))
+  }
+
+  readonly context: PublisherContext
+  readonly sending: Sending
   readonly used: Ranges.Ranges
-  readonly serving: Set<Serving>
-  constructor(options: PublisherContext) {
-    this.options = options
+  readonly serving: Set<Serving | FetchServing>
+  constructor(context: PublisherContext, sending: Sending) {
+    this.context = context
+    this.sending = sending
     this.used = Ranges.make(maxRanges)
     this.serving = new Set()
   }
 
   /** An Announce stream: tells the peer which tracks there are, until it ends the stream. */
   announce(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, router } = this.options
+    const { profile, router } = this.context
     return Effect.map(stream.expect(AnnouncePlease.decode, profile), ({ prefix }) => {
       const told = Stream.runForEachArray(router.announced(prefix), (events) =>
         Effect.flatMap(
@@ -51,50 +62,72 @@ export class Publisher {
             return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
           }
         ))
-      return Effect.andThen(Effect.raceFirst(told, subscriberLeft(stream, profile)), stream.send.finish)
+      const left = subscriberLeft(stream, profile)
+      return stream.send.setPriority(Rank.control).pipe(
+        Effect.andThen(Effect.raceFirst(told, left)),
+        Effect.andThen(stream.send.finish)
+      )
     })
   }
 
   /** An Info stream: tells the peer about one track. */
   info(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, router } = this.options
+    const { profile, router } = this.context
     return Effect.map(
       stream.expect(InfoPlease.decode, profile),
       ({ path }) =>
         Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
           const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
-          return Effect.andThen(stream.send.write([encode(Info.encode, info, profile)]), stream.send.finish)
+          return stream.send.setPriority(Rank.control).pipe(
+            Effect.andThen(stream.send.write([encode(Info.encode, info, profile)])),
+            Effect.andThen(stream.send.finish)
+          )
         })
     )
   }
 
   /** A Subscribe stream: sends the groups of one track, until the track or the subscription ends. */
   subscribe(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, violation } = this.options
+    const { profile, violation } = this.context
     return Effect.map(stream.expect(Subscribe.decode, profile), (message) =>
       Effect.suspend(() => {
         if (Ranges.has(this.used, message.id)) {
           return violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
         }
         Ranges.claim(this.used, message.id)
-        if (message.path.length === 0) {
-          return Effect.fail(new ProtocolViolation({ detail: "a path has at least one part" }))
-        }
-        const serving = new Serving(this.options, stream, message)
-        this.serving.add(serving)
-        return Effect.ensuring(serving.run, Effect.sync(() => this.serving.delete(serving)))
+        if (message.path.length === 0) return Effect.fail(emptyPath)
+        return this.serve(new Serving(this.context, this.sending, stream, message))
       }))
+  }
+
+  /** A Fetch stream: sends one group. */
+  fetch(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
+    return Effect.map(stream.expect(Fetch.decode, this.context.profile), (message) =>
+      Effect.suspend(() => {
+        if (message.path.length === 0) return Effect.fail(emptyPath)
+        return this.serve(new FetchServing(this.context, this.sending, stream, message))
+      }))
+  }
+
+  private serve(serving: Serving | FetchServing): Service {
+    if (this.serving.size >= this.context.limits.subscriptions) {
+      return Effect.fail(new BoundsExceeded({ detail: `${this.serving.size} subscriptions and fetches are served` }))
+    }
+    this.serving.add(serving)
+    return Effect.ensuring(serving.run, Effect.sync(() => this.serving.delete(serving)))
   }
 
   /** Lets what is under way come to its end: tracks that have ended, groups that have begun. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() =>
       Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
-    ).pipe(Effect.timeoutOption(this.options.limits.drain), Effect.asVoid)
+    ).pipe(Effect.timeoutOption(this.context.limits.drain), Effect.asVoid)
   }
 }
 
 // internal
+
+const emptyPath = new ProtocolViolation({ detail: "a path has at least one part" })
 
 // a path that was offered here and cannot travel is nobody else's trouble
 const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Effect.Effect<Array<Uint8Array>> => {

@@ -1,9 +1,14 @@
 /**
- * The order in which the streams of a session are sent when not all can be.
+ * The order in which the streams of a session are sent when not all can be, as a number for the transport.
+ *
+ * **Details**
+ *
+ * A transport serves higher ranks first and equal ones in turns. So a group's rank is the priority of its track, then its
+ * place among the open groups of its own subscription: the first group of every subscription of one priority shares with
+ * those of the others, whatever their sequence numbers, and the groups behind it wait (draft-03, section "SUBSCRIBE").
  *
  * @since 0.1.0
  */
-import type { GroupOrder } from "../core/GroupOrder.ts"
 import type { Priority } from "../core/Priority.ts"
 
 /**
@@ -14,17 +19,16 @@ import type { Priority } from "../core/Priority.ts"
 export const control = 0x7fff_ffff
 
 /**
- * The rank of the stream of a group: a signed 32-bit integer, higher first. Tracks of a higher priority go before all
- * others; within a priority, newer groups first, or older ones with order `"asc"` (draft-03, section "SUBSCRIBE").
+ * How many groups of a subscription have a rank of their own; those behind share the lowest.
  *
  * @internal
  */
-export const ofGroup = (priority: Priority, order: GroupOrder, sequence: number): number => {
-  const place = sequence % sequences
-  return (priority + 128) * sequences + (order === "asc" ? sequences - 1 - place : place)
-}
+export const places = 16
 
-// internal
-
-// 8 bits of priority and 22 of sequence stay below the rank of control streams
-const sequences = 2 ** 22
+/**
+ * The rank of a stream of a priority, behind `place` others of its subscription: a signed 32-bit integer, higher first.
+ *
+ * @internal
+ */
+export const of = (priority: Priority, place: number): number =>
+  (priority + 129) * places - 1 - Math.min(place, places - 1)

@@ -1,5 +1,5 @@
 /**
- * One subscription of this side, being received.
+ * One subscription on the wire, being received.
  *
  * @since 0.1.0
  */
@@ -9,107 +9,130 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
-import {
-  Cancelled,
-  type DecodeError,
-  Duplicate,
-  Evicted,
-  type MoqError,
-  type SessionClosed,
-  toCode,
-  type WrongSize
-} from "../core/MoqError.ts"
+import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, toCode } from "../core/MoqError.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
-import type { ReadError, WriteError } from "../model/Frame.ts"
+import type { WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
 import * as Ranges from "../model/Ranges.ts"
-import type * as Track from "../model/Track.ts"
+import * as Track from "../model/Track.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
-import { GroupReader } from "./GroupReader.ts"
-import { attempt, type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
-import { maxRanges, type SessionContext } from "./SessionContext.ts"
+import { fill } from "./GroupReader.ts"
+import { type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
+import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 
 /** @internal */
 export class Receiving {
-  static make(
-    stream: MessageStream,
-    options: SessionContext,
-    onBytes: () => void
-  ): Effect.Effect<Receiving, never, Scope.Scope> {
-    return Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, options, onBytes, groups))
+  static make(stream: MessageStream, context: SubscriberContext): Effect.Effect<Receiving, never, Scope.Scope> {
+    return Effect.tap(
+      Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, context, groups)),
+      (receiving) => Effect.addFinalizer(() => Effect.sync(() => context.unread.forget(receiving)))
+    )
   }
 
   readonly stream: MessageStream
-  readonly options: SessionContext
-  readonly onBytes: () => void
+  readonly context: SubscriberContext
   /** The fibers that read the streams of its groups. */
   readonly groups: FiberSet.FiberSet<void, MoqError>
   // groups may overtake INFO: their streams wait for the track
   readonly track: Deferred.Deferred<Track.Producer>
+  // nothing more is to come, whatever the Subscribe stream says
+  readonly over: Deferred.Deferred<void>
   readonly arrival: Latch.Latch
   // where a finished group may have been preceded by others that were left out without a word
   readonly finished: Latch.Latch
   // the sequences that have begun to arrive, or will not come
   readonly seen: Ranges.Ranges
+  // the range that is asked for
   first: number
+  last: number
   // where the track ends, once the publisher has said so
   end: number | undefined
   // the highest sequence that has finished
   highest: number
+  // how many groups are being read
+  reading: number
 
-  constructor(
-    stream: MessageStream,
-    options: SessionContext,
-    onBytes: () => void,
-    groups: FiberSet.FiberSet<void, MoqError>
-  ) {
+  constructor(stream: MessageStream, context: SubscriberContext, groups: FiberSet.FiberSet<void, MoqError>) {
     this.stream = stream
-    this.options = options
-    this.onBytes = onBytes
+    this.context = context
     this.groups = groups
     this.track = Deferred.makeUnsafe()
+    this.over = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
     this.finished = Latch.makeUnsafe(false)
     this.seen = Ranges.make(maxRanges)
     this.first = 0
+    this.last = Infinity
     this.end = undefined
     this.highest = -1
+    this.reading = 0
   }
 
   /**
-   * Fills the track that INFO has told of, until it ends. `first` is the lowest sequence that can come; `withdrawn` succeeds
-   * when something else than the Subscribe stream tells that the track has ended.
+   * Fills the track that INFO has told of, until it ends, or all of the range is here. `withdrawn` succeeds when
+   * something else than the Subscribe stream tells that the track has ended.
    */
-  run(track: Track.Producer, first: number, withdrawn: Effect.Effect<void>): Effect.Effect<void> {
-    this.first = first
+  run(
+    track: Track.Producer,
+    first: number,
+    last: number,
+    withdrawn: Effect.Effect<void>
+  ): Effect.Effect<void, never, Scope.Scope> {
+    this.narrow(first, last)
     Deferred.doneUnsafe(this.track, Exit.succeed(track))
-    const told = Effect.raceFirst(this.readGaps(track), withdrawn)
-    return (this.options.profile.skipsSilently ? Effect.raceFirst(told, this.fillSkipped(track)) : told).pipe(
+    const { profile } = this.context
+    const received = Effect.raceFirst(this.readGaps(track), Deferred.await(this.over)).pipe(
       Effect.andThen(this.settled),
       Effect.andThen(track.finish),
       // tells the publisher that everything is here
       Effect.andThen(this.stream.send.finish),
+      // one that does not hear that, or has more to send than was asked for, is told to stop
+      Effect.andThen(profile.finUnsubscribes ? Effect.void : this.stream.receive.stop(0)),
       Effect.catch((error) =>
         Effect.andThen(
           track.fail(toReadError(error)),
-          this.stream.abort(resetCode(error, this.options))
+          this.stream.abort(resetCode(error, this.context))
         )
       )
     )
+    return Effect.gen({ self: this }, function*() {
+      if (profile.skipsSilently) yield* Effect.forkScoped(this.fillSkipped(track))
+      if (profile.announceEndsTracks) {
+        yield* Effect.forkScoped(Effect.andThen(withdrawn, Deferred.succeed(this.over, undefined)))
+      }
+      yield* received
+    })
+  }
+
+  /** Asks for less than before. */
+  narrow(first: number, last: number): void {
+    this.first = first
+    this.last = last
+    this.checkComplete()
+  }
+
+  // whether everything is here that will come
+  get isComplete(): boolean {
+    const end = Math.min(this.end ?? Infinity, this.last + 1)
+    return this.reading === 0 && end !== Infinity && Ranges.covers(this.seen, this.first, end)
+  }
+
+  checkComplete(): void {
+    if (this.last !== Infinity && this.isComplete) Deferred.doneUnsafe(this.over, Exit.void)
   }
 
   readGaps(track: Track.Producer): Effect.Effect<void, ReceiveError> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
-        const gap = yield* this.stream.read(SubscribeGap.decode, this.options.profile)
+        const gap = yield* this.stream.read(SubscribeGap.decode, this.context.profile)
         if (gap === undefined) return
         const to = gap.start + gap.count
         Ranges.claim(this.seen, gap.start, to)
         if (to === Number.MAX_SAFE_INTEGER) this.end = gap.start
         else yield* track.gap({ from: gap.start, to, code: gap.code })
+        this.checkComplete()
       }
     })
   }
@@ -122,9 +145,10 @@ export class Receiving {
         this.finished.closeUnsafe()
         const below = this.highest
         yield* Effect.sleep(quiet)
-        for (const range of Ranges.claim(this.seen, this.first, below - 1)) {
+        for (const range of Ranges.claim(this.seen, this.first, Math.min(below - 1, this.last))) {
           yield* track.gap({ ...range, code: codeEvicted })
         }
+        this.checkComplete()
       }
     })
   }
@@ -132,10 +156,10 @@ export class Receiving {
   // the end of the Subscribe stream may overtake groups
   get settled(): Effect.Effect<void, SessionClosed> {
     return Effect.gen({ self: this }, function*() {
-      while (true) {
+      while (!this.isComplete) {
         this.arrival.closeUnsafe()
         yield* FiberSet.awaitEmpty(this.groups)
-        if (this.end !== undefined && Ranges.covers(this.seen, this.first, this.end)) return
+        if (this.isComplete) return
         const more = Effect.timeoutOption(this.arrival.await, quiet)
         if (Option.isNone(yield* Effect.raceFirst(more, Effect.as(this.closed, Option.none())))) return
       }
@@ -145,7 +169,7 @@ export class Receiving {
   // a publisher that has said its last word closes the session cleanly; whatever else ends it cuts the track short
   get closed(): Effect.Effect<void, SessionClosed> {
     return Effect.flatMap(
-      this.options.connection.closed,
+      this.context.connection.closed,
       (closed) => closed.by === "remote" && closed.code === 0 ? Effect.void : Effect.fail(closed)
     )
   }
@@ -156,10 +180,17 @@ export class Receiving {
    */
   receive(stream: ReceiveStream, reader: Reader.Reader, sequence: number): Effect.Effect<void, MoqError> {
     return Effect.withFiber((fiber) => {
-      this.onBytes()
+      this.context.onBytes()
       FiberSet.addUnsafe(this.groups, fiber as never)
       this.arrival.openUnsafe()
-      return Effect.flatMap(Deferred.await(this.track), (track) => this.receiveGroup(track, stream, reader, sequence))
+      this.reading++
+      return Deferred.await(this.track).pipe(
+        Effect.flatMap((track) => this.receiveGroup(track, stream, reader, sequence)),
+        Effect.ensuring(Effect.sync(() => {
+          this.reading--
+          this.checkComplete()
+        }))
+      )
     })
   }
 
@@ -169,20 +200,24 @@ export class Receiving {
     reader: Reader.Reader,
     sequence: number
   ): Effect.Effect<void, MoqError> {
-    if (sequence < this.first) return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+    if (sequence < this.first || sequence > this.last) {
+      return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+    }
     if (Ranges.has(this.seen, sequence)) {
       return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
     }
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     Ranges.claim(this.seen, sequence)
     return Effect.flatMap(begun, (group) =>
-      fill(stream, reader, group, this.onBytes).pipe(
-        Effect.tapError((error) => group.fail(toReadError(error))),
-        Effect.onInterrupt(() => group.fail(cancelled)),
-        Effect.tap(() => {
+      Effect.map(
+        fill(stream, reader, group, this.context, this, (error) => {
+          Track.dropUnsafe(track, group, error)
+          return stream.stop(resetCode(error, this.context))
+        }),
+        () => {
           this.highest = Math.max(this.highest, sequence)
-          return this.finished.open
-        })
+          this.finished.openUnsafe()
+        }
       ))
   }
 }
@@ -193,28 +228,3 @@ export class Receiving {
 const quiet = "2 seconds"
 
 const codeEvicted = toCode(new Evicted({}))
-
-const cancelled: ReadError = new Cancelled({ detail: "the subscription was closed" })
-
-const fill = (
-  stream: ReceiveStream,
-  reader: Reader.Reader,
-  group: Group.Producer,
-  onBytes: () => void
-): Effect.Effect<void, MoqError> => {
-  const frames = new GroupReader(reader, group)
-  const feed = (): boolean => frames.feed()
-  const loop: Pull.Pull<never, MoqError> = Effect.suspend(() => {
-    const fed = attempt(feed)
-    return fed === true ? more : fed === false ? Effect.fail(cancelled) : fed
-  })
-  const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {
-    onBytes()
-    for (const chunk of chunks) reader.push(chunk)
-    return loop
-  })
-  return Pull.catchDone(loop, (): Effect.Effect<void, WrongSize | DecodeError> => {
-    const problem = frames.atEnd()
-    return problem === undefined ? group.finish : Effect.fail(problem)
-  })
-}

@@ -8,80 +8,103 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as FiberMap from "effect/FiberMap"
+import * as FiberSet from "effect/FiberSet"
 import * as Pull from "effect/Pull"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Writer from "../coding/Writer.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
-import { type MoqError, ProtocolViolation, type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
+import {
+  Expired,
+  Lagged,
+  type MoqError,
+  ProtocolViolation,
+  type SessionClosed,
+  type StreamReset,
+  toCode
+} from "../core/MoqError.ts"
 import type { Priority } from "../core/Priority.ts"
-import * as FrameMessage from "../message/Frame.ts"
 import * as GroupMessage from "../message/Group.ts"
 import * as Info from "../message/Info.ts"
 import * as StreamType from "../message/StreamType.ts"
 import type { Subscribe } from "../message/Subscribe.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
-import type { Frame, ReadError } from "../model/Frame.ts"
+import type { ReadError } from "../model/Frame.ts"
 import type { Gap } from "../model/Gap.ts"
-import type { Group } from "../model/Group.ts"
+import * as Group from "../model/Group.ts"
 import * as Ranges from "../model/Ranges.ts"
 import type { Event, Track, TrackInfo } from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
-import type { SendStream } from "../transport/Transport.ts"
-import { encode, type MessageStream, resetCode } from "./MessageStream.ts"
+import { encode, type MessageStream } from "./MessageStream.ts"
+import { Outgoing } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
+import type { Droppable, Sending } from "./Sending.ts"
+import type { Lane } from "./SendQueue.ts"
 import { maxRanges, type PublisherContext } from "./SessionContext.ts"
+import * as Waiting from "./Waiting.ts"
 
 /** @internal */
-export class Serving {
-  readonly options: PublisherContext
+export class Serving implements Droppable {
+  readonly context: PublisherContext
+  readonly sending: Sending
   readonly stream: MessageStream
   readonly message: Subscribe
-  readonly inFlight: Semaphore.Semaphore
-  // several fibers write gaps to the Subscribe stream
+  readonly lane: Lane<Outgoing>
+  // the groups in flight, by sequence, and those that have not begun
+  readonly groups: Map<number, Outgoing>
+  readonly waiting: Waiting.Waiting
+  // what is to be said of groups that do not come, by one fiber at a time
+  readonly gaps: Array<Omit<Gap, "_tag">>
   readonly writing: Semaphore.Semaphore
-  // the streams of the groups in flight, by sequence
-  readonly sending: Map<number, Outgoing>
-  // what was sent, or said not to come
+  // what was begun, or said not to come
   readonly told: Ranges.Ranges
   // no more groups: the track has ended, all in the range are told of, or the session closes
   readonly halt: Deferred.Deferred<"complete" | "closing", MoqError>
   readonly done: Deferred.Deferred<void>
+  fork: (effect: Effect.Effect<void>) => void
+  isFilling: boolean
   track: Track | undefined
-  priority: Priority
-  order: GroupOrder
+  asked: Pick<Subscribe, "priority" | "order" | "expires">
   min: number
   max: number
   // the sequence after the highest one that is told of
   next: number
+  // groups up to this one were there before
+  joined: number
 
-  constructor(options: PublisherContext, stream: MessageStream, message: Subscribe) {
-    this.options = options
+  constructor(context: PublisherContext, sending: Sending, stream: MessageStream, message: Subscribe) {
+    this.context = context
+    this.sending = sending
     this.stream = stream
     this.message = message
-    this.inFlight = Semaphore.makeUnsafe(options.limits.groupsInFlight)
+    this.lane = sending.queue.lane(message.priority, message.order === "asc")
+    this.groups = new Map()
+    this.waiting = Waiting.make()
+    this.gaps = []
     this.writing = Semaphore.makeUnsafe(1)
-    this.sending = new Map()
     this.told = Ranges.make(maxRanges)
     this.halt = Deferred.makeUnsafe()
     this.done = Deferred.makeUnsafe()
+    this.fork = () => {}
+    this.isFilling = false
     this.track = undefined
-    this.priority = message.priority
-    this.order = message.order
+    this.asked = message
     this.min = message.min ?? 0
     this.max = message.max ?? Infinity
     this.next = this.min
+    this.joined = -1
   }
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
   get run(): Effect.Effect<void, MoqError> {
     return Effect.gen({ self: this }, function*() {
-      const groups = yield* FiberMap.make<number, void, never>()
-      const left = Effect.raceFirst(this.readUpdates(groups), Effect.asVoid(this.stream.send.stopped))
-      const isServed = yield* Effect.raceFirst(Effect.as(this.serve(groups), true), Effect.as(left, false))
-      yield* isServed ? this.acknowledged(groups) : this.stream.send.finish
+      const fibers = yield* FiberSet.make<void, never>()
+      this.fork = yield* FiberSet.runtime(fibers)()
+      yield* Effect.addFinalizer(() => Effect.sync(() => this.close()))
+      const left = Effect.raceFirst(this.readUpdates, Effect.asVoid(this.stream.send.stopped))
+      const isServed = yield* Effect.raceFirst(Effect.as(this.serve(fibers), true), Effect.as(left, false))
+      yield* isServed ? this.acknowledged : this.stream.send.finish
     }).pipe(Effect.scoped, Effect.ensuring(Deferred.succeed(this.done, undefined)))
   }
 
@@ -94,30 +117,36 @@ export class Serving {
     })
   }
 
-  serve(groups: Groups): Effect.Effect<void, MoqError, Scope.Scope> {
+  serve(fibers: FiberSet.FiberSet<void, never>): Effect.Effect<void, MoqError, Scope.Scope> {
     return Effect.gen({ self: this }, function*() {
-      const track = yield* this.options.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
+      const track = yield* this.context.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
       const { info } = track
       // a relay that has no group yet knows from its publisher which one comes
       const latest = track.latest ?? track.first
       this.track = track
+      this.joined = track.latest ?? -1
       this.begin(this.message.min ?? latest)
       const events = yield* track.reader({ from: this.min })
       yield* this.sendInfo(info, latest)
       const sending = yield* Effect.forkScoped(
-        Deferred.into(this.sendEvents(events, groups), this.halt),
+        Deferred.into(this.sendEvents(events), this.halt),
         { startImmediately: true }
       )
       const isClosing = (yield* Deferred.await(this.halt)) === "closing"
-      if (isClosing) yield* Fiber.interrupt(sending)
-      yield* FiberMap.awaitEmpty(groups)
+      if (isClosing) {
+        yield* Fiber.interrupt(sending)
+        Waiting.clear(this.waiting)
+      }
+      yield* FiberSet.awaitEmpty(fibers)
       if (isClosing) {
         // without an end: the track has none, and the close of the session tells
         yield* Effect.sleep(linger)
         yield* Deferred.succeed(this.done, undefined)
         return yield* Effect.never
       }
-      yield* this.sendRest
+      // nothing on the wire marks the last group: a gap from there to the last sequence there can be does
+      this.giveUp({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
+      yield* this.writeGaps
       yield* this.writing.withPermit(this.stream.send.finish)
     })
   }
@@ -126,7 +155,14 @@ export class Serving {
   begin(min: number): void {
     this.min = Math.max(this.min, min)
     this.next = this.min
+    this.prefer()
     this.checkComplete()
+  }
+
+  close(): void {
+    this.fork = () => {}
+    Waiting.clear(this.waiting)
+    this.sending.droppable.delete(this)
   }
 
   sendInfo(
@@ -134,37 +170,41 @@ export class Serving {
     latest: number
   ): Effect.Effect<void, StreamReset | SessionClosed> {
     const info: Info.Info = { _tag: "Info", priority, order, expires, latest }
-    return this.stream.send.write([encode(Info.encode, info, this.options.profile)])
+    const { send } = this.stream
+    return Effect.andThen(
+      send.setPriority(Rank.control),
+      send.write([encode(Info.encode, info, this.context.profile)])
+    )
   }
 
-  readUpdates(groups: Groups): Effect.Effect<void, MoqError> {
-    const { profile } = this.options
+  get readUpdates(): Effect.Effect<void, MoqError> {
+    const { profile } = this.context
     return Effect.gen({ self: this }, function*() {
       while (true) {
         const update = yield* this.stream.read(SubscribeUpdate.decode, profile)
         if (update === undefined) return profile.finUnsubscribes ? undefined : yield* Effect.never
-        yield* this.update(update, groups)
+        yield* this.update(update)
       }
     })
   }
 
-  update(
-    { max = this.max, min = this.min, order, priority }: SubscribeUpdate.SubscribeUpdate,
-    groups: Groups
-  ): Effect.Effect<void, ProtocolViolation | StreamReset | SessionClosed> {
-    if (min < this.min || max > this.max) {
-      return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
-    }
-    this.min = min
-    this.max = max
-    this.priority = priority
-    this.order = order
-    this.checkComplete()
-    return Effect.forEach([...this.sending], ([sequence, outgoing]) => {
-      if (this.isWanted(sequence)) return outgoing.setPriority(this.rank(sequence))
-      const gap = { from: sequence, to: sequence, code: 0 }
-      return Effect.andThen(FiberMap.remove(groups, sequence), this.writeGap(gap))
-    }, { discard: true })
+  update(update: SubscribeUpdate.SubscribeUpdate): Effect.Effect<void, ProtocolViolation> {
+    return Effect.suspend(() => {
+      const { max = this.max, min = this.min } = update
+      if (min < this.min || max > this.max) {
+        return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
+      }
+      this.min = min
+      this.max = max
+      this.asked = update
+      Waiting.narrow(this.waiting, min, max)
+      for (const outgoing of [...this.groups.values()]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
+      this.prefer()
+      this.fill()
+      this.sending.look(this.expire(this.sending.clock.currentTimeMillisUnsafe()))
+      this.checkComplete()
+      return Effect.void
+    })
   }
 
   checkComplete(): void {
@@ -174,102 +214,233 @@ export class Serving {
 
   // The peer finishes its side when it has everything; then it is safe to close the session. One that has finished it
   // before says nothing more: it gets some time.
-  acknowledged(groups: Groups): Effect.Effect<void> {
-    const { limits, profile } = this.options
-    const left = Effect.raceFirst(Effect.ignore(this.readUpdates(groups)), Effect.asVoid(this.stream.send.stopped))
+  get acknowledged(): Effect.Effect<void> {
+    const { limits, profile } = this.context
+    const left = Effect.raceFirst(Effect.ignore(this.readUpdates), Effect.asVoid(this.stream.send.stopped))
     return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
 
-  // groups
+  // preferences
+
+  get priority(): Priority {
+    const { priority } = this.asked
+    return priority === 0 && this.context.profile.zeroPriorityIsNone ? this.track?.info.priority ?? 0 : priority
+  }
+
+  get order(): GroupOrder {
+    return this.asked.order === "default" ? this.track?.info.order ?? "default" : this.asked.order
+  }
+
+  /** How long after its end a group may still be sent: the smaller of both sides' values, where 0 is for ever. */
+  get expires(): number {
+    const [asked, own] = [this.asked.expires, this.track?.info.expires ?? 0]
+    return asked === 0 || own === 0 ? asked + own : Math.min(asked, own)
+  }
 
   isWanted(sequence: number): boolean {
     return sequence >= this.min && sequence <= this.max
   }
 
-  rank(sequence: number): number {
-    const order = this.order === "default" ? this.track?.info.order ?? "default" : this.order
-    return Rank.ofGroup(this.priority, order, sequence)
+  prefer(): void {
+    this.sending.queue.update(this.lane, this.priority, this.order === "asc")
+    this.rank()
+    this.sending.wake()
   }
 
-  sendEvents(
-    events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>,
-    groups: Groups
-  ): Effect.Effect<"complete", MoqError> {
+  // tells the transport the places of the groups, where that has changed
+  rank(): void {
+    if (!this.context.connection.capabilities.priority) return
+    const changes: Array<Effect.Effect<void>> = []
+    const { entries, priority } = this.lane
+    for (let place = 0; place < entries.length; place++) {
+      const change = this.lane.at(place)!.setRank(Rank.of(priority, place))
+      if (change !== undefined) changes.push(change)
+    }
+    if (changes.length > 0) this.fork(Effect.all(changes, { discard: true }))
+  }
+
+  // groups
+
+  sendEvents(events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>): Effect.Effect<"complete", MoqError> {
     return events.pipe(
-      Effect.flatMap((events) => Effect.forEach(events, (event) => this.sendEvent(event, groups), { discard: true })),
+      Effect.map((events) => this.arrive(events)),
       Effect.forever({ disableYield: true }),
       Pull.catchDone(() => Effect.succeed("complete" as const))
     )
   }
 
-  sendEvent(event: Event, groups: Groups): Effect.Effect<void, StreamReset | SessionClosed> {
-    const sent = event._tag === "Gap" ? this.sendGap(event) : this.startGroup(event, groups)
-    return Effect.map(sent, () => {
+  arrive(events: ReadonlyArray<Event>): void {
+    for (const event of events) {
       Ranges.claim(this.told, TrackEvent.first(event), TrackEvent.last(event))
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
-      this.checkComplete()
-    })
-  }
-
-  // suspends while as many as may be are in flight; meanwhile an update may have narrowed the range
-  startGroup(group: Group, groups: Groups): Effect.Effect<void> {
-    if (!this.isWanted(group.sequence)) return Effect.void
-    return Effect.flatMap(this.inFlight.take(1), () =>
-      this.isWanted(group.sequence)
-        ? Effect.asVoid(FiberMap.run(groups, group.sequence, this.sendGroup(group)))
-        : Effect.asVoid(this.inFlight.release(1)))
-  }
-
-  sendGap({ code, from, to }: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
-    const gap = { from: Math.max(from, this.min), to: Math.min(to, this.max), code }
-    return gap.from > gap.to ? Effect.void : this.writeGap(gap)
-  }
-
-  writeGap(gap: Omit<Gap, "_tag">): Effect.Effect<void, StreamReset | SessionClosed> {
-    const { profile } = this.options
-    if (!profile.sendsGaps) return Effect.void
-    const message: SubscribeGap.SubscribeGap = {
-      _tag: "SubscribeGap",
-      start: gap.from,
-      count: gap.to - gap.from,
-      code: profile.toWireCode(gap.code)
+      if (event._tag === "Gap") this.giveUp(event)
+      else if (this.isWanted(event.sequence)) {
+        // what was there before the subscription is the cache's to keep
+        Waiting.add(this.waiting, event.sequence, event.sequence < this.joined ? undefined : event)
+      }
     }
-    return this.writing.withPermit(this.stream.send.write([encode(SubscribeGap.encode, message, profile)]))
+    this.fill()
+    if (this.groups.size + Waiting.size(this.waiting) > 1) {
+      const { sending } = this
+      sending.droppable.add(this)
+      sending.trim()
+      if (this.expires > 0) sending.look(this.expire(sending.clock.currentTimeMillisUnsafe()))
+    }
+    this.checkComplete()
   }
 
-  // nothing on the wire marks the last group: a gap from there to the last sequence there can be does
-  get sendRest(): Effect.Effect<void, StreamReset | SessionClosed> {
-    return this.sendGap({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
+  // begins as many groups as may be in flight, the first one in order first
+  fill(): void {
+    if (this.isFilling) return
+    this.isFilling = true
+    while (true) {
+      const next = Waiting.peek(this.waiting, this.lane.isAscending)
+      if (next === undefined || !this.hasRoom(next)) break
+      Waiting.remove(this.waiting, next)
+      this.start(next)
+    }
+    this.isFilling = false
   }
 
-  // never fails: a group that cannot be sent is a gap, and when the session is over the Subscribe stream tells
-  sendGroup(group: Group): Effect.Effect<void> {
-    const { sequence } = group
-    return Effect.scopedWith((scope) => {
-      const open = Effect.suspend(() => this.options.connection.openUni({ priority: this.rank(sequence) }))
-      const outgoing = new Outgoing(Scope.provide(open, scope), this.header(sequence))
-      this.sending.set(sequence, outgoing)
-      return Effect.flatMap(Scope.provide(group.reader, scope), (frames) =>
-        frames.pipe(
-          Effect.flatMap((batch) => outgoing.write(batch)),
-          Effect.forever({ disableYield: true }),
-          Pull.catchDone(() => outgoing.finish),
-          Effect.tapError((error) => outgoing.reset(resetCode(error, this.options)))
-        ))
-    }).pipe(
-      Effect.ensuring(Effect.suspend(() => {
-        this.sending.delete(sequence)
-        return this.inFlight.release(1)
-      })),
-      Effect.catch((error) => Effect.ignore(this.writeGap({ from: sequence, to: sequence, code: toCode(error) })))
-    )
+  hasRoom(next: Waiting.Item): boolean {
+    if (this.groups.size >= this.context.limits.groupsInFlight) {
+      // one that nobody has seen anything of yet makes room for one that goes before it
+      const last = this.lane.at(this.groups.size - 1)!
+      const isBefore = this.lane.isAscending ? next.sequence < last.sequence : next.sequence > last.sequence
+      if (!isBefore || last.isOpen) return false
+      last.shelve()
+      return this.groups.size < this.context.limits.groupsInFlight
+    }
+    return next.group !== undefined || this.groups.size === 0 || this.backlog < maxBacklog
+  }
+
+  get backlog(): number {
+    let sum = 0
+    for (const outgoing of this.groups.values()) sum += outgoing.unsent
+    return sum
+  }
+
+  start({ sequence, group = this.track!.group(sequence) }: Waiting.Item): void {
+    if (group === undefined) return this.giveUp({ from: sequence, to: sequence, code: TrackEvent.codeEvicted })
+    if (this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()) {
+      return this.giveUp({ from: sequence, to: sequence, code: codeExpired })
+    }
+    const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence))
+    this.groups.set(sequence, outgoing)
+    this.sending.queue.add(outgoing)
+    this.rank()
+    this.fork(outgoing.run.pipe(
+      Effect.ignore,
+      Effect.ensuring(Effect.sync(() => this.ended(outgoing)))
+    ))
+  }
+
+  ended(outgoing: Outgoing): void {
+    const { code, group, isShelved, sequence } = outgoing
+    this.groups.delete(sequence)
+    this.sending.leave(outgoing)
+    if (this.groups.size < 2 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
+    if (isShelved) Waiting.add(this.waiting, sequence, sequence < this.joined ? undefined : group)
+    else if (code !== undefined) this.tell({ from: sequence, to: sequence, code })
+    this.rank()
+    this.fill()
   }
 
   header(sequence: number): Uint8Array {
     StreamType.encodeUni(writer, "group")
     const message: GroupMessage.Group = { _tag: "Group", subscribe: this.message.id, sequence }
-    GroupMessage.encode(writer, message, this.options.profile)
+    GroupMessage.encode(writer, message, this.context.profile)
     return writer.finish()
+  }
+
+  // what is given up
+
+  get unsent(): number {
+    let sum = 0
+    const [first, newest] = [this.lane.at(0), this.newest]
+    for (const outgoing of this.groups.values()) {
+      if (outgoing !== first && outgoing.sequence !== newest) sum += outgoing.unsent
+    }
+    for (const { group, sequence } of Waiting.items(this.waiting)) {
+      if (group !== undefined && sequence !== newest) sum += group.size
+    }
+    return sum
+  }
+
+  get newest(): number {
+    return Math.max(this.lane.entries.at(-1)?.sequence ?? -1, Waiting.items(this.waiting).at(-1)?.sequence ?? -1)
+  }
+
+  readonly dropOldest = (code: number): void => {
+    const [first, newest] = [this.lane.at(0), this.newest]
+    const sent = this.lane.entries.find((outgoing) =>
+      outgoing !== first && outgoing.sequence !== newest && outgoing.unsent > 0
+    )
+    const waiting = Waiting.items(this.waiting).find(({ group, sequence }) =>
+      group !== undefined && group.size > 0 && sequence !== newest
+    )
+    if (sent !== undefined && (waiting === undefined || sent.sequence < waiting.sequence)) return sent.drop(code)
+    if (waiting === undefined) return
+    Waiting.remove(this.waiting, waiting)
+    this.giveUp({ from: waiting.sequence, to: waiting.sequence, code })
+  }
+
+  readonly expire = (now: number): number => {
+    let at = Infinity
+    if (this.expires === 0) return at
+    for (const outgoing of [...this.groups.values()]) {
+      const expiry = this.expiry(outgoing.group, now)
+      if (expiry <= now) outgoing.drop(codeExpired)
+      else at = Math.min(at, expiry)
+    }
+    for (const item of [...Waiting.items(this.waiting)]) {
+      if (item.group === undefined) continue
+      const expiry = this.expiry(item.group, now)
+      if (expiry > now) at = Math.min(at, expiry)
+      else {
+        Waiting.remove(this.waiting, item)
+        this.giveUp({ from: item.sequence, to: item.sequence, code: codeExpired })
+      }
+    }
+    return at
+  }
+
+  // when a group expires at the earliest: one that goes on now may end the next moment
+  expiry(group: Group.Group, now: number): number {
+    const { expires } = this
+    if (expires === 0 || group.sequence >= this.track!.latest!) return Infinity
+    return (group.end === undefined ? now : Group.endedAt(group) ?? now) + expires
+  }
+
+  // gaps
+
+  giveUp({ code, from, to }: Omit<Gap, "_tag">): void {
+    this.tell({ from: Math.max(from, this.min), to: Math.min(to, this.max), code })
+  }
+
+  tell(gap: Omit<Gap, "_tag">): void {
+    if (gap.from > gap.to || !this.context.profile.sendsGaps) return
+    const last = this.gaps.at(-1)
+    if (last !== undefined && last.code === gap.code && last.to + 1 === gap.from) {
+      this.gaps[this.gaps.length - 1] = { ...last, to: gap.to }
+      return
+    }
+    if (this.gaps.push(gap) > maxRanges) {
+      Deferred.doneUnsafe(this.halt, Exit.fail(new Lagged({ detail: "gaps are not read" })))
+    }
+    if (this.gaps.length === 1) this.fork(Effect.ignore(this.writeGaps))
+  }
+
+  get writeGaps(): Effect.Effect<void, StreamReset | SessionClosed> {
+    const { profile } = this.context
+    return this.writing.withPermit(Effect.suspend(() => {
+      const chunks = this.gaps.map(({ code, from, to }) => {
+        const start = { _tag: "SubscribeGap", start: from, count: to - from, code: profile.toWireCode(code) } as const
+        return encode(SubscribeGap.encode, start, profile)
+      })
+      this.gaps.length = 0
+      return isArrayNonEmpty(chunks) ? this.stream.send.write(chunks) : Effect.void
+    }))
   }
 }
 
@@ -278,64 +449,9 @@ export class Serving {
 // how long a peer is given to take the last of it where it does not say that it has
 const linger = "1 second"
 
-type Groups = FiberMap.FiberMap<number, void, never>
+// how many bytes of groups that were there before the subscription may wait to be sent, before more of them begin
+const maxBacklog = 1024 * 1024
+
+const codeExpired = toCode(new Expired({}))
 
 const writer = Writer.make()
-
-/**
- * The stream of a group: what is there together leaves in one write, the header with the first frames. It opens with
- * that write: a stream that carries nothing yet would only use up the time that its receiver gives to the header.
- */
-class Outgoing {
-  readonly open: Effect.Effect<SendStream, SessionClosed>
-  stream: SendStream | undefined
-  pending: Array<Uint8Array>
-  constructor(open: Effect.Effect<SendStream, SessionClosed>, header: Uint8Array) {
-    this.open = open
-    this.stream = undefined
-    this.pending = [header]
-  }
-  write(frames: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, SendError> {
-    for (const frame of frames) {
-      FrameMessage.encodeHeader(writer, frame.size)
-      this.pending.push(writer.finish())
-      // only the last frame of a batch can still be growing
-      const payload = frame.isComplete ? frame.payload : undefined
-      if (payload === undefined) return this.writeChunks(frame)
-      if (payload.length > 0) this.pending.push(payload)
-    }
-    return Effect.asVoid(this.flush)
-  }
-  writeChunks(frame: Frame): Effect.Effect<void, SendError> {
-    return Effect.scoped(Effect.flatMap(frame.reader, (chunks) =>
-      chunks.pipe(
-        Effect.flatMap((batch) => {
-          this.pending.push(...batch)
-          return this.flush
-        }),
-        Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => Effect.void)
-      )))
-  }
-  get flush(): Effect.Effect<SendStream, SendError> {
-    const chunks = this.pending
-    const opened = this.stream === undefined ? this.opened : Effect.succeed(this.stream)
-    if (!isArrayNonEmpty(chunks)) return opened
-    this.pending = []
-    return Effect.tap(opened, (stream) => stream.write(chunks))
-  }
-  get opened(): Effect.Effect<SendStream, SessionClosed> {
-    return Effect.map(this.open, (stream) => this.stream = stream)
-  }
-  get finish(): Effect.Effect<void, SendError> {
-    return Effect.flatMap(Effect.suspend(() => this.flush), (stream) => stream.finish)
-  }
-  reset(code: number): Effect.Effect<void> {
-    return this.stream === undefined ? Effect.void : this.stream.reset(code)
-  }
-  setPriority(rank: number): Effect.Effect<void> {
-    return this.stream === undefined ? Effect.void : this.stream.setPriority(rank)
-  }
-}
-
-type SendError = ReadError | StreamReset | SessionClosed

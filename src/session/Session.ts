@@ -22,16 +22,20 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import {
   BoundsExceeded,
-  type Duplicate,
   type FetchError,
   type MoqError,
+  type NotSupportedByPeer,
+  type PublishError,
   type RequestError,
   type SessionClosed,
   TransportError
@@ -39,7 +43,7 @@ import {
 import * as Path from "../core/Path.ts"
 import * as Profile from "../message/Profile.ts"
 import type * as Announced from "../model/Announced.ts"
-import * as Broadcast from "../model/Broadcast.ts"
+import type * as Broadcast from "../model/Broadcast.ts"
 import type * as Group from "../model/Group.ts"
 import * as Router from "../model/Router.ts"
 import type * as Subscription from "../model/Subscription.ts"
@@ -47,7 +51,10 @@ import type * as Track from "../model/Track.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as Handshake from "./Handshake.ts"
 import * as Limits from "./Limits.ts"
+import { Offering } from "./Offering.ts"
 import * as Peer from "./Peer.ts"
+import * as Reconnect from "./Reconnect.ts"
+import type { Status } from "./Status.ts"
 
 /**
  * How opening a session can fail: `TransportError` when there is no connection to be had, else as the handshake fails.
@@ -71,15 +78,15 @@ export interface Session extends Router.Subscribable<RequestError> {
   /** Everything that is offered to the peer. */
   readonly router: Router.Router
   /**
-   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with {@link Duplicate}
-   * when a path is taken in this session.
+   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with `Duplicate` when
+   * a path is taken in this session, with {@link BoundsExceeded} when it is empty or too long.
    */
   readonly publish: (
     offer: Track.Track | Broadcast.Producer
   ) => Effect.Effect<void, PublishError, Scope.Scope>
   /**
    * Serves the tracks below a prefix on demand, for as long as the scope: see `Router.route`. Fails with
-   * {@link Duplicate} when the prefix has a route in this session.
+   * `Duplicate` when the prefix has a route in this session.
    */
   readonly route: Router.Router["route"]
   /** Announces a path whose track is made by a route, for as long as the scope. Fails as `publish` does. */
@@ -179,13 +186,99 @@ export const connect: (
 ) => Effect.Effect<Session, ConnectError, Transport.Transport | Scope.Scope> = Effect.fnUntraced(
   function*(url, options) {
     const transport = yield* Transport.Transport
-    const parsed = yield* Effect.try({
-      try: () => new URL(url),
-      catch: () => new TransportError({ detail: `${url} is not a URL` })
-    })
-    const connection = yield* transport.connect(parsed, options)
+    const connection = yield* transport.connect(yield* parse(url), options)
     const opening = yield* Opening.make(connection, options)
     return yield* opening.connect
+  }
+)
+
+/**
+ * Where to connect to: a URL, or an effect that gives it, run before each attempt, for one that holds a token which
+ * expires. When that effect fails with `Unauthorized` or `UnsupportedVersion` no other attempt is made; anything else is
+ * tried again as a connection that could not be opened is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Target<R = never> = string | URL | Effect.Effect<string | URL, ConnectError, R>
+
+/**
+ * What can be chosen of a session that reconnects.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReconnectOptions extends Options, Transport.ConnectOptions {
+  /**
+   * When to open a connection again; it is given the error, and gives up when it ends. By default it never does: half a
+   * second, then twice as long each time, up to 25 seconds, a fifth more or less of each.
+   */
+  readonly schedule?: Schedule.Schedule<unknown, ConnectError> | undefined
+  /** How long a connection must have lasted for the schedule to start anew; 10 seconds by default. */
+  readonly stableAfter?: Duration.Input | undefined
+}
+
+/**
+ * Connects to a server as {@link connect} does, and connects again whenever the connection is lost, for as long as the
+ * scope.
+ *
+ * **Details**
+ *
+ * It gives the session once the first connection is open, after as many attempts as the schedule allows. From then on the
+ * session outlives its connections:
+ *
+ * - What is offered (`broadcast`, `publish`, `route`, `announce`) stays, can be written to, and is announced again.
+ * - A subscription goes on with the groups after those that it has: what the publisher no longer has, and what was on its
+ *   way, becomes a gap with the code of the connection's end; groups that were open fail with `SessionClosed`, their
+ *   track does not. It waits for a publisher that is away as well. A track that finishes, or that its publisher fails,
+ *   ends as ever.
+ * - `announced` tells what has vanished meanwhile as `Ended`, and does not repeat what is still there.
+ * - `subscribe`, `trackInfo` and `fetch` wait for a connection for as long as a request may take (`limits.request`, 10
+ *   seconds by default, or as long as `wait`), then fail with `Timeout`.
+ * - `profile` and `transport` are those of the latest connection, `status` tells what it is doing.
+ *
+ * A server that closes with code 0 is connected to again as well. It gives up when the schedule ends, when the server
+ * refuses the client (`Unauthorized`, `UnsupportedVersion`), and when it is closed here: then everything fails with
+ * `SessionClosed`, and `status` ends with the error.
+ *
+ * **Gotchas**
+ *
+ * A publisher that has begun anew meanwhile, with group numbers below those that were seen, is gone on with: its group
+ * `n` comes as `n` plus the number after the last that was told of, so that the sequences of one track never go back.
+ * `fetch` takes the numbers of the publisher.
+ *
+ * **Example** (A token for each attempt, and a schedule that gives up)
+ *
+ * ```ts
+ * import { Effect, Layer, Schedule } from "effect"
+ * import { Session } from "effect-moq"
+ * import { NodeTransport } from "effect-moq/node"
+ *
+ * const url = Effect.sync(() => `https://relay.example/room?jwt=${Math.random()}`)
+ *
+ * const SessionLayer = Session.layerReconnect(url, {
+ *   schedule: Schedule.exponential("200 millis").pipe(Schedule.upTo({ times: 10 }))
+ * }).pipe(Layer.provide(NodeTransport.layer))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const reconnect: <R = never>(
+  url: Target<R>,
+  options?: ReconnectOptions
+) => Effect.Effect<Session, ConnectError, Transport.Transport | Scope.Scope | R> = Effect.fnUntraced(
+  function*<R>(url: Target<R>, options: ReconnectOptions = {}) {
+    // one that is no URL does not become one
+    const target = Effect.isEffect(url) ? url : Effect.succeed(yield* parse(url))
+    const router = options.router ?? (yield* Router.make)
+    return yield* Reconnect.make({
+      connect: Effect.flatMap(target, (url) => connect(url, { ...options, router })),
+      router,
+      schedule: options.schedule ?? Reconnect.defaultSchedule,
+      stableAfter: options.stableAfter ?? "10 seconds",
+      patience: options.limits?.request ?? Limits.defaults.request
+    })
   }
 )
 
@@ -215,6 +308,18 @@ export const layerConnect = (
   url: string | URL,
   options?: Options & Transport.ConnectOptions
 ): Layer.Layer<Session, ConnectError, Transport.Transport> => Layer.effect(Session, connect(url, options))
+
+/**
+ * The session of {@link reconnect}: it is there once its first connection is open. One such constant, provided twice in
+ * one program, is one session.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerReconnect = <R = never>(
+  url: Target<R>,
+  options?: ReconnectOptions
+): Layer.Layer<Session, ConnectError, Transport.Transport | R> => Layer.effect(Session, reconnect(url, options))
 
 /**
  * The session of {@link accept}.
@@ -316,13 +421,12 @@ class Opening {
   }
 }
 
-class SessionImpl implements Session {
+class SessionImpl extends Offering implements Session {
   readonly connection: Transport.Connection
-  readonly router: Router.Router
   readonly peer: Peer.Peer
   constructor(connection: Transport.Connection, router: Router.Router, peer: Peer.Peer) {
+    super(router)
     this.connection = connection
-    this.router = router
     this.peer = peer
   }
   get profile(): Profile.Name {
@@ -330,6 +434,21 @@ class SessionImpl implements Session {
   }
   get transport(): Transport.ConnectionInfo {
     return this.connection.info
+  }
+  get bitrate(): Session["bitrate"] {
+    return this.peer.bitrate
+  }
+  readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.reportBitrate(bitsPerSecond)
+  get status(): Session["status"] {
+    const closed = Effect.map(this.closed, (error): Status => ({ _tag: "Closed", error }))
+    return Stream.unwrap(
+      Effect.map(Effect.forkScoped(closed, { startImmediately: true }), (fiber) => {
+        const later = Stream.fromEffect(Fiber.join(fiber))
+        const isOver = fiber.pollUnsafe() !== undefined
+        const connected: Status = { _tag: "Connected", profile: this.profile, transport: this.transport }
+        return isOver ? later : Stream.concat(Stream.succeed(connected), later)
+      })
+    )
   }
   get ping(): Effect.Effect<void, SessionClosed> {
     return this.connection.ping
@@ -339,17 +458,10 @@ class SessionImpl implements Session {
   }
   readonly close = (error?: MoqError): Effect.Effect<void> =>
     error === undefined ? this.connection.close(0, "") : Peer.end(this.connection, error)
-  readonly publish: Session["publish"] = (offer) =>
-    "router" in offer ? Router.include(this.router, offer.router) : this.router.publish(offer)
-  readonly broadcast: Session["broadcast"] = (prefix) =>
-    Effect.tap(
-      Broadcast.make(prefix, { router: this.router }),
-      (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
-    )
   readonly subscribe: Session["subscribe"] = (path, options = {}) =>
     Effect.andThen(
       validate(path),
-      Router.rendezvous<RequestError>(path, options, {
+      Router.rendezvous(path, options, {
         subscribe: (request) => this.peer.subscriber.subscribe(path, request),
         announced: this.announced
       })
@@ -363,3 +475,9 @@ class SessionImpl implements Session {
 
 const validate = (path: Path.Path): Effect.Effect<Path.Path, BoundsExceeded> =>
   path.length === 0 ? Effect.fail(new BoundsExceeded({ detail: "a path has at least one part" })) : Path.validate(path)
+
+const parse = (url: string | URL): Effect.Effect<URL, TransportError> =>
+  Effect.try({
+    try: () => new URL(url),
+    catch: () => new TransportError({ detail: `${url} is not a URL` })
+  })

@@ -4,25 +4,35 @@
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
-import type { ProtocolViolation } from "../core/MoqError.ts"
+import type { MoqError } from "../core/MoqError.ts"
 import type { Profile } from "../message/Profile.ts"
 import type { Router } from "../model/Router.ts"
 import type { Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
+import type { Unread } from "./Unread.ts"
 
 /** @internal */
 export interface SessionContext {
   readonly connection: Connection
   readonly profile: Profile
   readonly limits: Limits
+  /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
+  readonly end: (error: MoqError) => Effect.Effect<void>
+  /** The same, and fails with the error. */
+  readonly violation: <E extends MoqError>(error: E) => Effect.Effect<never, E>
 }
 
 /** @internal */
 export interface PublisherContext extends SessionContext {
   /** What is offered to the peer. */
   readonly router: Router
-  /** Ends the session because the peer broke a rule that costs it the session. */
-  readonly violation: (error: ProtocolViolation) => Effect.Effect<never, ProtocolViolation>
+}
+
+/** @internal */
+export interface SubscriberContext extends SessionContext {
+  readonly unread: Unread
+  /** Hears of every batch of a group's bytes. */
+  readonly onBytes: () => void
 }
 
 /**

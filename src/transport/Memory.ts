@@ -35,9 +35,9 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { SessionClosed, Timeout, TransportError } from "../core/MoqError.ts"
+import { Waiters } from "../core/Waiters.ts"
 import { Link, Side } from "./MemoryLink.ts"
 import * as Transport from "./Transport.ts"
-import { Waiters } from "./Waiters.ts"
 
 /**
  * The limits of connections in memory.
@@ -228,7 +228,7 @@ class Call implements Transport.Request {
   gone = false
   private isTaken = false
   private answer: Exit.Exit<Side, TransportError> | undefined
-  private readonly progress = new Waiters(() => true)
+  private readonly progress = new Waiters()
 
   constructor(url: URL, options: Options | undefined) {
     this.url = url
@@ -244,22 +244,14 @@ class Call implements Transport.Request {
 
   /** For the client: waits for the answer. */
   readonly connection: Effect.Effect<Side, TransportError> = Effect.suspend(() =>
-    Effect.timeoutOrElse(this.waitWhile(() => !this.isTaken), {
+    Effect.timeoutOrElse(this.progress.until(() => this.isTaken || this.answer !== undefined), {
       duration: requestTimeout,
       orElse: () => this.fail("nobody took the request within 5 seconds")
     }).pipe(
-      Effect.andThen(this.waitWhile(() => true)),
+      Effect.andThen(this.progress.until(() => this.answer !== undefined)),
       Effect.andThen(Effect.suspend(() => this.answer!))
     )
   )
-
-  private waitWhile(condition: () => boolean): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      this.answer === undefined && condition()
-        ? Effect.flatMap(this.progress.wait, () => this.waitWhile(condition))
-        : Effect.void
-    )
-  }
 
   /** For the client: it is no longer interested, or done with the connection. */
   readonly hangUp: Effect.Effect<void> = Effect.suspend(() => {

@@ -14,8 +14,8 @@ import type * as Pull from "effect/Pull"
 import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { SessionClosed, StreamReset } from "../core/MoqError.ts"
+import { Condition } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
-import { Waiters } from "./Waiters.ts"
 
 const info: Transport.ConnectionInfo = { transport: "memory", peer: undefined }
 
@@ -43,10 +43,10 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   private writerEnd: End | undefined
   private readerEnd: End | typeof done | undefined
   private stopCode: number | undefined
-  private readonly readable = new Waiters(() => this.chunks.length > 0 || this.readerEnd !== undefined)
-  private readonly writable = new Waiters(() => this.buffered < this.window || this.writerEnd !== undefined)
+  private readonly readable = new Condition(() => this.chunks.length > 0 || this.readerEnd !== undefined)
+  private readonly writable = new Condition(() => this.buffered < this.window || this.writerEnd !== undefined)
   // few ever ask for it
-  private stopping: Waiters | undefined
+  private stopping: Condition | undefined
 
   constructor(window: number, onOver: (dispatcher: Dispatcher) => void) {
     this.window = window
@@ -108,7 +108,7 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
 
   readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
     if (this.stopCode !== undefined) return Effect.succeed(this.stopCode)
-    this.stopping ??= new Waiters(() => this.stopCode !== undefined)
+    this.stopping ??= new Condition(() => this.stopCode !== undefined)
     return Effect.flatMap(this.stopping.wait, () => this.stopped)
   })
 
@@ -196,8 +196,8 @@ class Lane {
   readonly kind: "bi" | "uni"
   readonly open = new Set<Opened>()
   private unaccepted: Array<Opened> = []
-  readonly opening = new Waiters(() => this.open.size < this.link.maxStreams || this.link.ended)
-  readonly accepting = new Waiters(() => this.unaccepted.length > 0 || this.link.ended)
+  readonly opening = new Condition(() => this.open.size < this.link.maxStreams || this.link.ended)
+  readonly accepting = new Condition(() => this.unaccepted.length > 0 || this.link.ended)
 
   constructor(link: Link, kind: "bi" | "uni") {
     this.link = link
@@ -293,7 +293,7 @@ export class Side implements Transport.Connection {
   readonly bi: Lane
   readonly uni: Lane
   end: SessionClosed | undefined
-  readonly closing = new Waiters(() => this.link.ended)
+  readonly closing = new Condition(() => this.link.ended)
   readonly info = info
   readonly capabilities: Transport.Capabilities
 

@@ -27,8 +27,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { SessionClosed } from "../core/MoqError.ts"
+import { Condition } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
-import { Waiters } from "./Waiters.ts"
 import { attempt, type Dispatcher, field, ignore, noop, type Owner, Receiving, Sending } from "./WebTransportStream.ts"
 
 /**
@@ -151,11 +151,11 @@ class ObjectConnection implements Transport.Connection, Owner {
   private readonly incomingBi: Incoming<BidirectionalStreamLike>
   private readonly incomingUni: Incoming<ReadableStream<Uint8Array>>
   private readonly opening = new Set<(dispatcher: Dispatcher) => void>()
-  private readonly closing = new Waiters(() => this.end !== undefined)
+  private readonly closing = new Condition(() => this.end !== undefined)
   private isReady = false
-  private readonly becomingReady = new Waiters(() => this.isReady || this.end !== undefined)
+  private readonly becomingReady = new Condition(() => this.isReady || this.end !== undefined)
   private lost: { readonly error: unknown } | undefined
-  private readonly losing = new Waiters(() => this.lost !== undefined)
+  private readonly losing = new Condition(() => this.lost !== undefined)
 
   constructor(object: WebTransportLike, options: Options) {
     this.object = object
@@ -359,7 +359,7 @@ class Incoming<S> {
   private readonly discard: (stream: S) => void
   private readonly arrived: Array<S> = []
   private reading = false
-  private readonly waiters = new Waiters(() => this.arrived.length > 0 || this.connection.end !== undefined)
+  private readonly waiters = new Condition(() => this.arrived.length > 0 || this.connection.end !== undefined)
 
   constructor(connection: ObjectConnection, streams: ReadableStream<S>, discard: (stream: S) => void) {
     this.connection = connection

@@ -10,8 +10,8 @@ import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type * as Scheduler from "effect/Scheduler"
 import { type SessionClosed, StreamReset } from "../core/MoqError.ts"
+import { Condition } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
-import { Waiters } from "./Waiters.ts"
 
 /** What the halves need of their connection. */
 export interface Owner {
@@ -63,9 +63,9 @@ export class Sending implements Transport.SendStream {
   private finished = false
   private awaitingReady = false
   private stopCode: number | undefined
-  private readonly progress = new Waiters(() => true)
+  private readonly progress = new Condition(() => this.end !== undefined || !(this.awaitingReady || this.finishing))
   // few ever ask for it
-  private stopping: Waiters | undefined
+  private stopping: Condition | undefined
 
   constructor(connection: Owner, writable: WritableStream<Uint8Array>) {
     this.connection = connection
@@ -141,7 +141,7 @@ export class Sending implements Transport.SendStream {
 
   readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
     if (this.stopCode !== undefined) return Effect.succeed(this.stopCode)
-    this.stopping ??= new Waiters(() => this.stopCode !== undefined)
+    this.stopping ??= new Condition(() => this.stopCode !== undefined)
     return Effect.flatMap(this.stopping.wait, () => this.stopped)
   })
 
@@ -176,7 +176,7 @@ export class Receiving implements Transport.ReceiveStream {
   private seen = 0
   private gathering = false
   private end: End | typeof done | undefined
-  private readonly readable = new Waiters(() => this.chunks.length > 0 || this.end !== undefined)
+  private readonly readable = new Condition(() => this.chunks.length > 0 || this.end !== undefined)
 
   constructor(connection: Owner, readable: ReadableStream<Uint8Array>) {
     this.connection = connection

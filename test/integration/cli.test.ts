@@ -1,9 +1,17 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { createHash, randomBytes } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:net"
+import * as Fetch from "../../src/message/Fetch.ts"
+import { draft03 } from "../../src/message/Profile.ts"
+import * as StreamType from "../../src/message/StreamType.ts"
+import * as Subscribe from "../../src/message/Subscribe.ts"
+import * as Handshake from "../../src/session/Handshake.ts"
+import * as Limits from "../../src/session/Limits.ts"
+import { type Decode, MessageStream } from "../../src/session/MessageStream.ts"
 import * as Command from "../cli/fixtures/command.ts"
+import * as peers from "../node/fixtures/peers.ts"
 
 const deadline = 60_000
 
@@ -21,8 +29,8 @@ const numbers = Array.from({ length: 1000 }, (_, index) => `${index + 1}`)
 
 const text = (lines: ReadonlyArray<string>) => `${lines.join("\n")}\n`
 
-/** Checks the events of a complete track: every frame in order within its group, then the end. */
-const assertComplete = (lines: ReadonlyArray<string>, expected: ReadonlyArray<string>) => {
+/** Checks the events of a complete track: every frame in order within its group, from a group on, then the end. */
+const assertComplete = (lines: ReadonlyArray<string>, expected: ReadonlyArray<string>, from?: number) => {
   const events = Command.events(lines)
   assert.deepStrictEqual(events.at(-1), { event: "end" })
   const groups = new Map<number, Array<string>>()
@@ -35,7 +43,31 @@ const assertComplete = (lines: ReadonlyArray<string>, expected: ReadonlyArray<st
   }
   const sorted = [...groups].sort(([a], [b]) => a - b)
   assert.deepStrictEqual(sorted.flatMap(([, frames]) => frames), expected)
+  if (from !== undefined) assert.strictEqual(sorted[0]?.[0], from)
 }
+
+/** What `info` says of a track. */
+const infoOf = (url: string, path: string) =>
+  Effect.map(Command.run(["info", url, path, "--json"]), ({ code, stderr, stdout }) => {
+    assert.strictEqual(code, 0, stderr)
+    return JSON.parse(stdout.toString()) as Readonly<Record<string, unknown>>
+  })
+
+/** Publishes a track whose groups are in its cache, up to the newest of the given sequence, before anybody asks. */
+const publishCached = (
+  url: string,
+  options: { readonly flags: ReadonlyArray<string>; readonly input: string | Uint8Array; readonly latest: number }
+) =>
+  Effect.gen(function*() {
+    const publisher = yield* Command.start(["publish", url, "a", "--json", "--no-wait", ...options.flags])
+    yield* publisher.until((lines) => lines.length > 0)
+    publisher.child.stdin!.write(options.input)
+    while ((yield* infoOf(url, "a"))["latest"] !== options.latest);
+    return publisher
+  })
+
+// more than a track keeps: its first groups are evicted
+const tooMuch = { flags: ["--chunks"], input: Buffer.alloc(40 * 1024 * 1024), latest: 39 }
 
 describe("publish and subscribe", () => {
   it.live("three subscribers that wait each get a thousand lines", () =>
@@ -159,6 +191,189 @@ describe("publish and subscribe", () => {
     }), deadline)
 })
 
+describe("ranges", () => {
+  it.live("of the past and of the future end by themselves", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Command.relay()
+      const publisher = yield* publishCached(url, {
+        flags: ["--group-frames", "10"],
+        input: text(numbers.slice(0, 45)),
+        latest: 4
+      })
+      const past = yield* Command.run(["subscribe", url, "a", "--from", "1", "--to", "2", "--json"])
+      assert.deepStrictEqual([past.code, past.stderr], [0, ""])
+      assertComplete(past.stdout.toString().trim().split("\n"), numbers.slice(10, 30), 1)
+      const raw = yield* Command.run(["subscribe", url, "a", "--raw"], { env: { MOQ_FROM: "2", MOQ_TO: "3" } })
+      assert.deepStrictEqual(
+        [raw.code, raw.stdout.toString(), raw.stderr],
+        [0, numbers.slice(20, 40).join(""), ""]
+      )
+      const future = yield* Command.start(["subscribe", url, "a", "--from", "3", "--to", "6", "--json"])
+      yield* future.until((lines) => lines.length >= 15)
+      publisher.child.stdin!.write(text(numbers.slice(45, 85)))
+      const { code, stderr } = yield* future.ended
+      assert.deepStrictEqual([code, stderr], [0, ""])
+      assertComplete(future.lines, numbers.slice(30, 70), 3)
+      assert.isNull(publisher.child.exitCode)
+    }), deadline)
+
+  it.live("tell of what is evicted as a gap", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Command.relay()
+      yield* publishCached(url, tooMuch)
+      const range = ["subscribe", url, "a", "--from", "0", "--to", "1"]
+      const json = yield* Command.run([...range, "--json"])
+      assert.deepStrictEqual([json.code, json.stderr], [0, ""])
+      assert.deepStrictEqual(Command.events(json.stdout.toString().trim().split("\n")), [
+        { event: "gap", from: 0, to: 1, code: 31 },
+        { event: "end" }
+      ])
+      assertFails(yield* Command.run([...range, "--raw"]), /^groups 0 to 1 are missing \(code 31\)/)
+    }), deadline)
+})
+
+describe("fetch", () => {
+  it.live(
+    "gives a group that its publisher has, from a frame on, and goes on with one that grows",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* Command.relay()
+        const publisher = yield* publishCached(url, {
+          flags: ["--group-frames", "5"],
+          input: text(numbers.slice(0, 23)),
+          latest: 4
+        })
+        const lines = yield* Command.run(["fetch", url, "a", "2", "--priority=-5"])
+        assert.deepStrictEqual([lines.code, lines.stdout.toString(), lines.stderr], [
+          0,
+          text(numbers.slice(10, 15)),
+          ""
+        ])
+        const json = yield* Command.run(["fetch", url, "a", "2", "--frame", "3", "--json"])
+        assert.deepStrictEqual([json.code, json.stderr], [0, ""])
+        assert.deepStrictEqual(Command.events(json.stdout.toString().trim().split("\n")), [
+          { event: "frame", group: 2, frame: 3, bytes: 2, text: "14" },
+          { event: "frame", group: 2, frame: 4, bytes: 2, text: "15" },
+          { event: "end" }
+        ])
+        const growing = yield* Command.start(["fetch", url, "a", "4", "--raw"], { env: { MOQ_FRAME: "1" } })
+        yield* growing.until(() => growing.stdout.length === 4)
+        publisher.child.stdin!.write(text(numbers.slice(23, 27)))
+        const { code, stderr, stdout } = yield* growing.ended
+        assert.deepStrictEqual([code, stdout.toString(), stderr], [0, "22232425", ""])
+      }),
+    deadline
+  )
+
+  it.live(
+    "gives a group that the relay has for its viewers, whatever its publisher does",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* Command.relay()
+        const viewer = yield* Command.start(["subscribe", url, "a"])
+        const publisher = yield* Command.start(["publish", url, "a", "--group-frames", "5"])
+        publisher.child.stdin!.write(text(numbers.slice(0, 13)))
+        yield* viewer.until((lines) => lines.length === 13)
+        publisher.kill("SIGSTOP")
+        const fetched = yield* Command.run(["fetch", url, "a", "1"])
+        assert.deepStrictEqual(
+          [fetched.code, fetched.stdout.toString(), fetched.stderr],
+          [0, text(numbers.slice(5, 10)), ""]
+        )
+      }),
+    deadline
+  )
+
+  it.live("says what is not there", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Command.relay()
+      assertFails(yield* Command.run(["fetch", url, "demo/nobody", "0"]), /^not found: nobody publishes demo\/nobody$/m)
+      const publisher = yield* publishCached(url, tooMuch)
+      assertFails(yield* Command.run(["fetch", url, "a", "70"]), /^not found: there is no group 70 of a$/m)
+      const evicted = yield* Command.run(["fetch", url, "a", "0", "--json"])
+      assertFails(evicted, /^evicted: group 0 of a is no longer kept$/m)
+      assert.strictEqual(evicted.stdout.length, 0)
+      const growing = yield* Command.start(["fetch", url, "a", "39"])
+      publisher.child.stdin!.write(Buffer.alloc(64 * 1024))
+      yield* growing.until(() => growing.stdout.length > 0)
+      publisher.kill("SIGKILL")
+      assertFails(yield* growing.ended, /^group 39 of a broke off: /)
+    }), deadline)
+})
+
+describe("flags", () => {
+  it.live("reach whoever serves the request", () =>
+    Effect.gen(function*() {
+      const subscribed = yield* requested(["subscribe", "a/b"], Subscribe.decode)
+      assert.deepStrictEqual(subscribed, {
+        _tag: "Subscribe",
+        id: 0,
+        path: ["a", "b"],
+        priority: 0,
+        order: "default",
+        expires: 0
+      })
+      const all = ["--from", "3", "--to", "5", "--order", "desc", "--priority=-7", "--expires", "1.5s"]
+      assert.deepStrictEqual(yield* requested(["subscribe", "a/b", ...all], Subscribe.decode), {
+        ...subscribed,
+        priority: -7,
+        order: "desc",
+        expires: 1500,
+        min: 3,
+        max: 5
+      })
+      const mirrored = yield* requested(["subscribe", "a/b"], Subscribe.decode, {
+        MOQ_FROM: "latest",
+        MOQ_TO: "9007199254740990",
+        MOQ_ORDER: "asc",
+        MOQ_PRIORITY: "127",
+        MOQ_EXPIRES: "2s"
+      })
+      assert.deepStrictEqual(mirrored, {
+        ...subscribed,
+        priority: 127,
+        order: "asc",
+        expires: 2000,
+        max: Number.MAX_SAFE_INTEGER - 1
+      })
+      const fetched = yield* requested(["fetch", "a/b", "7", "--frame", "2", "--priority", "9"], Fetch.decode)
+      assert.deepStrictEqual(fetched, { _tag: "Fetch", path: ["a", "b"], priority: 9, group: 7, frame: 2 })
+    }), deadline)
+
+  it.live("of a publisher are what info says, with and without viewers", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Command.relay()
+      const publisher = yield* Command.start(
+        ["publish", url, "a", "--json", "--no-wait", "--priority=-7", "--order", "desc", "--expires", "1.5s"]
+      )
+      yield* publisher.until((lines) => lines.length > 0)
+      publisher.child.stdin!.write("one\n")
+      const expected = { path: "a", priority: -7, order: "desc", expires: 1500, latest: 0 }
+      assert.deepStrictEqual(yield* infoOf(url, "a"), expected)
+      const viewer = yield* Command.start(["subscribe", url, "a", "--priority", "100", "--expires", "9s"])
+      yield* viewer.until((lines) => lines.length > 0)
+      assert.deepStrictEqual(yield* infoOf(url, "a"), expected)
+      const mirrored = { MOQ_PRIORITY: "8", MOQ_ORDER: "asc", MOQ_EXPIRES: "3s" }
+      const second = yield* Command.start(["publish", url, "b", "--json"], { env: mirrored })
+      yield* second.until((lines) => lines.length > 0)
+      assert.deepStrictEqual(
+        yield* infoOf(url, "b"),
+        { path: "b", priority: 8, order: "asc", expires: 3000, latest: 0 }
+      )
+    }), deadline)
+
+  it.live("are explained by --help, with an example", () =>
+    Effect.gen(function*() {
+      const verbs = ["relay", "publish", "subscribe", "fetch", "announced", "info", "clock", "demo"]
+      for (const verb of [[], ...verbs.map((verb) => [verb]), ["codec", "encode"], ["codec", "decode"]]) {
+        const { code, stderr, stdout } = yield* Command.run([...verb, "--help"])
+        assert.deepStrictEqual([code, stderr], [0, ""])
+        assert.include(stdout.toString(), `effect-moq ${verb.join(" ")}`)
+        assert.match(stdout.toString(), /EXAMPLES/, verb.join(" "))
+      }
+    }), deadline)
+})
+
 describe("failures", () => {
   it.live("no relay there", () =>
     Effect.gen(function*() {
@@ -244,6 +459,18 @@ describe("failures", () => {
         ["publish", "https://localhost:1", "a", "--lines", "--chunks"],
         ["publish", "https://localhost:1", "a", "--rate", "fast"],
         ["subscribe", "https://localhost:1", "a", "--priority", "128"],
+        ["subscribe", "https://localhost:1", "a", "--priority=-129"],
+        ["subscribe", "https://localhost:1", "a", "--from", "newest"],
+        ["subscribe", "https://localhost:1", "a", "--from", "9007199254740991"],
+        ["subscribe", "https://localhost:1", "a", "--to=-1"],
+        ["subscribe", "https://localhost:1", "a", "--from", "3", "--to", "2"],
+        ["subscribe", "https://localhost:1", "a", "--order", "random"],
+        ["subscribe", "https://localhost:1", "a", "--expires", "-1s"],
+        ["publish", "https://localhost:1", "a", "--priority", "1.5"],
+        ["fetch", "https://localhost:1", "a"],
+        ["fetch", "https://localhost:1", "a", "9007199254740991"],
+        ["fetch", "https://localhost:1", "a", "1", "--frame=-1"],
+        ["fetch", "https://localhost:1", "a", "1", "--raw", "--json"],
         ["codec", "decode", "--profile", "fork02", "NONSENSE", "00"]
       ]
       for (const args of wrong) {
@@ -366,6 +593,23 @@ describe("codec", () => {
       )
     }), deadline)
 })
+
+/** The first request that a command sends, read from the wire. */
+const requested = <A>(
+  [verb, ...args]: readonly [string, ...ReadonlyArray<string>],
+  decode: Decode<A>,
+  env: Record<string, string> = {}
+) =>
+  Effect.scoped(Effect.gen(function*() {
+    const server = yield* peers.server()
+    const accepting = yield* peers.acceptNext(server)
+    yield* Command.start([verb, server.urls[0]!, ...args, "--fingerprint", server.fingerprint!], { env })
+    const connection = yield* Fiber.join(accepting)
+    yield* Handshake.server(connection.acceptBi, [draft03], Limits.defaults, () => Effect.void)
+    const stream = new MessageStream(yield* connection.acceptBi)
+    yield* stream.expect<StreamType.Bi>((reader) => StreamType.decodeBi(reader), draft03)
+    return yield* stream.expect(decode, draft03)
+  }))
 
 // a port that was free a moment ago, and that nobody else is given soon
 const unusedPort = Effect.callback<number>((resume) => {

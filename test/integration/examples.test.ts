@@ -33,6 +33,20 @@ describe("examples", () => {
       assert.match(running.lines[5]!, /^\d+ \* \d+ = \d+$/)
     }), 30_000)
 
+  it.live("bad-network tells what a viewer gets, the same each time", () =>
+    Effect.gen(function*() {
+      const runs = yield* Effect.all([0, 1].map(() => run([join("examples", "build", "bad-network.js")])))
+      for (const running of runs) {
+        assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
+      }
+      const [first, second] = runs
+      assert.lengthOf(first!.lines, 12)
+      assert.deepStrictEqual(first!.lines, second!.lines)
+      // on the narrow network the microphone is whole, because it matters more, and the camera is not
+      assert.match(first!.lines[10]!, /^ {2}camera +\d\d % of the frames/)
+      assert.match(first!.lines[11]!, /^ {2}microphone +(100|9[89]) % of the frames/)
+    }), 30_000)
+
   it.live("clock is published and watched", () =>
     Effect.gen(function*() {
       const { urls } = yield* Relay.Relay

@@ -272,4 +272,56 @@ describe("Group", () => {
       }
       assert.deepStrictEqual(attached(producer.group), nobody)
     }), { arbitrary: { runs: 200, seed: 1 } })
+
+  describe("from a frame on", () => {
+    it.effect("is the same group without the frames before it", () =>
+      Effect.gen(function*() {
+        const producer = Group.makeUnsafe(7)
+        write(producer, ["a", "b", "c"])
+        const tail = Group.tail(producer.group, 1)
+        assert.strictEqual(Group.tail(producer.group, 0), producer.group)
+        assert.deepStrictEqual([tail.sequence, tail.first, tail.count, tail.end], [7, 1, 3, undefined])
+        const reading = yield* read(tail.frames, text)
+        const shorter = yield* read(Group.tail(Group.tail(producer.group, 2), 1).frames, text)
+        write(producer, ["d"])
+        yield* producer.finish
+        for (const { fiber } of [reading, shorter]) yield* Fiber.join(fiber)
+        assert.deepStrictEqual([reading.got, shorter.got], [["b", "c", "d"], ["c", "d"]])
+        assert.deepStrictEqual(yield* Stream.runCollect(Group.tail(producer.group, 4).frames), [])
+        assert.deepStrictEqual(tail.end, Exit.void)
+      }))
+
+    it.effect("that has not come yet waits for it, and nobody waits for who waits", () =>
+      Effect.gen(function*() {
+        const producer = Group.makeUnsafe(0)
+        const { fiber, got } = yield* read(Group.tail(producer.group, 2).frames, text)
+        write(producer, ["a", "b"])
+        yield* settle
+        yield* producer.taken
+        assert.deepStrictEqual(got, [])
+        write(producer, ["c"])
+        yield* settle
+        assert.deepStrictEqual(got, ["c"])
+        yield* producer.fail(new Evicted({}))
+        assert.instanceOf(yield* Effect.flip(Fiber.join(fiber)), Evicted)
+      }))
+
+    it.effect("lags only when that frame was cut", () =>
+      Effect.gen(function*() {
+        const producer = Group.makeUnsafe(0)
+        fill(producer)
+        const [first, second] = [
+          yield* Group.tail(producer.group, 1).reader,
+          yield* Group.tail(producer.group, 2).reader
+        ]
+        write(producer, ["x", "y"])
+        assert.strictEqual(producer.group.first, 2)
+        assert.instanceOf(yield* Effect.flip(first), Lagged)
+        assert.strictEqual((yield* second).length, Group.maxFrames)
+        const tail = Group.tail(producer.group, 1)
+        assert.strictEqual(tail.first, 2)
+        assert.instanceOf(yield* Effect.flip(Stream.runDrain(tail.frames)), Lagged)
+        assert.strictEqual((yield* Stream.runCollect(Stream.take(Group.tail(producer.group, 2).frames, 3))).length, 3)
+      }))
+  })
 })

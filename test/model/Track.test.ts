@@ -126,7 +126,11 @@ describe("Track", () => {
         yield* publish(producer, [0, 1, 2, 3])
         const pull = yield* producer.track.reader({ from: 2 })
         assert.deepStrictEqual((yield* pull).map(brief), ["2", "3"])
-        assert.deepStrictEqual((yield* yield* Track.range(producer.track, { from: 1 }).reader()).map(brief), ["1", "2", "3"])
+        assert.deepStrictEqual((yield* yield* Track.range(producer.track, { from: 1 }).reader()).map(brief), [
+          "1",
+          "2",
+          "3"
+        ])
         assert.deepStrictEqual((yield* yield* producer.track.reader()).map(brief), ["3"])
         const ahead = yield* producer.track.reader({ from: 6 })
         yield* publish(producer, [4, 5, 6, 7])
@@ -292,6 +296,93 @@ describe("Track", () => {
       }))
   })
 
+  describe("a range", () => {
+    const events = (producer: Track.Producer, range: Track.Range) =>
+      read(Track.range(producer.track, range).events, brief)
+
+    it.effect("in the past is told at once, and ends", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        yield* publish(producer, [0, 1, 2, 3, 5])
+        const { fiber, got } = yield* events(producer, { from: 1, to: 2 })
+        assert.deepStrictEqual(got, ["1", "2"])
+        yield* Fiber.join(fiber)
+        // nobody has said of 4 that it will not come
+        const open = yield* events(producer, { from: 3, to: 4 })
+        assert.deepStrictEqual(open.got, ["3"])
+        assert.isUndefined(open.fiber.pollUnsafe())
+        yield* producer.gap({ from: 4, to: 4, code: 65 })
+        yield* Fiber.join(open.fiber)
+        assert.deepStrictEqual(open.got, ["3", "4-4!65"])
+        assert.deepStrictEqual(attached(producer), nobody)
+      }))
+
+    it.effect("that is no longer kept is a gap, and ends", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        yield* publish(producer, [0, 1, 2])
+        yield* TestClock.adjust("10 seconds")
+        const { fiber, got } = yield* events(producer, { from: 0, to: 1 })
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(got, ["0-1!31"])
+      }))
+
+    it.effect("in the future is waited for, whatever comes before and after", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        yield* publish(producer, [0])
+        const { fiber, got } = yield* events(producer, { from: 3, to: 4 })
+        yield* publish(producer, [1, 6, 4])
+        yield* settle
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* publish(producer, [3])
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(got, ["4", "3"])
+        const ends = yield* events(producer, { from: 9, to: 10 })
+        yield* producer.finish
+        yield* Fiber.join(ends.fiber)
+        assert.deepStrictEqual(ends.got, [])
+      }))
+
+    it.effect("from the newest group on begins there", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        yield* publish(producer, [0, 1])
+        const { fiber, got } = yield* events(producer, { from: "latest", to: 2 })
+        const past = yield* events(producer, { from: "latest", to: 0 })
+        yield* Fiber.join(past.fiber)
+        yield* publish(producer, [2, 3])
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual([got, past.got], [["1", "2"], []])
+      }))
+
+    it.effect("ends its reader though the track fails afterwards, and lets its groups go on", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        const group = yield* producer.appendGroup
+        const groups = yield* Stream.runCollect(Track.range(producer.track, { from: 0, to: 0 }).groups)
+        const frames = yield* read(groups[0]!.frames, text)
+        yield* group.writeFrame(bytes("x"))
+        yield* group.finish
+        yield* producer.fail(new Cancelled({}))
+        yield* Fiber.join(frames.fiber)
+        assert.deepStrictEqual(frames.got, ["x"])
+      }))
+
+    it.effect("that is over is nothing to wait for, though its reader is still open", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        const pull = yield* producer.track.reader({ from: 0, to: 0 })
+        yield* publish(producer, [0])
+        yield* pull
+        yield* Effect.flip(pull)
+        yield* publish(producer, [1, 2])
+        yield* producer.taken
+        yield* producer.unused
+        yield* Effect.flip(pull)
+      }))
+  })
+
   describe("the cache", () => {
     it.effect("keeps the latest group for ever", () =>
       Effect.gen(function*() {
@@ -351,6 +442,20 @@ describe("Track", () => {
         yield* large.finish
         yield* publish(producer, [4])
         assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0-3!31", "4"])
+      }))
+
+    it.effect("holds 32 MiB, unless told otherwise", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        for (let i = 0; i < 4; i++) {
+          const group = yield* producer.appendGroup
+          yield* group.writeFrame(kilobytes(8 * 1024))
+          yield* group.finish
+        }
+        const last = yield* producer.appendGroup
+        assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0", "1", "2", "3", "4"])
+        yield* last.writeFrame(bytes("x"))
+        assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0-0!31", "1", "2", "3", "4"])
       }))
 
     it.effect("counts what a growing frame has, not what it will have", () =>

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { Cancelled, Evicted, Expired } from "../../src/core/MoqError.ts"
 import type { ReadError } from "../../src/model/Frame.ts"
 import type * as Group from "../../src/model/Group.ts"
+import * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import { attached, bytes, nobody, poll, read, type Reading, settle, text } from "./fixtures.ts"
 
@@ -16,7 +17,10 @@ interface Written {
 /** A reader of events, at its own pace, that reads all groups that it gets. */
 interface Events {
   readonly scope: Scope.Closeable
-  readonly begin: number
+  readonly subscription: Subscription.Subscription
+  /** What it wants now. */
+  from: number
+  to: number
   readonly pull: Pull.Pull<ReadonlyArray<Track.Event>, ReadError>
   readonly told: Set<number>
   readonly groups: Map<number, Reading<ReadError>>
@@ -36,6 +40,7 @@ const step = Schema.Tuple([
     "fail group",
     "gap",
     "read events",
+    "narrow",
     "pull",
     "pull",
     "close",
@@ -54,7 +59,7 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
     const written = new Map<number, Written>()
     const givenUp = new Set<number>()
     const readers: Array<Events> = []
-    const frames: Array<Reading<ReadError>> = []
+    const frames: Array<Reading<ReadError> & { readonly to: number | undefined }> = []
     let highest = -1
 
     const begun = (group: Group.Producer) => {
@@ -79,7 +84,8 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
       frames.push(frame)
     }
     const tell = (reader: Events, sequence: number) => {
-      assert.isAtLeast(sequence, reader.begin, "told of a sequence before its start")
+      assert.isAtLeast(sequence, reader.from, "told of a sequence before its range")
+      assert.isAtMost(sequence, reader.to, "told of a sequence after its range")
       assert.isFalse(reader.told.has(sequence), `told twice of ${sequence}`)
       reader.told.add(sequence)
     }
@@ -98,6 +104,12 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
           }
         }
       })
+
+    const isOver = ({ from, to, told }: Events): boolean => {
+      if (to === Infinity) return false
+      for (let sequence = from; sequence <= to; sequence++) if (!told.has(sequence)) return false
+      return true
+    }
 
     for (const [name, n] of steps) {
       const groups = [...written.values()]
@@ -135,18 +147,39 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
           break
         case "read events": {
           const from = n < 5 ? "latest" : Math.max(0, highest - 12 + n)
+          const begin = from === "latest" ? track.latest ?? 0 : from
+          const to = n % 3 === 0 ? begin + n % 5 : undefined
+          const subscription = Subscription.make(track, { from, to })
           const scope = yield* Scope.make()
           readers.push({
             scope,
-            begin: from === "latest" ? track.latest ?? 0 : from,
-            pull: yield* Scope.provide(track.reader({ from }), scope),
+            subscription,
+            from: begin,
+            to: to ?? Infinity,
+            pull: yield* Scope.provide(subscription.reader(), scope),
             told: new Set(),
             groups: new Map()
           })
           break
         }
+        case "narrow":
+          if (reader !== undefined) {
+            const from = n % 2 === 0 ? undefined : reader.from + n % 4 - 1
+            const to = n % 3 === 0 ? undefined : reader.from + n % 7
+            const isWider = (from ?? reader.from) < reader.from || (to ?? reader.to) > reader.to
+            const result = yield* Effect.result(reader.subscription.update({ from, to }))
+            assert.strictEqual(result._tag, isWider ? "Failure" : "Success")
+            if (isWider) break
+            reader.from = from ?? reader.from
+            reader.to = to ?? reader.to
+          }
+          break
         case "pull":
-          if (reader !== undefined) yield* take(reader, (yield* poll(reader.pull)) ?? [])
+          if (reader !== undefined) {
+            const exit = yield* Effect.exit(poll(reader.pull))
+            if (Exit.isSuccess(exit)) yield* take(reader, exit.value ?? [])
+            else assert.isTrue(isOver(reader), "ended before all of its range was told")
+          }
           break
         case "close":
           if (reader !== undefined && n > 7) {
@@ -156,7 +189,10 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
           }
           break
         case "read frames":
-          frames.push(yield* read(Track.range(track, { from: n < 8 ? "latest" : 0 }).frames, text))
+          {
+            const range = { from: n < 8 ? "latest" : 0, to: n % 4 === 0 ? highest + n % 3 : undefined } as const
+            frames.push({ ...yield* read(Track.range(track, range).frames, text), to: range.to })
+          }
           break
         case "advance":
           yield* TestClock.adjust(n * 400)
@@ -175,9 +211,9 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
       const ended = yield* Pull.catchDone(Effect.as(exit, "more"), () => Effect.succeed("end")).pipe(
         Effect.catch(Effect.succeed)
       )
-      assert.strictEqual(ended, end === "finish" ? "end" : error)
+      assert.strictEqual(ended, end === "finish" || isOver(reader) ? "end" : error)
       if (end === "finish") {
-        for (let sequence = reader.begin; sequence <= highest; sequence++) {
+        for (let sequence = reader.from; sequence <= Math.min(highest, reader.to); sequence++) {
           assert.isTrue(reader.told.has(sequence), `never told of ${sequence}`)
         }
       }
@@ -188,8 +224,11 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
       }
       yield* Scope.close(reader.scope, Exit.void)
     }
-    for (const { fiber, got } of frames) {
-      assert.deepStrictEqual(yield* Fiber.await(fiber), end === "finish" ? Exit.void : Exit.fail(error))
+    for (const { fiber, got, to } of frames) {
+      const exit = yield* Fiber.await(fiber)
+      if (to === undefined || Exit.isFailure(exit)) {
+        assert.deepStrictEqual(exit, end === "finish" ? Exit.void : Exit.fail(error))
+      }
       let sequence = -1
       let next = 0
       for (const frame of got) {
@@ -197,6 +236,7 @@ const run = (steps: ReadonlyArray<typeof step.Type>, end: "finish" | "fail", ord
         assert.isAtLeast(current, sequence, "went back to an older group")
         if (current > sequence) next = 0
         sequence = current
+        assert.isAtMost(sequence, to ?? Infinity)
         assert.strictEqual(frame, written.get(current)!.frames[next++])
       }
     }

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Cancelled, FrameTooLarge } from "../../src/core/MoqError.ts"
+import { Cancelled, FrameTooLarge, Overflow } from "../../src/core/MoqError.ts"
 import * as Group from "../../src/model/Group.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as TrackSink from "../../src/model/TrackSink.ts"
-import { attached, bytes, nobody, poll, read, settle, text } from "./fixtures.ts"
+import { attached, brief, bytes, nobody, poll, read, settle, text } from "./fixtures.ts"
 
 const path = ["room", "alice"]
 
@@ -206,5 +206,149 @@ describe("Track.sink", () => {
       assert.isUndefined(second.pollUnsafe())
       yield* producer.fail(new Cancelled({}))
       assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
+    }))
+
+  describe("told to fail", () => {
+    const fail = { group: { frames: 1 }, overflow: "fail" } as const
+
+    const run = (producer: Track.Producer, options: TrackSink.Options, ...frames: ReadonlyArray<string>) =>
+      Effect.result(Stream.run(stream(...frames), producer.sink(options)))
+
+    const empty = (count: number) => Array.from({ length: count }, () => bytes(""))
+
+    it.effect("drops what nobody reads", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 4 } })
+        assert.strictEqual((yield* run(producer, fail, "aaa", "bbb", "ccc"))._tag, "Success")
+        yield* producer.finish
+        assert.deepStrictEqual(yield* contents(producer), ["ccc"])
+      }))
+
+    it.effect("fails before it drops what a reader has not taken, and writes no more", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+        const fast = yield* read(producer.track.events, brief)
+        const slow = yield* producer.track.reader()
+        const frames = Stream.tap(Stream.rechunk(stream("aaa", "bbb", "ccc", "ddd"), 1), () => settle)
+        assert.instanceOf(yield* Effect.flip(Stream.run(frames, producer.sink(fail))), Overflow)
+        assert.deepStrictEqual(fast.got, ["0", "1"])
+        assert.deepStrictEqual((yield* slow).map(brief), ["0", "1"])
+        // there is room again
+        assert.strictEqual((yield* run(producer, fail, "ccc"))._tag, "Success")
+        assert.deepStrictEqual((yield* slow).map(brief), ["2"])
+        assert.isUndefined(producer.track.end)
+      }))
+
+    it.effect("does not mind a reader that is slow within the limits, or has lost what it had not taken", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+        const slow = yield* producer.track.reader()
+        for (const frame of ["aaa", "bbb", "ccc", "ddd", "eee"]) {
+          assert.strictEqual((yield* run(producer, fail, frame))._tag, "Success")
+          if (frame !== "aaa" && frame !== "ddd") yield* slow
+        }
+        // two are there, of which it has taken one
+        assert.strictEqual((yield* run(producer, fail, "fff"))._tag, "Success")
+        assert.strictEqual((yield* run(producer, fail, "ggg"))._tag, "Success")
+        assert.strictEqual((yield* run(producer, fail, "hhh"))._tag, "Failure")
+        yield* run(producer, { group: { frames: 1 } }, "hhh", "iii")
+        assert.deepStrictEqual((yield* slow).map(brief), ["5-6!31", "7", "8"])
+      }))
+
+    it.effect("does not mind what is dropped for its age", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+        yield* producer.track.reader()
+        assert.strictEqual((yield* run(producer, fail, "aaa", "bbb"))._tag, "Success")
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual((yield* run(producer, fail, "ccc"))._tag, "Success")
+        assert.strictEqual((yield* run(producer, fail, "ddd"))._tag, "Failure")
+      }))
+
+    it.effect("fails above 8,192 groups that are not taken", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        const pull = yield* producer.track.reader()
+        yield* Stream.run(Stream.fromIterable(empty(8_192)), producer.sink(fail))
+        assert.strictEqual((yield* run(producer, fail, ""))._tag, "Failure")
+        assert.strictEqual((yield* pull).length, 8_192)
+        assert.strictEqual((yield* run(producer, fail, ""))._tag, "Success")
+      }))
+
+    it.effect("fails when a group outgrows its limits before it is read", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path)
+        const pull = yield* producer.track.reader()
+        const sink = producer.sink({ group: "single", overflow: "fail" })
+        // the reader of the track has not seen the group
+        const many = Stream.fromIterable(empty(Group.maxFrames + 1))
+        assert.instanceOf(yield* Effect.flip(Stream.run(many, sink)), Overflow)
+        yield* pull
+        const queue = yield* Queue.unbounded<Uint8Array>()
+        const sinking = yield* Effect.forkChild(Stream.run(Stream.fromQueue(queue), sink), { startImmediately: true })
+        yield* Queue.offerAll(queue, empty(Group.maxFrames))
+        yield* settle
+        const [group] = yield* pull
+        assert(group._tag === "Group")
+        const frames = yield* group.reader
+        yield* frames
+        // as many again as it has taken
+        yield* Queue.offerAll(queue, empty(Group.maxFrames))
+        yield* settle
+        assert.isUndefined(sinking.pollUnsafe())
+        yield* Queue.offer(queue, bytes(""))
+        assert.instanceOf(yield* Effect.flip(Fiber.join(sinking)), Overflow)
+        assert.strictEqual((yield* frames).length, Group.maxFrames)
+      }))
+
+    it.effect("fails when a group that others write would have to be given up", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+        const slow = yield* producer.appendGroup
+        yield* slow.writeFrame(bytes("aaa"))
+        const reading = yield* producer.track.reader()
+        const [group] = yield* reading
+        assert(group._tag === "Group")
+        const frames = yield* group.reader
+        assert.strictEqual((yield* run(producer, fail, "bbb"))._tag, "Success")
+        yield* reading
+        assert.strictEqual((yield* run(producer, fail, "ccc"))._tag, "Failure")
+        yield* frames
+        assert.strictEqual((yield* run(producer, fail, "ccc"))._tag, "Success")
+      }))
+
+    it.effect("fails also when such a group is no longer kept for others", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+        const slow = yield* producer.appendGroup
+        yield* slow.writeFrame(bytes("aaa"))
+        const reading = yield* producer.track.reader()
+        const [group] = yield* reading
+        assert(group._tag === "Group")
+        const frames = yield* group.reader
+        assert.strictEqual((yield* run(producer, fail, "bbb"))._tag, "Success")
+        yield* TestClock.adjust("10 seconds")
+        assert.isUndefined(producer.track.group(0))
+        assert.strictEqual((yield* run(producer, fail, "ccc"))._tag, "Failure")
+        yield* frames
+        assert.strictEqual((yield* run(producer, { ...fail, group: "single" }, "c"))._tag, "Success")
+      }))
+  })
+
+  it.effect("goes on in a new group when the track gave up the one that it wrote", () =>
+    Effect.gen(function*() {
+      const producer = yield* Track.make(path, { cache: { maxBytes: 8 } })
+      const queue = yield* Queue.unbounded<Uint8Array>()
+      const sinking = yield* Effect.forkChild(Stream.run(Stream.fromQueue(queue), producer.sink({ group: "single" })), {
+        startImmediately: true
+      })
+      yield* Queue.offer(queue, bytes("aaa"))
+      yield* settle
+      const large = yield* producer.appendGroup
+      yield* large.writeFrame(bytes("too large"))
+      yield* Queue.offer(queue, bytes("bbb"))
+      yield* settle
+      assert.strictEqual(producer.track.latest, 2)
+      assert.isUndefined(sinking.pollUnsafe())
     }))
 })

@@ -53,15 +53,15 @@ export const poll = <A, E>(pull: Pull.Pull<A, E>): Effect.Effect<A | undefined, 
 
 interface Inside {
   readonly log: Log.Any & {
-    readonly waiting: { readonly parked: ReadonlySet<unknown> }
-    readonly watching: { readonly parked: ReadonlySet<unknown> }
+    readonly waiting: { readonly size: number }
+    readonly watching: { readonly size: number }
   }
 }
 
 /** Who is still attached to what: open cursors and suspended fibers. All zero when nothing leaks. */
 export const attached = (of: Track.Producer | Group.Group | Frame | { readonly log: Log.Any }) => {
   const { log } = of as unknown as Inside
-  return { readers: log.readers, pulling: log.waiting.parked.size, watching: log.watching.parked.size }
+  return { readers: log.readers, pulling: log.waiting.size, watching: log.watching.size }
 }
 
 /** What {@link attached} says when nobody is. */

@@ -34,8 +34,9 @@ export interface Seen {
   readonly groups: Array<Received>
   /** The frames of the face `frames`, in place of the events. */
   readonly frames: Array<Uint8Array>
-  from: number
-  to: number
+  /** Where it begins; `undefined` for the newest group. */
+  readonly from: number | undefined
+  readonly to: number
   end: Exit.Exit<void, unknown> | undefined
 }
 
@@ -120,9 +121,10 @@ export class Oracle {
   seen(seen: Seen): void {
     const { events, frames, groups, name } = seen
     const told = new Set<number>()
+    const first = seen.from ?? 0
     for (const event of events) {
       const [from, to] = event._tag === "Gap" ? [event.from, event.to] : [event.sequence, event.sequence]
-      check(from >= seen.from && to <= seen.to, () => `${name}: ${from}-${to} is outside of ${seen.from}-${seen.to}`)
+      check(from >= first && to <= seen.to, () => `${name}: ${from}-${to} is outside of ${first}-${seen.to}`)
       check(to - from < 10_000, () => `${name}: a gap ${from}-${to}`)
       for (let sequence = from; sequence <= to; sequence++) {
         check(!told.has(sequence), () => `${name}: ${sequence} is told of twice`)
@@ -163,7 +165,7 @@ export class Oracle {
     if (id === undefined) return
     const life = this.lives[id - 1]!
     const last = Math.min(seen.to, ...[Math.max(-1, ...life.groups.keys())])
-    for (let sequence = seen.from; sequence <= last; sequence++) {
+    for (let sequence = seen.from ?? Math.min(...told); sequence <= last; sequence++) {
       check(told.has(sequence), () => `${seen.name}: ended cleanly and was never told of ${sequence}`)
     }
   }

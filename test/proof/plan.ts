@@ -60,8 +60,10 @@ export interface Plan {
     readonly latency: number
     readonly jitter: number
     readonly loss: number
-    readonly bandwidth: number | undefined
-    readonly resets: number
+    readonly bandwidth: number | "unlimited"
+    readonly reset: number
+    readonly stop: number
+    readonly reorder: number
   }
   readonly steps: ReadonlyArray<Step>
 }
@@ -99,8 +101,10 @@ export const make = (seed: number): Plan => {
     latency: r.pick([0, 5, 40]),
     jitter: bad ? r.pick([0, 10, 60]) : 0,
     loss: bad ? r.pick([0, 0.02, 0.1]) : 0,
-    bandwidth: bad ? r.pick([undefined, 1_000_000, 100_000]) : undefined,
-    resets: bad && r.chance(0.3) ? 0.01 : 0
+    bandwidth: bad ? r.pick<number | "unlimited">(["unlimited", 1_000_000, 100_000]) : "unlimited" as const,
+    reset: bad && r.chance(0.3) ? 0.01 : 0,
+    stop: bad && r.chance(0.3) ? 0.01 : 0,
+    reorder: bad && r.chance(0.3) ? 0.2 : 0
   }
   const steps: Array<Step> = [
     { do: "publish", peer: 0, track: 0, order: "default" },

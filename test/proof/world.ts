@@ -9,7 +9,6 @@ import type * as Track from "../../src/model/Track.ts"
 import * as Relay from "../../src/relay/Relay.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Simulator from "../../src/testing/Simulator.ts"
-import { Transport, TransportServer } from "../../src/transport/Transport.ts"
 import { Broken, frameOf, type Life, Oracle, type Received, type Seen, typed, type Written } from "./oracle.ts"
 import { paths, type PeerPlan, type Plan, type Step } from "./plan.ts"
 
@@ -38,7 +37,7 @@ interface Peer {
 interface Watching {
   readonly seen: Seen
   readonly fiber: Fiber.Fiber<void, unknown>
-  subscription: Subscription | undefined
+  readonly subscription: () => Subscription | undefined
 }
 
 type Of<D extends Step["do"]> = Extract<Step, { readonly do: D }>
@@ -60,7 +59,7 @@ class World {
       case "disconnect":
         return this.disconnect(this.peers[step.peer]!)
       case "drop":
-        return this.peers[step.peer]!.host.kill
+        return this.peers[step.peer]!.host.kill({ noticed: step.peer % 2 === 0 })
       case "publish":
         return this.publish(this.peers[step.peer]!, step)
       case "group":
@@ -98,8 +97,7 @@ class World {
       const open = peer.plan.reconnects
         ? Session.reconnect("https://relay", { profiles })
         : Session.connect("https://relay", { profiles })
-      const exit = yield* open.pipe(
-        Effect.provideService(Transport, peer.host.transport),
+      const exit = yield* peer.host.provide(open).pipe(
         Scope.provide(scope),
         Effect.timeoutOption("1 minute"),
         Effect.exit
@@ -110,16 +108,22 @@ class World {
       const broadcast = yield* Scope.provide(session.broadcast([]), scope)
       const online: Online = { session, scope, broadcast, announced: new Set() }
       peer.online = online
+      // a stream that is reset is asked for again
+      const listen = Effect.suspend(() => {
+        online.announced.clear()
+        return Stream.runForEach(session.announced(), (event) =>
+          Effect.sync(() => {
+            if (event._tag === "Active") online.announced.add(event.path.join("/"))
+            if (event._tag === "Ended") online.announced.delete(event.path.join("/"))
+          }))
+      }).pipe(Effect.exit, Effect.tap((exit) => Effect.sync(() => typed(exit, "announced"))))
+      const listening = Effect.forever(Effect.andThen(listen, Effect.sleep("1 second")))
       const over = Effect.sync(() => {
         if (peer.online === online) peer.online = undefined
-        for (const track of [...peer.publications.keys()]) this.abandoned(peer, track)
+        for (const track of [...peer.publications.keys()]) this.over(peer, track, "failed")
       })
       yield* Effect.forkIn(Effect.andThen(session.closed, over), scope, { startImmediately: true })
-      yield* Effect.forkIn(Effect.exit(Stream.runForEach(session.announced(), (event) =>
-        Effect.sync(() => {
-          if (event._tag === "Active") online.announced.add(event.path.join("/"))
-          if (event._tag === "Ended") online.announced.delete(event.path.join("/"))
-        }))), scope, { startImmediately: true })
+      yield* Effect.forkIn(listening, scope, { startImmediately: true })
     })
   }
 
@@ -128,7 +132,8 @@ class World {
       const online = peer.online
       if (online === undefined) return Effect.void
       peer.online = undefined
-      for (const track of [...peer.publications.keys()]) this.abandoned(peer, track)
+      // its broadcast closes with success: its tracks finish
+      for (const track of [...peer.publications.keys()]) this.over(peer, track, "finished")
       return Effect.asVoid(Effect.forkIn(Scope.close(online.scope, Exit.void), this.scope, { startImmediately: true }))
     })
   }
@@ -136,11 +141,11 @@ class World {
   network(peer: Peer, { fault }: Of<"network">): Effect.Effect<void> {
     switch (fault) {
       case "partition":
-        return peer.host.set({ partition: true })
+        return peer.host.set({ offline: true })
       case "slow":
         return peer.host.set({ bandwidth: 30_000 })
       case "heal":
-        return peer.host.heal
+        return peer.host.set(healthy)
     }
   }
 
@@ -224,26 +229,22 @@ class World {
     return Effect.flatMap(Effect.exit(write), (exit) =>
       Effect.sync(() => {
         typed(exit, "write")
-        if (Exit.isFailure(exit)) this.abandoned(peer, track)
+        if (Exit.isFailure(exit)) this.over(peer, track, "failed")
       }))
   }
 
-  abandoned(peer: Peer, track: number): void {
-    if (peer.plan.reconnects && peer.online !== undefined) return
+  over(peer: Peer, track: number, how: "finished" | "failed"): void {
     const publication = peer.publications.get(track)
     if (publication === undefined) return
     peer.publications.delete(track)
-    publication.life.end ??= "failed"
-    for (const { written } of publication.open) written.end ??= "failed"
+    publication.life.end = how
+    for (const { written } of publication.open) written.end = how
   }
 
   end(peer: Peer, step: Of<"finish" | "fail" | "abandon">): Effect.Effect<void> {
     const publication = peer.publications.get(step.track)
     if (publication === undefined) return Effect.void
-    peer.publications.delete(step.track)
-    const how = step.do === "finish" ? "finished" : "failed"
-    publication.life.end = how
-    for (const { written } of publication.open) written.end = how
+    this.over(peer, step.track, step.do === "finish" ? "finished" : "failed")
     switch (step.do) {
       case "finish":
         return Scope.close(publication.scope, Exit.void)
@@ -263,6 +264,7 @@ class World {
     return Effect.suspend(() => {
       if (peer.online === undefined) return Effect.void
       const { session } = peer.online
+      let subscribed: Subscription | undefined
       const seen: Seen = {
         name: `subscription ${this.watching.length}`,
         track: step.track,
@@ -270,7 +272,7 @@ class World {
         events: [],
         groups: [],
         frames: [],
-        from: step.from === "latest" ? 0 : step.from,
+        from: step.from === "latest" ? undefined : step.from,
         to: step.to ?? Infinity,
         end: undefined
       }
@@ -283,7 +285,7 @@ class World {
           expires: step.expires,
           ...(step.wait ? { wait: "5 seconds" } : {})
         })
-        watching.subscription = subscription
+        subscribed = subscription
         if (step.face === "frames") {
           return yield* Stream.runForEachArray(subscription.frames, (batch) => {
             seen.frames.push(...batch)
@@ -299,19 +301,16 @@ class World {
         Effect.onExit((exit) => Effect.sync(() => seen.end = exit))
       )
       return Effect.map(Effect.forkIn(watch, this.scope), (fiber) => {
-        watching = { seen, fiber, subscription: undefined }
-        this.watching.push(watching)
+        this.watching.push({ seen, fiber, subscription: () => subscribed })
       })
-      // eslint-disable-next-line no-var
-      var watching: Watching
     })
   }
 
   update(step: Of<"update">): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
-      const watching = this.watching[step.subscription]
-      if (watching?.subscription === undefined) return
-      const exit = yield* watching.subscription.update({ priority: step.priority, order: step.order }).pipe(
+      const subscription = this.watching[step.subscription]?.subscription()
+      if (subscription === undefined) return
+      const exit = yield* subscription.update({ priority: step.priority, order: step.order }).pipe(
         Effect.timeoutOption("1 minute"),
         Effect.exit
       )
@@ -355,9 +354,10 @@ class World {
   // the end
 
   /** Everything is repaired; then every subscription that goes on gets what is published from now on. */
-  get heal(): Effect.Effect<void> {
+  get heal(): Effect.Effect<void, never, Simulator.Network> {
     return Effect.gen({ self: this }, function*() {
-      for (const peer of this.peers) yield* peer.host.heal
+      yield* (yield* Simulator.Network).set(healthy)
+      for (const peer of this.peers) yield* peer.host.set(healthy)
       yield* Effect.sleep("1 minute")
       for (const peer of this.peers) yield* this.connect(peer)
       const [first] = this.peers as [Peer]
@@ -370,13 +370,13 @@ class World {
       const before = this.watching.map(({ seen }) => seen.frames.length + seen.groups.length)
       for (const peer of this.peers) {
         for (const track of peer.publications.keys()) {
-          yield* this.group(peer, { do: "group", peer: 0, track, skip: 0, frames: [50], chunks: 1, end: "finish" })
+          yield* this.group(peer, { do: "group", peer: 0, track, skip: 6, frames: [50], chunks: 1, end: "finish" })
         }
       }
       yield* Effect.sleep("1 minute")
-      this.watching.forEach(({ seen, subscription }, index) => {
-        if (seen.end !== undefined || seen.to !== Infinity) return
-        if (subscription === undefined) throw new Broken(`${seen.name} is still being asked for`)
+      this.watching.forEach(({ fiber, seen, subscription }, index) => {
+        if (fiber.pollUnsafe() !== undefined || seen.to !== Infinity) return
+        if (subscription() === undefined) throw new Broken(`${seen.name} is still being asked for`)
         if (seen.frames.length + seen.groups.length === before[index]) {
           throw new Broken(`${seen.name} got nothing after everything was repaired`)
         }
@@ -397,6 +397,16 @@ class World {
   check(): void {
     for (const { seen } of this.watching) this.oracle.seen(seen)
   }
+}
+
+const healthy: Simulator.Conditions = {
+  offline: false,
+  bandwidth: "unlimited",
+  latency: 5,
+  jitter: 0,
+  loss: 0,
+  reset: 0,
+  stop: 0
 }
 
 const readGroup = (seen: Seen, group: Group.Group, pace: number): Effect.Effect<void> => {
@@ -420,8 +430,7 @@ export const run = (plan: Plan) =>
     Effect.gen(function*() {
       const network = yield* Simulator.Network
       const relay = yield* network.host("relay")
-      const server = yield* relay.listen
-      yield* Effect.provideService(Relay.make(), TransportServer, server)
+      yield* relay.serve(Relay.make())
       const peers: Array<Peer> = []
       for (let i = 0; i < plan.peers.length; i++) {
         const host = yield* network.host(`peer${i}`)
@@ -433,6 +442,6 @@ export const run = (plan: Plan) =>
       yield* world.heal
       world.check()
       return world
-    }).pipe(Effect.scoped),
+    }),
     { ...plan.network, seed: plan.seed }
   )

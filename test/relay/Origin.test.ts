@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { App } from "../../src/core/MoqError.ts"
+import * as Router from "../../src/model/Router.ts"
+import * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { held, listen, publish, settle, start, view } from "./relays.ts"
@@ -169,7 +171,8 @@ describe("viewers of a relay", () => {
       yield* publisher.router.add({
         path: hello,
         subscribe: () => Effect.suspend(() => (asked++, Effect.fail(new App({ code: 7 })))),
-        trackInfo: Effect.fail(new App({ code: 8 }))
+        trackInfo: Effect.fail(new App({ code: 8 })),
+        fetch: () => Effect.fail(new App({ code: 9 }))
       })
       yield* settle
       const session = yield* connect()
@@ -215,7 +218,8 @@ describe("a publisher of a relay", () => {
       yield* session.router.add({
         path: hello,
         subscribe: (request) => Effect.sync(() => Subscription.make(tracks[asked++]!.track, request)),
-        trackInfo: Effect.succeed({ ...tracks[0]!.track.info, latest: undefined })
+        trackInfo: Effect.succeed({ ...tracks[0]!.track.info, latest: undefined }),
+        fetch: (sequence) => Router.cached(tracks[0]!.track, sequence)
       })
       yield* settle
       const holding = yield* relay.origin.subscribe(hello)
@@ -419,8 +423,7 @@ describe("INFO through a relay", () => {
         {
           publish: (track: Track.Track) =>
             session.router.add({
-              path: hello,
-              subscribe: () => Effect.succeed(track),
+              ...Router.fromTrack(track),
               trackInfo: Effect.sync(() => (asked++, { ...track.info, latest: track.latest }))
             })
         },

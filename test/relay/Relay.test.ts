@@ -72,7 +72,7 @@ describe("the root of a session", () => {
       assert.deepStrictEqual(relay.origin.paths.map((path) => path[1]!.length), [23])
       yield* long.end()
       const viewer = yield* view(session, ["y".repeat(24)])
-      assert.strictEqual((yield* viewer.failed)._tag, "MoqNotFound")
+      assert.strictEqual((yield* viewer.failed)._tag, "MoqBoundsExceeded")
       assert.deepStrictEqual(relay.origin.paths.map((path) => path[1]!.length), [23])
     }))
 })

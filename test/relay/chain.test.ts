@@ -72,7 +72,8 @@ describe("two relays in a row", () => {
       yield* session.router.add({
         path: ["room", "refused"],
         subscribe: () => Effect.fail(new App({ code: 98 })),
-        trackInfo: Effect.fail(new App({ code: 97 }))
+        trackInfo: Effect.fail(new App({ code: 97 })),
+        fetch: () => Effect.fail(new App({ code: 96 }))
       })
       yield* settle
       const watcher = yield* far.connect()

@@ -1,7 +1,9 @@
 /** What the tests of the relay share: a relay on a network in memory, who publishes to it, and who views. */
 import { Effect, Exit, Fiber, Latch, Scope, Stream } from "effect"
+import type { RequestError } from "../../src/core/MoqError.ts"
 import type { ReadError } from "../../src/model/Frame.ts"
 import type * as Router from "../../src/model/Router.ts"
+import type * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as Origin from "../../src/relay/Origin.ts"
 import * as Relay from "../../src/relay/Relay.ts"
@@ -89,14 +91,14 @@ export const publish = Effect.fnUntraced(function*(
 })
 
 /** Somebody who views a track from where the options say: every frame of every group, in order. */
-export const view = Effect.fnUntraced(function*<E>(
-  source: Pick<Router.Subscribable<E>, "subscribe">,
+export const view = Effect.fnUntraced(function*(
+  source: Pick<Router.Subscribable, "subscribe">,
   path: ReadonlyArray<string>,
   options?: Subscription.Options
 ) {
   const got: Array<string> = []
   const there = Latch.makeUnsafe(false)
-  const fiber: Fiber.Fiber<void, ReadError | E> = yield* Effect.forkScoped(
+  const fiber: Fiber.Fiber<void, ReadError | RequestError> = yield* Effect.forkScoped(
     Effect.gen(function*() {
       const track = yield* source.subscribe(path, options)
       there.openUnsafe()
@@ -121,7 +123,7 @@ export const view = Effect.fnUntraced(function*<E>(
       const exit = fiber.pollUnsafe()
       if (exit === undefined) return Effect.die(new Error("a viewer has not ended"))
       if (Exit.isSuccess(exit)) return Effect.die(new Error("a viewer has ended with success"))
-      return Effect.flip(Effect.failCause(exit.cause) as Effect.Effect<never, ReadError | E>)
+      return Effect.flip(Effect.failCause(exit.cause) as Effect.Effect<never, ReadError | RequestError>)
     }),
     leave: Effect.andThen(Fiber.interrupt(fiber), settle)
   }

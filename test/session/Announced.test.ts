@@ -3,15 +3,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Announce from "../../src/message/Announce.ts"
-import * as AnnouncePlease from "../../src/message/AnnouncePlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
-import * as StreamType from "../../src/message/StreamType.ts"
 import type * as Announced from "../../src/model/Announced.ts"
 import type { ReadError } from "../../src/model/Frame.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
-import { type ByHand, closed, type Hand, server } from "./byHand.ts"
+import { announce as say, closed, server, takeAnnounce } from "./byHand.ts"
 import { bytes, ended, failure, owned, pair, publishNumbers, read, settle, streams } from "./sessions.ts"
 
 const { draft03, fork02 } = Profile
@@ -36,17 +34,6 @@ const hear = (
     )
     return { heard, fiber }
   })
-
-/** Takes an Announce stream that the session opened, and its prefix. */
-const takeAnnounce = (peer: ByHand) =>
-  Effect.gen(function*() {
-    const stream = yield* peer.accept
-    assert.strictEqual(yield* stream.hear(StreamType.decodeBi), "announce")
-    return { stream, prefix: (yield* stream.hear(AnnouncePlease.decode)).prefix }
-  })
-
-const say = (stream: Hand, status: "active" | "ended", ...suffix: ReadonlyArray<string>) =>
-  stream.say(Announce.encode, { _tag: "Announce", status, suffix })
 
 const publish = (path: ReadonlyArray<string>, session: Session.Session) =>
   Effect.flatMap(Track.make(path), ({ track }) => session.publish(track))
@@ -301,6 +288,48 @@ describe("Announced", () => {
       yield* TestClock.adjust("1 second")
       yield* settle
       assert.deepStrictEqual(heard, ["live(marker)"])
+    }))
+
+  it.effect("what comes in the very moment in which the quiet time is over is not lost", () =>
+    Effect.gen(function*() {
+      for (let steps = 0; steps < 40; steps++) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { peer, session } = yield* server(fork02)
+          const { heard } = yield* hear(session.announced())
+          const { stream } = yield* takeAnnounce(peer)
+          yield* settle
+          const clock = yield* Effect.forkChild(TestClock.adjust("500 millis"))
+          for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+          yield* say(stream, "active", "a")
+          yield* Fiber.join(clock)
+          yield* settle
+          yield* TestClock.adjust("500 millis")
+          yield* settle
+          assert.deepStrictEqual([...heard].sort(), ["+a", "live(quiet)"], `after ${steps} steps`)
+        }))
+      }
+    }))
+
+  it.effect("prefixes that overlap are streams of their own, each with its own copy", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* server(draft03)
+      const prefixes = [[], ["room"], ["room", "a"]]
+      const all = []
+      for (const prefix of prefixes) {
+        const { heard } = yield* hear(session.announced(prefix))
+        const { prefix: asked, stream } = yield* takeAnnounce(peer)
+        assert.deepStrictEqual(asked, prefix)
+        yield* say(stream, "active", ...["room", "a"].slice(prefix.length))
+        yield* stream.say(Announce.encode, { _tag: "Announce", status: "live" })
+        all.push({ heard, stream })
+      }
+      yield* say(all[1]!.stream, "ended", "a")
+      yield* settle
+      assert.deepStrictEqual(all.map(({ heard }) => heard), [
+        ["+room/a", "live(marker)"],
+        ["+room/a", "live(marker)", "-room/a"],
+        ["+room/a", "live(marker)"]
+      ])
     }))
 
   it.effect("a quiet time in the middle of a message loses nothing of it", () =>

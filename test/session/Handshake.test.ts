@@ -2,14 +2,15 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import * as MoqError from "../../src/core/MoqError.ts"
+import * as Info from "../../src/message/Info.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as SessionClient from "../../src/message/SessionClient.ts"
 import * as SessionServer from "../../src/message/SessionServer.ts"
 import * as StreamType from "../../src/message/StreamType.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
-import { answer, ByHand, closed, concat, hello, type, written } from "./byHand.ts"
-import { connect, ended, ledger, pair, settle } from "./sessions.ts"
+import { answer, ByHand, closed, concat, hello, info, server, takeSubscribe, type, written } from "./byHand.ts"
+import { bytes, connect, ended, ledger, pair, publishNumbers, read, settle } from "./sessions.ts"
 
 const { draft03, fork02, fork04 } = Profile
 
@@ -268,6 +269,93 @@ describe("Handshake", () => {
       yield* settle
       assert.strictEqual((yield* session.closed).code, 0)
       assert.strictEqual((yield* closed(left))?.code, 0)
+    }))
+
+  it.effect("so is a reset of it, and a peer that wants no more of it", () =>
+    Effect.gen(function*() {
+      for (const [how, code] of [["reset", 65], ["stop", 0]] as const) {
+        const { control, peer, session } = yield* server(draft03)
+        yield* how === "reset" ? control.stream.send.reset(65) : control.stream.receive.stop(7)
+        yield* settle
+        assert.strictEqual((yield* closed(peer.connection))?.code, code, how)
+        assert.strictEqual((yield* session.closed).by, "local")
+      }
+    }))
+
+  // extensions: [id, payload] as they are written
+  const extended = (...extensions: ReadonlyArray<readonly [number, string]>) =>
+    written((writer) => {
+      writer.varint(extensions.length)
+      for (const [id, payload] of extensions) {
+        writer.varint(id)
+        writer.blob(bytes(payload))
+      }
+    })
+
+  it.effect("unknown extensions of a client are ignored: the session works", () =>
+    Effect.gen(function*() {
+      const [left, right] = yield* Memory.pair()
+      const fiber = yield* Effect.forkScoped(Session.accept(right))
+      const peer = new ByHand(left, draft03)
+      const offer = hello([draft03.version]).slice(0, -1)
+      const control = yield* peer.open(offer, extended([9, "what"], [4_000, ""], [0, "x".repeat(4_096)]))
+      const { extensions } = yield* control.hear(SessionServer.decode)
+      assert.deepStrictEqual(extensions, [])
+      const session = yield* Fiber.join(fiber)
+      yield* publishNumbers(session, ["room", "numbers"], 2)
+      const stream = yield* peer.subscribe(["room", "numbers"])
+      assert.strictEqual((yield* stream.hear(Info.decode)).latest, 1)
+      assert.deepStrictEqual((yield* peer.takeGroup).frames, ["1"])
+    }))
+
+  it.effect("unknown extensions of a server are ignored: the session works", () =>
+    Effect.gen(function*() {
+      const [left, right] = yield* Memory.pair()
+      const fiber = yield* Effect.forkScoped(connect(left))
+      const peer = new ByHand(right, draft03)
+      const control = yield* peer.accept
+      yield* control.stream.receive.pull
+      yield* control.write(answer(draft03.version).slice(0, -1), extended([9, "what"], [70_000, "ever"]))
+      const session = yield* Fiber.join(fiber)
+      const asking = yield* Effect.forkScoped(session.subscribe(["live"]))
+      const { message, stream } = yield* takeSubscribe(peer)
+      yield* stream.say(Info.encode, info(0))
+      const reading = yield* read(yield* Fiber.join(asking))
+      yield* peer.group(message.id, 0, "a")
+      yield* settle
+      assert.deepStrictEqual(reading.log, ["0:a"])
+    }))
+
+  it.effect("an extension twice is refused on both sides: 5", () =>
+    Effect.gen(function*() {
+      const twice = extended([9, "a"], [8, "b"], [9, "a"])
+      const one = yield* accepting()
+      yield* one.peer.open(hello([draft03.version]).slice(0, -1), twice)
+      assert.strictEqual((yield* failure(one.fiber))._tag, "MoqDecodeError")
+      assert.strictEqual((yield* closed(one.peer.connection))?.code, 5)
+      const other = yield* connecting()
+      yield* other.control.write(answer(draft03.version).slice(0, -1), twice)
+      assert.strictEqual((yield* failure(other.fiber))._tag, "MoqDecodeError")
+      assert.strictEqual((yield* closed(other.peer.connection))?.code, 5)
+    }))
+
+  it.effect("SETUP has at most 64 extensions, of 4 KiB each, and 64 KiB in all: 11", () =>
+    Effect.gen(function*() {
+      const many = (count: number, size: number) =>
+        extended(...Array.from({ length: count }, (_, id) => [id, "x".repeat(size)] as const))
+      for (const extensions of [many(65, 0), many(1, 4_097), many(17, 4_000)]) {
+        const one = yield* accepting()
+        const control = yield* one.peer.open(hello([draft03.version]).slice(0, -1))
+        yield* Effect.forkScoped(Effect.ignore(control.write(extensions)))
+        assert.strictEqual((yield* failure(one.fiber))._tag, "MoqBoundsExceeded")
+        assert.strictEqual((yield* closed(one.peer.connection))?.code, 11)
+        const other = yield* connecting()
+        yield* Effect.forkScoped(
+          Effect.ignore(other.control.write(answer(draft03.version).slice(0, -1), extensions))
+        )
+        assert.strictEqual((yield* failure(other.fiber))._tag, "MoqBoundsExceeded")
+        assert.strictEqual((yield* closed(other.peer.connection))?.code, 11)
+      }
     }))
 
   it.effect("interrupting either side at any point leaves no stream and no connection behind", () =>

@@ -9,6 +9,7 @@ import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as StreamType from "../../src/message/StreamType.ts"
 import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
+import type * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
@@ -43,7 +44,7 @@ interface Subscribed {
 }
 
 /** A subscription that is answered with INFO, and read. */
-const subscribed = (profile: Profile.Profile, latest = 0, options?: Session.SubscribeOptions) =>
+const subscribed = (profile: Profile.Profile, latest = 0, options?: Subscription.Options) =>
   Effect.gen(function*() {
     const { peer, session } = yield* server(profile)
     const asking = yield* Effect.forkScoped(owned(session.subscribe(["live"], options)))
@@ -82,7 +83,7 @@ for (const profile of Profile.all) {
         })
         assert.strictEqual((yield* first.stream.ends)[0], isDraft ? "open" : "fin")
         yield* Effect.forkScoped(
-          Effect.exit(session.subscribe(["a", "b"], { from: 7, priority: -5, order: "asc", expires: 30 }))
+          Effect.exit(session.subscribe(["a", "b"], { from: 7, to: 9, priority: -5, order: "asc", expires: 30 }))
         )
         const second = yield* takeSubscribe(peer)
         assert.deepStrictEqual(second.message, {
@@ -92,7 +93,8 @@ for (const profile of Profile.all) {
           priority: -5,
           order: "asc",
           expires: profile.expires ? 30 : 0,
-          min: 7
+          min: 7,
+          max: 9
         })
       }))
 
@@ -136,6 +138,35 @@ for (const profile of Profile.all) {
         yield* whole(peer, id, 1, "b")
         assert.deepStrictEqual(yield* got(reading), ["0:a", "0!MoqApp", "1:b", "1."])
         assert.isUndefined(yield* isOver(reading))
+      }))
+
+    it.effect("a finite range ends cleanly when all of it is here, whatever the publisher goes on to do", () =>
+      Effect.gen(function*() {
+        const { id, peer, reading, stream } = yield* subscribed(profile, 9, { from: 3, to: 6 })
+        yield* whole(peer, id, 6, "d")
+        yield* whole(peer, id, 3, "a")
+        yield* stream.say(SubscribeGap.encode, gap(4, 0, 66))
+        const last = yield* peer.group(id, 5, "c")
+        const beyond = yield* peer.group(id, 7, "e")
+        yield* settle
+        assert.strictEqual(yield* stopped(beyond), 0)
+        yield* settle
+        yield* TestClock.adjust("1 minute")
+        assert.isUndefined(yield* isOver(reading), "a group is in flight")
+        yield* last.finish
+        assert.strictEqual(yield* isOver(reading), "Success")
+        assert.deepStrictEqual((yield* got(reading)).sort(), ["3.", "3:a", "4-4!66", "5.", "5:c", "6.", "6:d"])
+        // the publisher is told: with a FIN, or where that says nothing, with a stop
+        assert.deepStrictEqual(yield* stream.ends, ["fin", isDraft ? "open" : 0])
+        assert.strictEqual(yield* stopped(yield* peer.group(id, 8, "f")), 0)
+      }))
+
+    it.effect("a range that is over before it begins", () =>
+      Effect.gen(function*() {
+        const { reading, stream } = yield* subscribed(profile, 9, { to: 4 })
+        assert.strictEqual(yield* isOver(reading), "Success")
+        assert.deepStrictEqual(yield* got(reading), [])
+        assert.deepStrictEqual(yield* stream.ends, ["fin", isDraft ? "open" : 0])
       }))
 
     it.effect("takes gaps, before and after the groups that they are about", () =>
@@ -235,27 +266,6 @@ for (const profile of Profile.all) {
         assert.strictEqual(ended(sending)?._tag, "Success")
         const reading = yield* read(track)
         assert.deepStrictEqual((yield* got(reading)).map((entry) => entry.length), [10_002, 10_002, 2])
-      }))
-
-    it.effect("subscriptions to one path are independent of each other", () =>
-      Effect.gen(function*() {
-        const { client, server } = yield* pair({ profiles: [profile] }, { profiles: [profile] })
-        const track = yield* publishNumbers(server, ["numbers"], 2)
-        const one = yield* owned(client.subscribe(["numbers"]))
-        const two = yield* owned(client.subscribe(["numbers"]))
-        const readings = [yield* read(one.value), yield* read(two.value)]
-        yield* settle
-        yield* one.close
-        yield* settle
-        assert.strictEqual(readers(track), 1)
-        const group = yield* track.appendGroup
-        yield* group.writeFrame(bytes("more"))
-        yield* group.finish
-        yield* settle
-        assert.deepStrictEqual(readings.map(({ log }) => log.at(-1)), ["1!MoqCancelled", "2."])
-        yield* two.close
-        yield* settle
-        assert.strictEqual(readers(track), 0)
       }))
 
     it.effect("gets all that is cached from the group that it asks for", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { type MoqError, NotFound } from "../../src/core/MoqError.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as Broadcast from "../../src/model/Broadcast.ts"
 import * as Router from "../../src/model/Router.ts"
@@ -42,7 +43,7 @@ for (const profile of Profile.all) {
       Effect.gen(function*() {
         const { client, server } = yield* pair({ profiles: [profile] }, { profiles: [profile] })
         const fiber = yield* Effect.forkChild(Effect.scoped(Effect.flatMap(
-          client.subscribe(["numbers"], { wait: "10 seconds" }),
+          client.subscribe(["numbers"], { wait: "10 seconds", order: "asc" }),
           (track) => Stream.runCollect(Stream.flatMap(track.groups, (group) => group.frames))
         )))
         yield* TestClock.adjust("2 seconds")
@@ -151,6 +152,136 @@ describe("Session", () => {
       const reading = yield* readTrack(yield* two.client.subscribe(["numbers"]))
       yield* settle
       assert.deepStrictEqual(reading.log, ["0:0"])
+    }))
+
+  it.effect("serves the tracks of a route on demand, and announces what it is told to", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      const made: Array<string> = []
+      yield* server.route(["rooms"], (path) =>
+        Effect.gen(function*() {
+          if (path.length > 2) return yield* new NotFound({})
+          made.push(path.join("/"))
+          yield* Effect.addFinalizer(() => Effect.sync(() => made.push(`${path.join("/")} left`)))
+          const track = yield* Track.make(path)
+          const group = track.appendGroupUnsafe()!
+          group.writeFrameUnsafe(text.encode(path.join("/")))
+          group.finishUnsafe()
+          return track.track
+        }))
+      yield* server.announce(["rooms", "one"])
+      const heard = yield* client.announced(["rooms"]).pipe(Stream.take(1), Stream.runCollect)
+      assert.deepStrictEqual(heard, [{ _tag: "Active", path: ["rooms", "one"] }])
+      const { close, value } = yield* owned(client.subscribe(["rooms", "one"]))
+      const reading = yield* readTrack(value)
+      yield* settle
+      assert.deepStrictEqual(reading.log, ["0:rooms/one", "0."])
+      assert.strictEqual((yield* Effect.flip(client.subscribe(["rooms", "one", "more"])))._tag, "MoqNotFound")
+      yield* close
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      yield* settle
+      assert.deepStrictEqual(made, ["rooms/one", "rooms/one left"])
+      assert.strictEqual((yield* Effect.flip(server.route(["rooms"], () => Effect.never)))._tag, "MoqDuplicate")
+    }))
+
+  it.effect("fails what a broadcast of a session writes once the session is gone, and nothing else", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      const alone = yield* Broadcast.make(["alone"])
+      yield* server.publish(alone)
+      const free = yield* alone.track("free")
+      const bound = yield* (yield* server.broadcast(["bound"])).track("bound")
+      const group = yield* bound.appendGroup
+      const frame = yield* group.createFrame(4)
+      yield* client.close()
+      yield* settle
+      const late = text.encode("late")
+      const errors = yield* Effect.all([
+        Effect.flip(bound.appendGroup),
+        Effect.flip(bound.createGroup(7)),
+        Effect.flip(group.writeFrame(late)),
+        Effect.flip(group.createFrame(1)),
+        Effect.flip(frame.write(late)),
+        Effect.flip(Stream.run(Stream.succeed(late), bound.sink({ group: "single" })))
+      ])
+      for (const error of errors) assert.strictEqual(error._tag, "MoqSessionClosed")
+      assert.isFalse(group.writeFrameUnsafe(text.encode("late")))
+      yield* (yield* free.appendGroup).writeFrame(text.encode("still"))
+    }))
+
+  it.effect("refuses paths that are empty or too long, whatever they are for", () =>
+    Effect.gen(function*() {
+      const { client } = yield* pair()
+      const long = Array.from({ length: 33 }, () => "a")
+      const broadcast = yield* client.broadcast(long)
+      for (const path of [[], long, ["x".repeat(1024)]]) {
+        const refused: Array<Effect.Effect<MoqError, unknown, Scope.Scope>> = [
+          Effect.flip(client.subscribe(path)),
+          Effect.flip(client.subscribe(path, { wait: "1 second" })),
+          Effect.flip(client.trackInfo(path)),
+          Effect.flip(client.fetch(path, 0)),
+          Effect.flip(client.announce(path)),
+          Effect.flip(Effect.flatMap(Track.make(path), ({ track }) => client.publish(track))),
+          Effect.flip(broadcast.track("a"))
+        ]
+        if (path.length > 0) {
+          refused.push(
+            Effect.flip(Stream.runDrain(client.announced(path))),
+            Effect.flip(client.route(path, () => Effect.never))
+          )
+        }
+        for (const error of yield* Effect.all(refused)) assert.strictEqual(error._tag, "MoqBoundsExceeded")
+      }
+    }))
+
+  it.effect("hears how fast its peer can send, on the versions that tell", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      yield* server.reportBitrate(1_000_000)
+      yield* settle
+      const heard: Array<number | undefined> = []
+      const reading = yield* Effect.forkChild(
+        Stream.runForEach(client.bitrate, (bits) => Effect.sync(() => heard.push(bits))),
+        { startImmediately: true }
+      )
+      yield* settle
+      yield* server.reportBitrate(undefined)
+      yield* settle
+      yield* server.close()
+      yield* Fiber.join(reading)
+      assert.deepStrictEqual(heard, [1_000_000, undefined])
+      assert.strictEqual((yield* Effect.flip(server.reportBitrate(1)))._tag, "MoqSessionClosed")
+      const old = yield* pair({ profiles: [Profile.fork04] }, { profiles: [Profile.fork04] })
+      assert.strictEqual((yield* Effect.flip(old.client.reportBitrate(1)))._tag, "MoqNotSupportedByPeer")
+    }))
+
+  it.effect("is one session for every program that is given the same Layer", () =>
+    Effect.gen(function*() {
+      const network = yield* Memory.makeNetwork()
+      const server = yield* network.listen()
+      let accepted = 0
+      yield* Effect.forkScoped(Stream.runForEach(server.requests, (request) =>
+        Effect.flatMap(request.accept, (connection) =>
+          Session.accept(connection)).pipe(
+            Effect.andThen(Effect.sync(() =>
+              accepted++
+            ))
+          )))
+      const transport = Layer.succeed(Transport)(network.transport)
+      const SessionLayer = Session.layerConnect("https://relay.example").pipe(Layer.provide(transport))
+      const session = yield* Effect.all([Session.Session, Effect.provide(Session.Session, SessionLayer)]).pipe(
+        Effect.provide(SessionLayer)
+      )
+      assert.strictEqual(session[0], session[1])
+      class One extends Context.Service<One, Session.Session>()("test/One") {}
+      class Two extends Context.Service<Two, Session.Session>()("test/Two") {}
+      const both = Layer.mergeAll(Layer.effect(One)(Session.Session), Layer.effect(Two)(Session.Session)).pipe(
+        Layer.provide(SessionLayer)
+      )
+      const [one, two] = yield* Effect.provide(Effect.all([One, Two]), both)
+      assert.strictEqual(one, two)
+      assert.strictEqual(accepted, 2)
     }))
 
   it.effect("is a Layer on either side", () =>

@@ -4,6 +4,9 @@ import { Effect, Fiber, Option, Pull, type Scope } from "effect"
 import * as Reader from "../../src/coding/Reader.ts"
 import type * as Writer from "../../src/coding/Writer.ts"
 import type { SessionClosed } from "../../src/core/MoqError.ts"
+import * as Announce from "../../src/message/Announce.ts"
+import * as AnnouncePlease from "../../src/message/AnnouncePlease.ts"
+import * as Fetch from "../../src/message/Fetch.ts"
 import * as FrameMessage from "../../src/message/Frame.ts"
 import * as GroupMessage from "../../src/message/Group.ts"
 import * as Info from "../../src/message/Info.ts"
@@ -274,6 +277,24 @@ export const server = (profile: Profile.Profile, options?: Session.Options, memo
     yield* control.hear(SessionClient.decode)
     yield* control.write(answer(profile.version))
     return { session: yield* Fiber.join(connecting), peer, control }
+  })
+
+/** Takes an Announce stream that the session opened, and its prefix. */
+export const takeAnnounce = (peer: ByHand) =>
+  Effect.gen(function*() {
+    const stream = yield* peer.acceptType("announce")
+    return { stream, prefix: (yield* stream.hear(AnnouncePlease.decode)).prefix }
+  })
+
+/** Announces a path, or its end, on an Announce stream. */
+export const announce = (stream: Hand, status: "active" | "ended", ...suffix: ReadonlyArray<string>) =>
+  stream.say(Announce.encode, { _tag: "Announce", status, suffix })
+
+/** Takes a Fetch stream that the session opened, and what it asks for. */
+export const takeFetch = (peer: ByHand) =>
+  Effect.gen(function*() {
+    const stream = yield* peer.acceptType("fetch")
+    return { stream, message: yield* stream.hear(Fetch.decode) }
   })
 
 /** Takes a Subscribe stream that the session opened, and what it asks for. */

@@ -1,0 +1,112 @@
+/**
+ * Hearing of the tracks of the peer below a prefix.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import { BoundsExceeded, type MoqError, type RequestError, SessionClosed, toRequestError } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Announce from "../message/Announce.ts"
+import * as AnnouncePlease from "../message/AnnouncePlease.ts"
+import * as Announced from "../model/Announced.ts"
+import { type MessageStream, resetCode, toReadError, within } from "./MessageStream.ts"
+import { Rate } from "./Rate.ts"
+import { request } from "./Requests.ts"
+import type { SessionContext } from "./SessionContext.ts"
+
+/**
+ * Opens an Announce stream for as long as the scope, and keeps what it tells; `over` runs when it has ended.
+ *
+ * @internal
+ */
+export const open = (
+  context: SessionContext,
+  prefix: Path.Path,
+  over: Effect.Effect<void>
+): Effect.Effect<Announced.Registry<RequestError>, RequestError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const stream = yield* within(context.limits.request, "a stream to ask for announces")(
+      request(context, "announce", AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix })
+    )
+    const announcing = new Announcing(context, prefix, stream, yield* Clock.Clock)
+    yield* Effect.forkScoped(
+      announcing.hear.pipe(
+        Effect.tapError((error) => stream.abort(resetCode(error, context))),
+        Effect.mapError((error) => toRequestError(toReadError(error))),
+        Effect.onExit((exit) => Effect.andThen(Effect.sync(() => announcing.end(exit)), over))
+      ),
+      { startImmediately: true }
+    )
+    if (!context.profile.sendsLive) yield* Effect.forkScoped(announcing.guessLive)
+    return announcing.registry
+  }).pipe(Effect.mapError((error) => toRequestError(toReadError(error))))
+
+// internal
+
+// without a `live` marker, so many milliseconds without news are taken for it
+const quiet = 500
+
+const closedHere = new SessionClosed({ code: 0, reason: "", by: "local" })
+
+class Announcing {
+  readonly context: SessionContext
+  readonly prefix: Path.Path
+  readonly stream: MessageStream
+  readonly clock: Clock.Clock
+  readonly registry: Announced.Registry<RequestError>
+  readonly rate: Rate
+  // when something was heard, in milliseconds
+  heard: number
+  constructor(context: SessionContext, prefix: Path.Path, stream: MessageStream, clock: Clock.Clock) {
+    const { announceRate, announces } = context.limits
+    this.context = context
+    this.prefix = prefix
+    this.stream = stream
+    this.clock = clock
+    this.registry = new Announced.Registry()
+    this.rate = new Rate(clock, announceRate, announces)
+    this.heard = clock.currentTimeMillisUnsafe()
+  }
+
+  get hear(): Effect.Effect<void, MoqError> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const announce = yield* this.stream.read(Announce.decode, this.context.profile)
+        if (announce === undefined) return
+        this.heard = this.clock.currentTimeMillisUnsafe()
+        if (announce.status === "live") this.registry.live("marker")
+        else yield* this.take(announce.status, announce.suffix)
+      }
+    })
+  }
+
+  // when it is interrupted while anybody reads it, that is because the session closes
+  end(exit: Exit.Exit<void, RequestError>): void {
+    this.registry.end(Exit.hasInterrupts(exit) ? Exit.fail(closedHere) : exit)
+  }
+
+  take(status: "active" | "ended", suffix: Path.Path): Effect.Effect<void, BoundsExceeded> {
+    if (!this.rate.take()) return Effect.fail(new BoundsExceeded({ detail: "too many announces in a short time" }))
+    return Effect.flatMap(Path.validate(Path.concat(this.prefix, suffix)), (path) => {
+      const isNews = status === "active" ? this.registry.add(path) : this.registry.remove(path)
+      if (this.registry.active.size > this.context.limits.announces) {
+        return Effect.fail(new BoundsExceeded({ detail: `${this.registry.active.size} tracks announced` }))
+      }
+      return isNews ? Effect.void : Effect.logDebug(`the peer announced ${Path.format(path)} as ${status} again`)
+    })
+  }
+
+  // beside the reading, which is never interrupted: what has been decoded is told
+  get guessLive(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      while (this.registry.isLive === undefined) {
+        const left = this.heard + quiet - this.clock.currentTimeMillisUnsafe()
+        if (left <= 0) return this.registry.live("quiet")
+        yield* Effect.sleep(left)
+      }
+    })
+  }
+}

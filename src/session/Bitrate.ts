@@ -1,0 +1,91 @@
+/**
+ * What the two sides of a session tell each other of the rate at which they can send.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
+import * as SessionUpdate from "../message/SessionUpdate.ts"
+import * as Log from "../model/Log.ts"
+import { encode, type MessageStream } from "./MessageStream.ts"
+import type { SessionContext } from "./SessionContext.ts"
+
+/** @internal */
+export class Bitrate {
+  readonly options: SessionContext
+  readonly control: MessageStream
+  readonly scope: Scope.Scope
+  readonly writing: Semaphore.Semaphore
+  /** What the peer has said last, then whatever it says next. */
+  readonly log: Log.Log<number | undefined>
+  // what the peer was told last, in bits a second; 0 for unknown
+  told: number
+  constructor(options: SessionContext, control: MessageStream, scope: Scope.Scope) {
+    this.options = options
+    this.control = control
+    this.scope = scope
+    this.writing = Semaphore.makeUnsafe(1)
+    this.log = Log.makeUnsafe()
+    this.told = 0
+  }
+
+  // the peer's
+
+  get stream(): Stream.Stream<number | undefined> {
+    const reader = Effect.map(Log.open(this.log), (cursor) => Log.pull(this.log, cursor))
+    return Stream.unwrap(Effect.map(reader, (pull) => Stream.fromPull(Effect.succeed(pull))))
+  }
+
+  hear({ bitrate }: SessionUpdate.SessionUpdate): void {
+    Log.appendUnsafe(this.log, bitrate === 0 ? undefined : bitrate)
+    Log.trimUnsafe(this.log, this.log.next - 1)
+  }
+
+  end(): void {
+    Log.endUnsafe(this.log, Exit.void)
+  }
+
+  // ours
+
+  /** Tells the peer; `undefined` when it is not known. */
+  report(bits: number | undefined): Effect.Effect<void, NotSupportedByPeer | SessionClosed> {
+    const { profile } = this.options
+    if (!profile.sendsSessionUpdate) {
+      return Effect.fail(new NotSupportedByPeer({ detail: `${profile.name} has no SESSION_UPDATE` }))
+    }
+    const message: SessionUpdate.SessionUpdate = { _tag: "SessionUpdate", bitrate: toWire(bits) }
+    const tell = Effect.suspend(() => {
+      this.told = message.bitrate
+      return this.control.send.write([encode(SessionUpdate.encode, message, profile)])
+    })
+    // not on the fiber of whoever asks: a write that is interrupted would leave half a message
+    return Effect.forkIn(this.writing.withPermit(tell), this.scope, { startImmediately: true }).pipe(
+      Effect.flatMap(Fiber.join),
+      Effect.catchTag(
+        "MoqStreamReset",
+        ({ code }) => Effect.fail(new SessionClosed({ code, reason: "the session stream was closed", by: "remote" }))
+      )
+    )
+  }
+
+  /** Tells the peer whenever what the transport knows has changed by a tenth; looks as often as `every` says. */
+  follow(known: Effect.Effect<number | undefined>, every: Duration.Input): Effect.Effect<void> {
+    const look = Effect.flatMap(known, (bits) => {
+      const now = toWire(bits)
+      const isNews = now === 0 || this.told === 0 ? now !== this.told : Math.abs(now - this.told) * 10 >= this.told
+      return isNews ? this.report(bits) : Effect.void
+    })
+    return Effect.sleep(every).pipe(Effect.andThen(look), Effect.forever, Effect.ignore)
+  }
+}
+
+// internal
+
+const toWire = (bits: number | undefined): number =>
+  bits === undefined || !(bits > 0) ? 0 : Math.max(1, Math.min(Number.MAX_SAFE_INTEGER, Math.round(bits)))

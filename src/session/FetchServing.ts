@@ -1,0 +1,104 @@
+/**
+ * One FETCH of the peer, being served.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { MoqError } from "../core/MoqError.ts"
+import type { Fetch } from "../message/Fetch.ts"
+import * as FetchUpdate from "../message/FetchUpdate.ts"
+import type { MessageStream } from "./MessageStream.ts"
+import { Outgoing } from "./Outgoing.ts"
+import * as Rank from "./Rank.ts"
+import type { Sending } from "./Sending.ts"
+import type { Lane } from "./SendQueue.ts"
+import type { PublisherContext } from "./SessionContext.ts"
+
+/**
+ * Sends one group on the stream that asked for it: its frames, from the first one wanted on, and then the end.
+ *
+ * The subscriber's FIN means that no more updates follow, not that it has lost interest: it may come right after FETCH.
+ * STOP_SENDING, and a reset, end the reply.
+ *
+ * @internal
+ */
+export class FetchServing {
+  readonly context: PublisherContext
+  readonly sending: Sending
+  readonly stream: MessageStream
+  readonly message: Fetch
+  readonly lane: Lane<Outgoing>
+  readonly done: Deferred.Deferred<void>
+  hasFinished: boolean
+  constructor(context: PublisherContext, sending: Sending, stream: MessageStream, message: Fetch) {
+    this.context = context
+    this.sending = sending
+    this.stream = stream
+    this.message = message
+    this.lane = sending.queue.lane(message.priority, true)
+    this.done = Deferred.makeUnsafe()
+    this.hasFinished = false
+  }
+
+  /** Sends the group, and waits for a while until the peer has it all. */
+  get run(): Effect.Effect<void, MoqError> {
+    const updates = Effect.andThen(this.readUpdates, Effect.never)
+    const left = Effect.raceFirst(updates, Effect.asVoid(this.stream.send.stopped))
+    return Effect.raceFirst(Effect.as(this.send, true), Effect.as(left, false)).pipe(
+      Effect.flatMap((isSent) => isSent ? this.acknowledged : Effect.void),
+      Effect.ensuring(Deferred.succeed(this.done, undefined))
+    )
+  }
+
+  /** Suspends until the group has been sent. */
+  get drain(): Effect.Effect<void> {
+    return Deferred.await(this.done)
+  }
+
+  get send(): Effect.Effect<void, MoqError> {
+    const { frame, group, path, priority } = this.message
+    const { router } = this.context
+    return Effect.scoped(Effect.flatMap(router.fetch(path, group, { frame, priority }), (group) => {
+      const outgoing = new Outgoing(this.sending, this.lane, group, this.stream.send)
+      this.sending.queue.add(outgoing)
+      return Effect.andThen(this.rank(outgoing), outgoing.run).pipe(
+        Effect.ensuring(Effect.sync(() => this.sending.leave(outgoing)))
+      )
+    }))
+  }
+
+  rank(outgoing: Outgoing): Effect.Effect<void> {
+    const { priority } = this.context.connection.capabilities
+    return priority ? outgoing.setRank(Rank.of(this.lane.priority, 0)) ?? Effect.void : Effect.void
+  }
+
+  get readUpdates(): Effect.Effect<void, MoqError> {
+    return Effect.gen({ self: this }, function*() {
+      while (true) {
+        const update = yield* this.stream.read(FetchUpdate.decode, this.context.profile)
+        if (update === undefined) break
+        this.sending.queue.update(this.lane, update.priority, true)
+        this.sending.wake()
+        yield* Effect.forEach(this.lane.entries, (outgoing) => this.rank(outgoing), {
+          discard: true
+        })
+      }
+      this.hasFinished = true
+    })
+  }
+
+  // as for a subscription: then it is safe to close the session
+  get acknowledged(): Effect.Effect<void> {
+    const left = this.hasFinished ? Effect.never : Effect.ignore(this.readUpdates)
+    const wait = this.hasFinished ? linger : this.context.limits.drain
+    return Effect.asVoid(
+      Effect.timeoutOption(Effect.raceFirst(left, Effect.asVoid(this.stream.send.stopped)), wait)
+    )
+  }
+}
+
+// internal
+
+// how long a peer is given to take the last of it where it does not say that it has
+const linger = "1 second"

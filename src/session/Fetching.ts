@@ -1,0 +1,84 @@
+/**
+ * Asking for one group, or its end.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import * as Reader from "../coding/Reader.ts"
+import { type FetchError, fromCode, type MoqError, NotSupportedByPeer, toRequestError } from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Fetch from "../message/Fetch.ts"
+import type { Profile } from "../message/Profile.ts"
+import * as Group from "../model/Group.ts"
+import type { FetchOptions } from "../model/Router.ts"
+import { fill } from "./GroupReader.ts"
+import { resetCode, toReadError, within } from "./MessageStream.ts"
+import { check, inOwnScope, request } from "./Requests.ts"
+import type { SubscriberContext } from "./SessionContext.ts"
+
+/**
+ * Fetches a group for as long as the scope. Suspends until the first of it is here, so that a refusal is a failure of
+ * this and not of the group.
+ *
+ * @internal
+ */
+export const fetch = (
+  context: SubscriberContext,
+  path: Path.Path,
+  sequence: number,
+  { frame = 0, priority = 0 }: FetchOptions = {}
+): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
+  const { limits, profile, unread } = context
+  const what = `group ${sequence} of ${Path.format(path)}`
+  const fetched = Effect.gen(function*() {
+    const message: Fetch.Fetch = { _tag: "Fetch", path, priority, group: sequence, frame }
+    const stream = yield* request(context, "fetch", Fetch.encode, message)
+    const first = yield* Pull.catchDone(stream.receive.pull, () => Effect.undefined)
+    const group = Group.makeUnsafe(sequence, { first: frame })
+    if (first === undefined) {
+      if (!profile.servesFetch) return yield* notServed(profile.name)
+      yield* Effect.ignore(group.finish)
+      yield* stream.send.finish
+      return group.group
+    }
+    const reader = Reader.make()
+    context.onBytes()
+    for (const chunk of first) reader.push(chunk)
+    yield* Effect.addFinalizer(() => Effect.sync(() => unread.forget(group)))
+    yield* fill(stream.receive, reader, group, context, group, (error) =>
+      Effect.andThen(
+        Effect.sync(() => Group.dropUnsafe(group, error)),
+        stream.abort(resetCode(error, context))
+      )).pipe(
+        Effect.andThen(stream.send.finish),
+        Effect.catch((error) => stream.abort(resetCode(error, context))),
+        Effect.forkScoped({ startImmediately: true })
+      )
+    return group.group
+  })
+  return Effect.andThen(
+    check({ priority, from: frame, to: sequence }),
+    fetched.pipe(
+      within(limits.request, `the answer to FETCH ${what}`),
+      Effect.mapError(toFetchError(what, profile)),
+      inOwnScope
+    )
+  )
+}
+
+// internal
+
+const notServed = (name: string): NotSupportedByPeer => new NotSupportedByPeer({ detail: `FETCH, on ${name}` })
+
+const toFetchError = (what: string, profile: Profile) => (error: MoqError): FetchError => {
+  if (error._tag === "MoqNotSupportedByPeer") return error
+  if (error._tag !== "MoqStreamReset") return toRequestError(toReadError(error))
+  if (!profile.servesFetch && saysNothing(error.code)) return notServed(profile.name)
+  const meant = fromCode(error.code, what)
+  return meant._tag === "MoqEvicted" ? meant : toRequestError(meant)
+}
+
+// the crate just drops the stream, the browser client that went with it resets it with an HTTP status
+const saysNothing = (code: number): boolean => code === 0 || code === 501 || fromCode(code)._tag === "MoqRemote"

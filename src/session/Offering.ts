@@ -1,0 +1,30 @@
+/**
+ * The publishing face of a session: whatever it offers goes to its router.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { SessionClosed } from "../core/MoqError.ts"
+import * as Broadcast from "../model/Broadcast.ts"
+import * as Router from "../model/Router.ts"
+import type { Session } from "./Session.ts"
+
+/** @internal */
+export abstract class Offering {
+  readonly router: Router.Router
+  readonly route: Session["route"]
+  readonly announce: Session["announce"]
+  constructor(router: Router.Router) {
+    this.router = router
+    this.route = router.route
+    this.announce = router.announce
+  }
+  abstract readonly closed: Effect.Effect<SessionClosed>
+  readonly publish: Session["publish"] = (offer) =>
+    "router" in offer ? Router.include(this.router, offer.router) : this.router.publish(offer)
+  readonly broadcast: Session["broadcast"] = (prefix) =>
+    Effect.tap(
+      Broadcast.make(prefix, { router: this.router }),
+      (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
+    )
+}

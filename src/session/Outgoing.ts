@@ -1,0 +1,221 @@
+/**
+ * The stream of one group that is being sent.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Pull from "effect/Pull"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Writer from "../coding/Writer.ts"
+import { type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
+import * as FrameMessage from "../message/Frame.ts"
+import type { Frame, ReadError } from "../model/Frame.ts"
+import type { Group } from "../model/Group.ts"
+import type { SendStream } from "../transport/Transport.ts"
+import { toResetCode } from "./MessageStream.ts"
+import type { Sending } from "./Sending.ts"
+import { Entry, type Lane } from "./SendQueue.ts"
+
+/**
+ * How sending a group can fail.
+ *
+ * @internal
+ */
+export type SendError = ReadError | StreamReset | SessionClosed
+
+/**
+ * Sends a group: what is there together leaves in one write, the header with the first frames, in writes of about 16 KiB.
+ * The stream opens with the first of them: one that carries nothing yet would only use up the time that its receiver
+ * gives to the header.
+ *
+ * @internal
+ */
+export class Outgoing extends Entry {
+  readonly sending: Sending
+  readonly group: Group
+  /** Wakes it when it waits for its turn, or for a stream. */
+  resume: (() => void) | undefined
+  /** The code that it ended early with. */
+  code: number | undefined
+  /** Whether it is to wait again for its time to begin, rather than to be given up. */
+  isShelved: boolean
+  private stream: SendStream | undefined
+  private scope: Scope.Scope | undefined
+  private fiber: Fiber.Fiber<unknown, unknown> | undefined
+  // what is to be written next, from `head` on, and its bytes; those written before
+  private chunks: Array<Uint8Array>
+  private head: number
+  private size: number
+  private written: number
+  private rank: number
+  constructor(sending: Sending, lane: Lane, group: Group, first: Uint8Array | SendStream) {
+    super(lane, group.sequence)
+    this.sending = sending
+    this.group = group
+    this.resume = undefined
+    this.code = undefined
+    this.isShelved = false
+    this.scope = undefined
+    this.fiber = undefined
+    this.head = 0
+    this.written = 0
+    this.rank = 0
+    // a group of a subscription has a header and opens its stream; the reply to a fetch has the one that asked for it
+    if (first instanceof Uint8Array) {
+      this.stream = undefined
+      this.chunks = [first]
+      this.size = first.length
+    } else {
+      this.stream = first
+      this.chunks = []
+      this.size = 0
+    }
+  }
+
+  /** Whether it has a stream, so that its peer knows of it. */
+  get isOpen(): boolean {
+    return this.stream !== undefined
+  }
+
+  /** How many bytes of the group, as far as it has come, wait to be written. */
+  get unsent(): number {
+    return this.code === undefined ? Math.max(0, this.group.size - this.written) : 0
+  }
+
+  /** Ends it early with a code. Does nothing once it has ended. */
+  drop(code: number): void {
+    this.code ??= code
+    this.fiber?.interruptUnsafe()
+  }
+
+  /** Ends it before it has begun, to begin another time. */
+  shelve(): void {
+    this.isShelved = true
+    this.fiber?.interruptUnsafe()
+  }
+
+  /** Tells its rank to the transport, if it is another than before. */
+  setRank(rank: number): Effect.Effect<void> | undefined {
+    if (rank === this.rank) return undefined
+    this.rank = rank
+    return this.stream?.setPriority(rank)
+  }
+
+  /** Sends the group to its end. Fails as that does; interrupted, it resets the stream with the code of `drop`. */
+  get run(): Effect.Effect<void, SendError> {
+    const sent = Effect.scopedWith((scope) => {
+      this.scope = scope
+      return Effect.flatMap(Scope.provide(this.group.reader, scope), (frames) =>
+        frames.pipe(
+          Effect.flatMap(this.write),
+          Effect.forever({ disableYield: true }),
+          Pull.catchDone(() => this.finish)
+        )).pipe(Effect.onExit((exit) => this.reset(exit)))
+    })
+    return Effect.withFiber((fiber) => {
+      this.fiber = fiber
+      return sent
+    })
+  }
+
+  private reset(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
+    if (Exit.isSuccess(exit)) return Effect.void
+    const error = Exit.findError(exit)
+    if (Result.isSuccess(error)) this.code ??= toCode(error.success)
+    if (this.stream === undefined || this.code === undefined) return Effect.void
+    return this.stream.reset(toResetCode(this.code, this.sending.context))
+  }
+
+  private readonly write = (frames: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, SendError> => {
+    for (const frame of frames) {
+      FrameMessage.encodeHeader(writer, frame.size)
+      this.push(writer.finish())
+      // only the last frame of a batch can still be growing
+      const payload = frame.isComplete ? frame.payload : undefined
+      if (payload === undefined) return this.writeChunks(frame)
+      if (payload.length > 0) this.push(payload)
+    }
+    return this.flush
+  }
+
+  private writeChunks(frame: Frame): Effect.Effect<void, SendError> {
+    return Effect.scoped(Effect.flatMap(frame.reader, (chunks) =>
+      chunks.pipe(
+        Effect.flatMap((batch) => {
+          for (const chunk of batch) this.push(chunk)
+          return this.flush
+        }),
+        Effect.forever({ disableYield: true }),
+        Pull.catchDone(() => Effect.void)
+      )))
+  }
+
+  private push(chunk: Uint8Array): void {
+    this.chunks.push(chunk)
+    this.size += chunk.length
+  }
+
+  private get finish(): Effect.Effect<void, SendError> {
+    return Effect.flatMap(this.flush, () => this.stream!.finish)
+  }
+
+  // writes all that is there, one turn after the other
+  private readonly flush: Effect.Effect<void, SendError> = Effect.suspend(() => {
+    if (this.size === 0) return Effect.void
+    return this.sending.request(this, this.size <= slack ? this.size : writeSize)
+      ? this.send
+      : Effect.flatMap(this.sending.turn(this), () => this.send)
+  })
+
+  private readonly send: Effect.Effect<void, SendError> = Effect.suspend(() => {
+    const { sending, stream } = this
+    if (stream !== undefined) return Effect.flatMap(stream.write(this.take()), this.taken)
+    if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.flush)
+    const { rank } = this
+    const open = Scope.provide(sending.context.connection.openUni({ priority: rank }), this.scope!)
+    return Effect.flatMap(open, (stream) => {
+      this.stream = stream
+      const written = Effect.flatMap(stream.write(this.take()), this.taken)
+      return this.rank === rank ? written : Effect.andThen(stream.setPriority(this.rank), written)
+    })
+  })
+
+  private readonly taken = (): Effect.Effect<void, SendError> => {
+    this.written += this.bytes
+    this.sending.done(this)
+    return this.flush
+  }
+
+  // the bytes that were requested: chunks are cut where they end
+  private take(): NonEmptyReadonlyArray<Uint8Array> {
+    const { bytes, chunks, head } = this
+    this.size -= bytes
+    if (this.size === 0) {
+      this.chunks = []
+      this.head = 0
+      return (head === 0 ? chunks : chunks.slice(head)) as unknown as NonEmptyReadonlyArray<Uint8Array>
+    }
+    let index = head
+    let left = bytes
+    while (chunks[index]!.length <= left) left -= chunks[index++]!.length
+    const out = chunks.slice(head, index)
+    if (left > 0) {
+      out.push(chunks[index]!.subarray(0, left))
+      chunks[index] = chunks[index]!.subarray(left)
+    }
+    this.head = index
+    return out as unknown as NonEmptyReadonlyArray<Uint8Array>
+  }
+}
+
+// internal
+
+const writer = Writer.make()
+
+// A write is of this many bytes; what is only a little more leaves together, such as a frame of 16 KiB and its header.
+const writeSize = 16 * 1024
+const slack = writeSize + writeSize / 4

@@ -1,0 +1,141 @@
+/**
+ * How a session asks its peer: a stream with its type and first message, and what the answers mean.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import {
+  BoundsExceeded,
+  isMoqError,
+  type MoqError,
+  NotFound,
+  type RequestError,
+  toCode,
+  toRequestError
+} from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import * as Priority from "../core/Priority.ts"
+import type { Profile } from "../message/Profile.ts"
+import * as StreamType from "../message/StreamType.ts"
+import type * as Subscription from "../model/Subscription.ts"
+import { type Encode, encode, MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
+import * as Rank from "./Rank.ts"
+import type { SessionContext } from "./SessionContext.ts"
+
+/**
+ * Opens a stream for as long as the scope; when that closes with an error, the peer is told of that one.
+ *
+ * @internal
+ */
+export const open = (context: SessionContext): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const stream = new MessageStream(yield* context.connection.openBi)
+    yield* Effect.addFinalizer((exit) => {
+      const error = Option.flatMap(Exit.getCause(exit), Cause.findErrorOption)
+      return Option.isSome(error) && isMoqError(error.value)
+        ? stream.abort(resetCode(error.value, context))
+        : Effect.void
+    })
+    yield* stream.send.setPriority(Rank.control)
+    return stream
+  })
+
+/** @internal */
+export const requestBytes = <A>(
+  type: StreamType.Bi,
+  layout: Encode<A>,
+  message: A,
+  profile: Profile
+): Uint8Array =>
+  encode<A>(
+    (writer, message, profile) => {
+      StreamType.encodeBi(writer, type)
+      layout(writer, message, profile)
+    },
+    message,
+    profile
+  )
+
+/**
+ * Opens a stream with its type and first message, in one write.
+ *
+ * @internal
+ */
+export const request = <A>(
+  context: SessionContext,
+  type: StreamType.Bi,
+  layout: Encode<A>,
+  message: A
+): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
+  Effect.tap(open(context), (stream) => stream.send.write([requestBytes(type, layout, message, context.profile)]))
+
+/**
+ * Runs something in a scope of its own within the current one: when it fails, it leaves nothing behind.
+ *
+ * @internal
+ */
+export const inOwnScope = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> => withOwnScope(() => effect)
+
+/**
+ * The same, for what closes that scope itself before the current one closes.
+ *
+ * @internal
+ */
+export const withOwnScope = <A, E, R>(
+  use: (own: Scope.Closeable) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.flatMap(
+    Effect.scope,
+    (scope) =>
+      Effect.flatMap(Scope.fork(scope), (own) =>
+        Effect.onError(Scope.provide(use(own), own), (cause) => Scope.close(own, Exit.failCause(cause))))
+  )
+
+/**
+ * What the failure of a request for a path means; a code says that something was not found, but not what.
+ *
+ * @internal
+ */
+export const errorOf = (path: Path.Path) => (error: MoqError): RequestError =>
+  error._tag === "MoqStreamReset" && error.code === codeNotFound
+    ? new NotFound({ detail: Path.format(path) })
+    : toRequestError(toReadError(error))
+
+/**
+ * Whether the numbers of a request can travel.
+ *
+ * @internal
+ */
+export const check = (
+  { expires, from, priority, to }: Pick<Subscription.Request, "priority" | "expires" | "to"> & {
+    readonly from?: Subscription.Request["from"] | undefined
+  }
+): Effect.Effect<void, BoundsExceeded> => {
+  if (priority !== undefined && !isWithin(priority, Priority.min, Priority.max)) {
+    return Effect.fail(new BoundsExceeded({ detail: `priority ${priority} is not -128..127` }))
+  }
+  for (const sequence of [from === "latest" ? undefined : from, to]) {
+    if (sequence !== undefined && !isWithin(sequence, 0, maxSequence)) {
+      return Effect.fail(new BoundsExceeded({ detail: `${sequence} is not the number of a group or frame` }))
+    }
+  }
+  if (expires !== undefined && !isWithin(expires, 0, Number.MAX_SAFE_INTEGER)) {
+    return Effect.fail(new BoundsExceeded({ detail: `${expires} is not a number of milliseconds` }))
+  }
+  return Effect.void
+}
+
+// internal
+
+const codeNotFound = toCode(new NotFound({}))
+
+const maxSequence = Number.MAX_SAFE_INTEGER - 1
+
+const isWithin = (value: number, min: number, max: number): boolean =>
+  Number.isInteger(value) && value >= min && value <= max

@@ -1,0 +1,249 @@
+/**
+ * A subscription of a session that reconnects: it goes on over the next connection when one is lost.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  Cancelled,
+  type RequestError,
+  type SessionClosed,
+  type Timeout,
+  toCode,
+  type UpdateError
+} from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import type { ReadError } from "../model/Frame.ts"
+import { Mirror } from "../model/Mirror.ts"
+import * as Subscription from "../model/Subscription.ts"
+import * as Track from "../model/Track.ts"
+import { withOwnScope } from "./Requests.ts"
+import type { Session } from "./Session.ts"
+
+/**
+ * The connections of a session, one after the other.
+ *
+ * @internal
+ */
+export interface Connections {
+  /**
+   * Does something on the connection that is there, or on the next one; and once more when that connection is lost before
+   * it is done. Fails with `SessionClosed` when there will be no other, and with `Timeout` when there is none for as long
+   * as `patience`.
+   */
+  readonly run: <A, E extends { readonly _tag: string }, R>(
+    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>,
+    patience?: Duration.Input
+  ) => Effect.Effect<A, E | SessionClosed | Timeout, R>
+  /** Suspends until everybody knows that the connection of a session is lost. */
+  readonly lost: (session: Session) => Effect.Effect<void>
+  /** Whether a session is that over the connection which is there now. */
+  readonly isCurrent: (session: Session) => boolean
+  /** How it ended for good, once it has. */
+  readonly end: SessionClosed | undefined
+}
+
+/**
+ * Subscribes for as long as the scope; `first` does so on a connection.
+ *
+ * @internal
+ */
+export const subscribe = (
+  connections: Connections,
+  path: Path.Path,
+  first: Effect.Effect<Subscribed, RequestError, Scope.Scope>
+): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const subscribed = yield* first
+    const { begin, subscription: { info, request } } = subscribed
+    const track = yield* Track.make(path, { ...info, start: request.from, first: begin })
+    yield* Effect.addFinalizer(() => track.fail(left))
+    const resuming = new Resuming(connections, path, track, subscribed)
+    yield* Effect.forkScoped(resuming.run, { startImmediately: true })
+    return resuming.subscription
+  })
+
+/**
+ * A subscription on one connection, in a scope of its own.
+ *
+ * @internal
+ */
+export interface Subscribed {
+  readonly session: Session
+  readonly subscription: Subscription.Subscription
+  /** The lowest sequence that comes of it. */
+  readonly begin: number
+  readonly scope: Scope.Closeable
+}
+
+/** @internal */
+export const subscribeOn = (
+  session: Session,
+  path: Path.Path,
+  options: Subscription.Options
+): Effect.Effect<Subscribed, RequestError, Scope.Scope> =>
+  withOwnScope((scope) =>
+    Effect.map(
+      session.subscribe(path, options),
+      (subscription) => ({ session, subscription, begin: subscription.begin, scope })
+    )
+  )
+
+// internal
+
+const left = new Cancelled({ detail: "the subscription was closed" })
+
+class Resuming {
+  readonly connections: Connections
+  readonly path: Path.Path
+  readonly mirror: Mirror
+  readonly subscription: Subscription.Subscription
+  // where it comes from now; `undefined` while there is no connection
+  source: Subscribed | undefined
+  constructor(connections: Connections, path: Path.Path, track: Track.Producer, source: Subscribed) {
+    this.connections = connections
+    this.path = path
+    this.mirror = new Mirror(track)
+    this.source = source
+    this.subscription = Subscription.make(track.track, source.subscription.request, (next) => this.update(next))
+  }
+
+  get run(): Effect.Effect<void, never, Scope.Scope> {
+    const { to } = this.mirror
+    return Effect.gen({ self: this }, function*() {
+      let source = this.source!
+      while (true) {
+        const lost = yield* this.receive(source)
+        if (lost === undefined) break
+        this.source = undefined
+        yield* Scope.close(source.scope, Exit.void)
+        yield* this.connections.lost(source.session)
+        const resumed = yield* this.connections.run((session) =>
+          Effect.suspend(() => this.isComplete ? Effect.undefined : this.resume(session))
+        )
+        if (resumed === undefined) break
+        source = resumed
+        // nobody sends again what was on its way when the connection was lost
+        yield* this.mirror.skip(source.begin + this.mirror.offset, toCode(lost))
+      }
+      yield* to.finish
+    }).pipe(Effect.catch(to.fail))
+  }
+
+  /** Succeeds with `undefined` when the track has ended, and with the end of its connection when that comes before. */
+  receive({ begin, session, subscription }: Subscribed): Effect.Effect<SessionClosed | undefined, ReadError> {
+    const range: Track.Range = {
+      from: begin,
+      get to() {
+        return subscription.request.to
+      }
+    }
+    return this.mirror.copy(subscription, range).pipe(
+      Effect.as(undefined),
+      Effect.catch((error) => {
+        if (error._tag === "MoqSessionClosed") return Effect.succeed(error)
+        // what a session that is closed here lets go of, its publisher has not
+        return error._tag === "MoqCancelled" && !this.connections.isCurrent(session)
+          ? session.closed
+          : Effect.fail(error)
+      })
+    )
+  }
+
+  get isComplete(): boolean {
+    const { to } = this.subscription.request
+    return to !== undefined && (this.mirror.next ?? 0) > to
+  }
+
+  // Goes on after what has come. A publisher whose newest group is older than that has begun anew: all that it still has
+  // is new here.
+  resume(session: Session): Effect.Effect<Subscribed, RequestError, Scope.Scope> {
+    return Effect.gen({ self: this }, function*() {
+      const wanted = this.subscription.request
+      let source = yield* this.ask(session)
+      if (yield* this.hasBegunAnew(session)) {
+        yield* Scope.close(source.scope, Exit.void)
+        this.mirror.offset = this.mirror.next!
+        source = yield* this.ask(session)
+      }
+      this.source = source
+      if (wanted !== this.subscription.request) {
+        yield* Effect.ignore(this.pass(source, this.subscription.request, wanted))
+      }
+      return source
+    })
+  }
+
+  hasBegunAnew(session: Session): Effect.Effect<boolean, SessionClosed> {
+    const { mirror } = this
+    const seen = mirror.to.track.latest
+    if (seen === undefined) return Effect.succeed(false)
+    // asked for after the subscription has been answered: a publisher that begins anew from now on ends its track
+    return session.trackInfo(this.path).pipe(
+      Effect.map(({ latest }) => latest !== undefined && latest + mirror.offset < seen),
+      Effect.catch((error) => error._tag === "MoqSessionClosed" ? Effect.fail(error) : Effect.succeed(false))
+    )
+  }
+
+  // a publisher may be away as well, and come back later
+  ask(session: Session): Effect.Effect<Subscribed, RequestError, Scope.Scope> {
+    const asked = Effect.suspend(() => subscribeOn(session, this.path, this.remaining)).pipe(
+      Effect.retry({ while: (error) => error._tag === "MoqTimeout" })
+    )
+    const announced = session.announced(this.path).pipe(
+      Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, this.path)),
+      Stream.mapEffect(() => Effect.catchTag(Effect.asSome(asked), "MoqNotFound", () => Effect.succeedNone)),
+      Stream.filter(Option.isSome),
+      Stream.runHead,
+      Effect.map(Option.flatten)
+    )
+    return Effect.catchTag(
+      asked,
+      "MoqNotFound",
+      (error) => Effect.flatMap(announced, Option.match({ onNone: () => Effect.fail(error), onSome: Effect.succeed }))
+    )
+  }
+
+  /** What is still to come, by the numbers of the publisher. */
+  get remaining(): Subscription.Request {
+    const { request } = this.subscription
+    const { next, offset } = this.mirror
+    const from = next === undefined ? request.from : request.from === "latest" ? next : Math.max(next, request.from)
+    return {
+      ...request,
+      from: from === "latest" ? from : from - offset,
+      to: request.to === undefined ? undefined : request.to - offset
+    }
+  }
+
+  update(next: Subscription.Request): Effect.Effect<void, UpdateError> {
+    return Effect.suspend(() => {
+      const { connections: { end }, source, subscription: { request } } = this
+      if (end !== undefined) return Effect.fail(end)
+      if (source === undefined) return Effect.void
+      // when the connection is lost the next one hears of it
+      return Effect.catchTag(this.pass(source, next, request), "MoqSessionClosed", () => Effect.void)
+    })
+  }
+
+  pass(
+    { begin, subscription }: Subscribed,
+    { expires, from, order, priority, to }: Subscription.Request,
+    before: Subscription.Request
+  ): Effect.Effect<void, UpdateError> {
+    const { offset } = this.mirror
+    const isLater = from !== "latest" && from !== before.from && from - offset > begin
+    return subscription.update({
+      expires,
+      order,
+      priority,
+      ...(isLater ? { from: from - offset } : {}),
+      ...(to === undefined ? {} : { to: to - offset })
+    })
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * What a session sends beside its control messages: who may write, who may open a stream, and what is given up when too
+ * much waits.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
+import type { Outgoing } from "./Outgoing.ts"
+import { SendQueue } from "./SendQueue.ts"
+import type { PublisherContext } from "./SessionContext.ts"
+
+/**
+ * A subscription, as far as its groups may be given up.
+ *
+ * @internal
+ */
+export interface Droppable {
+  /** Bytes that wait, but for the group that is being sent and the newest. */
+  readonly unsent: number
+  readonly priority: number
+  /** Gives up the oldest group that counts in `unsent`. */
+  readonly dropOldest: (code: number) => void
+  /** Gives up what has expired, and tells when to look again, in milliseconds; `Infinity` is never. */
+  readonly expire: (now: number) => number
+}
+
+/** @internal */
+export class Sending {
+  static make(context: PublisherContext): Effect.Effect<Sending, never, Scope.Scope> {
+    return Effect.withFiber((fiber) => {
+      const sending = new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher)
+      return Effect.as(Effect.forkScoped(sending.watch, { startImmediately: true }), sending)
+    })
+  }
+
+  readonly context: PublisherContext
+  readonly clock: Clock.Clock
+  readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly queue: SendQueue<Outgoing>
+  /** Subscriptions that may have something to give up. */
+  readonly droppable: Set<Droppable>
+  // those that have a place among the streams that may be open, and those that wait for one
+  private readonly open: Set<Outgoing>
+  private readonly homeless: Set<Outgoing>
+  private readonly stalled: number
+  // when a write was last taken, or the first of those that wait began to
+  private taken: number
+  private readonly timer: Timer
+  private isScheduled: boolean
+  constructor(context: PublisherContext, clock: Clock.Clock, dispatcher: Scheduler.SchedulerDispatcher) {
+    this.context = context
+    this.clock = clock
+    this.dispatcher = dispatcher
+    this.queue = new SendQueue()
+    this.droppable = new Set()
+    this.open = new Set()
+    this.homeless = new Set()
+    this.stalled = Duration.toMillis(Duration.fromInputUnsafe(context.limits.stalled))
+    this.taken = 0
+    this.timer = new Timer(dispatcher)
+    this.isScheduled = false
+  }
+
+  // turns
+
+  /** Whether a group may write so many bytes now; if not, it has to {@link turn}. */
+  request(outgoing: Outgoing, bytes: number): boolean {
+    if (this.queue.pending === 0) {
+      this.taken = this.clock.currentTimeMillisUnsafe()
+      this.look(this.taken + this.stalled)
+    }
+    return this.queue.request(outgoing, bytes)
+  }
+
+  /** Suspends until it is the turn of a group that has requested it. */
+  turn(outgoing: Outgoing): Effect.Effect<void> {
+    return parked(outgoing, () => outgoing.state !== "waiting")
+  }
+
+  /** The write of a group has been taken. */
+  done(outgoing: Outgoing): void {
+    this.queue.done(outgoing)
+    if (this.queue.pending > 0) this.taken = this.clock.currentTimeMillisUnsafe()
+    this.wake()
+  }
+
+  /** A group has come to its end, wherever it was. */
+  leave(outgoing: Outgoing): void {
+    this.queue.remove(outgoing)
+    this.homeless.delete(outgoing)
+    if (this.open.delete(outgoing)) this.house()
+    this.wake()
+  }
+
+  // in a task of its own: whoever is done goes on first, and may be the next again
+  wake(): void {
+    if (this.queue.waiting === 0 || this.isScheduled) return
+    this.isScheduled = true
+    this.dispatcher.scheduleTask(() => {
+      this.isScheduled = false
+      for (let next = this.queue.next(); next !== undefined; next = this.queue.next()) next.resume?.()
+    }, 0)
+  }
+
+  // streams
+
+  /** Whether a group may open its stream. */
+  isHoused(outgoing: Outgoing): boolean {
+    if (this.open.has(outgoing)) return true
+    if (this.open.size >= this.context.connection.capabilities.maxStreams) return false
+    this.open.add(outgoing)
+    return true
+  }
+
+  /**
+   * Suspends until a group may open its stream. It gives its turn back meanwhile, and the last one of those that are open
+   * gives way to it, if that comes after it.
+   */
+  housed(outgoing: Outgoing): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.queue.withdraw(outgoing)
+      this.homeless.add(outgoing)
+      let last: Outgoing | undefined
+      for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
+      if (last !== undefined && goesBefore(outgoing, last)) last.drop(codeLagged)
+      this.wake()
+      return parked(outgoing, () => this.open.has(outgoing))
+    })
+  }
+
+  private house(): void {
+    let first: Outgoing | undefined
+    for (const other of this.homeless) if (first === undefined || goesBefore(other, first)) first = other
+    if (first === undefined) return
+    const { resume } = first
+    this.homeless.delete(first)
+    this.open.add(first)
+    if (resume !== undefined) this.dispatcher.scheduleTask(resume, 0)
+  }
+
+  // what is given up
+
+  /** Gives up groups while more waits than may. */
+  trim(): void {
+    const { unsent } = this.context.limits
+    while (true) {
+      let sum = 0
+      let worst: Droppable | undefined
+      for (const one of this.droppable) {
+        const bytes = one.unsent
+        sum += bytes
+        if (bytes === 0) continue
+        if (
+          worst === undefined || one.priority < worst.priority ||
+          (one.priority === worst.priority && bytes > worst.unsent)
+        ) worst = one
+      }
+      if (sum <= unsent || worst === undefined) return
+      worst.dropOldest(codeLagged)
+    }
+  }
+
+  /** Looks after what can expire, or stall, at a time in milliseconds. */
+  look(at: number): void {
+    const { timer } = this
+    if (at >= timer.at) return
+    timer.at = at
+    timer.wake()
+  }
+
+  /** Gives up what has expired, and the session when it is stalled: the one timer of a session. */
+  private get watch(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      const { timer } = this
+      while (true) {
+        const now = this.clock.currentTimeMillisUnsafe()
+        if (this.queue.pending > 0 && now >= this.taken + this.stalled) break
+        timer.at = Infinity
+        // meanwhile somebody may want it earlier
+        timer.at = Math.min(this.next(now), timer.at)
+        yield* timer.at === Infinity ? timer.woken : Effect.timeoutOption(timer.woken, Math.max(0, timer.at - now))
+      }
+      const detail = `no write was taken for ${this.stalled / 1_000} seconds`
+      yield* this.context.end(new Timeout({ detail }))
+    })
+  }
+
+  // when to look again
+  private next(now: number): number {
+    let at = this.queue.pending === 0 ? Infinity : this.taken + this.stalled
+    for (const one of [...this.droppable]) at = Math.min(at, one.expire(now))
+    return at
+  }
+}
+
+// internal
+
+const codeLagged = toCode(new Lagged({}))
+
+const goesBefore = (a: Outgoing, b: Outgoing): boolean =>
+  a.lane.priority === b.lane.priority ? a.place < b.place : a.lane.priority > b.lane.priority
+
+// a group is woken by whoever gives it what it waits for
+const parked = (outgoing: Outgoing, isOver: () => boolean): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    if (isOver()) return resume(Effect.void)
+    const leave = () => {
+      outgoing.resume = undefined
+    }
+    outgoing.resume = () => {
+      leave()
+      resume(Effect.void)
+    }
+    return Effect.sync(leave)
+  })
+
+class Timer {
+  readonly dispatcher: Scheduler.SchedulerDispatcher
+  at: number
+  private resume: (() => void) | undefined
+  constructor(dispatcher: Scheduler.SchedulerDispatcher) {
+    this.dispatcher = dispatcher
+    this.at = Infinity
+    this.resume = undefined
+  }
+  readonly wake = (): void => {
+    const { resume } = this
+    if (resume === undefined) return
+    this.resume = undefined
+    this.dispatcher.scheduleTask(resume, 0)
+  }
+  readonly woken: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    this.resume = () => resume(Effect.void)
+    return Effect.sync(() => {
+      this.resume = undefined
+    })
+  })
+}

@@ -1,0 +1,326 @@
+/**
+ * Subscriptions to one path that share one on the wire.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import type { GroupOrder } from "../core/GroupOrder.ts"
+import {
+  type BoundsExceeded,
+  Cancelled,
+  NotSupportedByPeer,
+  type RequestError,
+  type UpdateError
+} from "../core/MoqError.ts"
+import * as Path from "../core/Path.ts"
+import type { Priority } from "../core/Priority.ts"
+import * as Info from "../message/Info.ts"
+import * as SubscribeMessage from "../message/Subscribe.ts"
+import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
+import * as Subscription from "../model/Subscription.ts"
+import * as Track from "../model/Track.ts"
+import { encode, type MessageStream, type ReceiveError, within } from "./MessageStream.ts"
+import { Receiving } from "./Receiving.ts"
+import { check, errorOf, open, requestBytes } from "./Requests.ts"
+import type { SubscriberContext } from "./SessionContext.ts"
+
+/**
+ * The subscriptions of a session.
+ *
+ * @internal
+ */
+export class Sharing {
+  readonly context: SubscriberContext
+  /** Suspends until the peer announces that a track has ended. */
+  readonly withdrawn: (path: Path.Path) => Effect.Effect<void>
+  /** Those on the wire, by id. */
+  readonly receiving: Map<number, Receiving>
+  // those that take further holders, by path
+  readonly shared: Map<string, Array<Shared>>
+  nextId: number
+  constructor(context: SubscriberContext, withdrawn: (path: Path.Path) => Effect.Effect<void>) {
+    this.context = context
+    this.withdrawn = withdrawn
+    this.receiving = new Map()
+    this.shared = new Map()
+    this.nextId = 0
+  }
+
+  subscribe(
+    path: Path.Path,
+    request: Subscription.Request
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
+    const subscribed = Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const key = Path.key(path)
+        const found = this.shared.get(key)?.find((shared) => shared.covers(request))
+        return (found ?? this.add(key, path, request)).hold(request, restore)
+      })
+    )
+    return Effect.andThen(check(request), subscribed)
+  }
+
+  add(key: string, path: Path.Path, request: Subscription.Request): Shared {
+    const shared = new Shared(this, path, request)
+    const others = this.shared.get(key)
+    if (others === undefined) this.shared.set(key, [shared])
+    else others.push(shared)
+    return shared
+  }
+
+  /** It takes no more holders: it has ended, or is about to. */
+  retire(shared: Shared): void {
+    const key = Path.key(shared.path)
+    const rest = this.shared.get(key)?.filter((other) => other !== shared) ?? []
+    if (rest.length === 0) this.shared.delete(key)
+    else this.shared.set(key, rest)
+  }
+}
+
+// internal
+
+/** What is asked of the publisher; without an end `max` is infinite. */
+interface Asked {
+  readonly priority: Priority
+  readonly order: GroupOrder
+  readonly expires: number
+  readonly min: number
+  readonly max: number
+}
+
+/** Somebody who subscribes; what it asks for can change. */
+interface Holder {
+  request: Subscription.Request
+  /** The first sequence that it may read, once that is known. */
+  begin: number
+}
+
+/** A subscription on the wire: it opens with its first holder and closes with its last. */
+class Shared {
+  readonly sharing: Sharing
+  readonly path: Path.Path
+  readonly from: Track.Start
+  readonly scope: Scope.Closeable
+  readonly holders: Set<Holder>
+  readonly opened: Deferred.Deferred<Track.Producer, RequestError>
+  readonly changed: Latch.Latch
+  // how opening it has failed
+  end: Exit.Exit<unknown, RequestError> | undefined
+  track: Track.Producer | undefined
+  asked: Asked
+  constructor(sharing: Sharing, path: Path.Path, request: Subscription.Request) {
+    this.sharing = sharing
+    this.path = path
+    this.from = request.from
+    this.scope = Scope.makeUnsafe()
+    this.holders = new Set()
+    this.opened = Deferred.makeUnsafe()
+    this.changed = Latch.makeUnsafe(false)
+    this.end = undefined
+    this.track = undefined
+    this.asked = {
+      priority: request.priority ?? 0,
+      order: request.order ?? "default",
+      expires: request.expires ?? 0,
+      min: request.from === "latest" ? 0 : request.from,
+      max: request.to ?? Infinity
+    }
+  }
+
+  /** Whether it has all that a subscription of its own would give. */
+  covers({ from, to = Infinity }: Subscription.Request): boolean {
+    if (to > this.asked.max) return false
+    if (from === "latest") return true
+    // until the publisher has answered, nobody knows where its newest group is
+    if (this.track === undefined) return this.from !== "latest" && from >= this.asked.min
+    return from >= this.asked.min && from >= this.track.track.first
+  }
+
+  /** The track for as long as the scope. `restore` makes the wait for it interruptible; the rest must not be. */
+  hold(
+    request: Subscription.Request,
+    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
+    const holder: Holder = { request, begin: this.beginOf(request.from) }
+    const isFirst = this.holders.size === 0
+    this.holders.add(holder)
+    this.changed.openUnsafe()
+    return (isFirst ? this.open(request) : Effect.void).pipe(
+      Effect.andThen(restore(Deferred.await(this.opened))),
+      Effect.onError(() => this.leave(holder)),
+      Effect.map(({ track }) => Subscription.make(track, request, (next) => this.update(holder, next))),
+      Effect.tap((subscription) =>
+        Effect.addFinalizer(() => {
+          Subscription.leaveUnsafe(subscription, left)
+          return this.leave(holder)
+        })
+      )
+    )
+  }
+
+  beginOf(from: Track.Start): number {
+    if (from !== "latest") return from
+    return this.track === undefined ? Infinity : this.track.track.latest ?? this.asked.min
+  }
+
+  leave(holder: Holder): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.holders.delete(holder)
+      if (this.holders.size > 0) {
+        this.changed.openUnsafe()
+        return Effect.void
+      }
+      this.sharing.retire(this)
+      return Scope.close(this.scope, this.end ?? Exit.void)
+    })
+  }
+
+  update(holder: Holder, next: Subscription.Request): Effect.Effect<void, UpdateError> {
+    const { profile } = this.sharing.context
+    if (profile.subscriberFinishesEarly) {
+      return Effect.fail(new NotSupportedByPeer({ detail: `SUBSCRIBE_UPDATE, on ${profile.name}` }))
+    }
+    return Effect.flatMap(check(next), () => {
+      const end = this.track?.track.end
+      if (end !== undefined && Exit.isFailure(end)) {
+        const reason = end.cause.reasons[0]
+        if (reason?._tag === "Fail" && reason.error._tag === "MoqSessionClosed") return Effect.fail(reason.error)
+      }
+      holder.request = next
+      if (next.from !== "latest") holder.begin = next.from
+      this.changed.openUnsafe()
+      return Effect.void
+    })
+  }
+
+  // the wire
+
+  // it lives as long as its holders: when the session ends before, its streams fail, and so does everything here
+  open(request: Subscription.Request): Effect.Effect<void> {
+    const { limits } = this.sharing.context
+    const opening = this.wire(request).pipe(
+      within(limits.request, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
+      Effect.mapError(errorOf(this.path)),
+      Scope.provide(this.scope)
+    )
+    return Effect.map(
+      Effect.forkIn(opening, this.scope, { startImmediately: true }),
+      // not by the fiber itself: it may be interrupted before it has begun
+      (fiber) =>
+        fiber.addObserver((exit) => {
+          if (Exit.isFailure(exit)) {
+            this.end = exit
+            this.sharing.retire(this)
+          }
+          Deferred.doneUnsafe(this.opened, exit)
+        })
+    )
+  }
+
+  wire(
+    { from, to }: Subscription.Request
+  ): Effect.Effect<Track.Producer, ReceiveError | BoundsExceeded, Scope.Scope> {
+    const { context, receiving: byId } = this.sharing
+    const { profile } = context
+    return Effect.gen({ self: this }, function*() {
+      const id = this.sharing.nextId++
+      const { expires, order, priority } = this.asked
+      const message: SubscribeMessage.Subscribe = {
+        _tag: "Subscribe",
+        id,
+        path: this.path,
+        priority,
+        order,
+        expires,
+        ...(from === "latest" ? {} : { min: from }),
+        ...(to === undefined ? {} : { max: to })
+      }
+      const stream = yield* open(context)
+      const receiving = yield* Receiving.make(stream, context)
+      // before SUBSCRIBE leaves: groups may overtake its answer
+      yield* Effect.acquireRelease(
+        Effect.sync(() => byId.set(id, receiving)),
+        () => Effect.sync(() => byId.delete(id))
+      )
+      yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
+      if (profile.subscriberFinishesEarly) yield* stream.send.finish
+      const answer = yield* stream.expect(Info.decode, profile)
+      const first = from === "latest" ? answer.latest : from
+      const track = yield* Track.make(this.path, {
+        priority: answer.priority,
+        order: answer.order,
+        expires: answer.expires,
+        start: from,
+        first
+      })
+      yield* Effect.addFinalizer(() => track.fail(left))
+      this.track = track
+      this.asked = { ...this.asked, min: first }
+      for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
+      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path))
+      yield* Effect.forkScoped(
+        Effect.ensuring(run, Effect.sync(() => this.sharing.retire(this))),
+        { startImmediately: true }
+      )
+      if (!profile.subscriberFinishesEarly) yield* Effect.forkScoped(this.updates(track.track, stream, receiving))
+      return track
+    })
+  }
+
+  // On a fiber of its own, one after the other: what is asked for when its turn has come is what matters. What fails
+  // to be said, the end of the stream says.
+  updates(track: Track.Track, stream: MessageStream, receiving: Receiving): Effect.Effect<void> {
+    const { profile } = this.sharing.context
+    return Effect.gen({ self: this }, function*() {
+      while (track.end === undefined) {
+        yield* this.changed.await
+        this.changed.closeUnsafe()
+        const before = this.asked
+        const next = this.merged(track.info.priority)
+        if (next === undefined || track.end !== undefined || isSame(before, next)) continue
+        this.asked = next
+        receiving.narrow(next.min, next.max)
+        const message: SubscribeUpdate.SubscribeUpdate = {
+          _tag: "SubscribeUpdate",
+          priority: next.priority,
+          order: next.order,
+          expires: next.expires,
+          ...(next.min > before.min ? { min: next.min } : {}),
+          ...(next.max < before.max ? { max: next.max } : {})
+        }
+        yield* stream.send.write([encode(SubscribeUpdate.encode, message, profile)])
+      }
+    }).pipe(Effect.ignore)
+  }
+
+  // what all holders want together; one that names no priority wants that of the publisher
+  merged(ofPublisher: Priority): Asked | undefined {
+    if (this.holders.size === 0) return undefined
+    let next: Asked | undefined
+    for (const { begin, request } of this.holders) {
+      const { expires = 0, order = "default", priority = ofPublisher, to = Infinity } = request
+      next = next === undefined ? { priority, order, expires, min: begin, max: to } : {
+        priority: Math.max(next.priority, priority),
+        order: next.order === order ? order : "default",
+        expires: next.expires === 0 || expires === 0 ? 0 : Math.max(next.expires, expires),
+        min: Math.min(next.min, begin),
+        max: Math.max(next.max, to)
+      }
+    }
+    return next === undefined ? undefined : {
+      ...next,
+      min: Math.max(next.min, this.asked.min),
+      max: Math.min(next.max, this.asked.max)
+    }
+  }
+}
+
+const left = new Cancelled({ detail: "the subscription was closed" })
+
+const isSame = (one: Asked, other: Asked): boolean =>
+  one.priority === other.priority && one.order === other.order && one.expires === other.expires &&
+  one.min === other.min && one.max === other.max

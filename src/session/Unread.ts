@@ -1,0 +1,91 @@
+/**
+ * What a session has received and nobody has pulled yet: how much that is, and what goes when it is too much.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { Lagged } from "../core/MoqError.ts"
+import * as Group from "../model/Group.ts"
+
+/**
+ * The unread groups of a session, the one that has waited longest first.
+ *
+ * @internal
+ */
+export class Unread {
+  readonly limit: number
+  readonly groups: Set<UnreadGroup>
+  bytes: number
+  constructor(limit: number) {
+    this.limit = limit
+    this.groups = new Set()
+    this.bytes = 0
+  }
+
+  /** Counts what comes for a group of `owner`; `drop` gives the group up when it must go. */
+  add(owner: object, group: Group.Producer, drop: (error: Lagged) => Effect.Effect<void>): UnreadGroup {
+    return new UnreadGroup(this, owner, group, drop)
+  }
+
+  /** Forgets the groups of an owner that lets go of them all. */
+  forget(owner: object): void {
+    for (const group of this.groups) if (group.owner === owner) group.clear()
+  }
+
+  /** Gives up what has waited longest until the rest is within the limit. */
+  shed(): Effect.Effect<void> {
+    const drops: Array<Effect.Effect<void>> = []
+    for (const group of this.groups) {
+      if (this.bytes <= this.limit) break
+      group.clear()
+      drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
+    }
+    return Effect.all(drops, { discard: true })
+  }
+}
+
+/** @internal */
+export class UnreadGroup {
+  readonly unread: Unread
+  readonly owner: object
+  readonly group: Group.Producer
+  readonly drop: (error: Lagged) => Effect.Effect<void>
+  bytes: number
+  // the index after the last frame that a reader has been given
+  given: number
+  constructor(
+    unread: Unread,
+    owner: object,
+    group: Group.Producer,
+    drop: (error: Lagged) => Effect.Effect<void>
+  ) {
+    this.unread = unread
+    this.owner = owner
+    this.group = group
+    this.drop = drop
+    this.bytes = 0
+    this.given = group.group.count
+    Group.onTakeUnsafe(group, () => {
+      this.given = group.group.count
+      this.clear()
+    })
+  }
+
+  /** Counts bytes that have come; `isGrowing` tells that the last frame lacks some. What it gives is to be run. */
+  add(bytes: number, isGrowing: boolean): Effect.Effect<void> | undefined {
+    // a reader was given a frame that grew, and now has all of it
+    if (this.given === this.group.group.count && !isGrowing) return void this.clear()
+    if (bytes === 0) return undefined
+    if (this.bytes === 0) this.unread.groups.add(this)
+    this.bytes += bytes
+    this.unread.bytes += bytes
+    return this.unread.bytes > this.unread.limit ? this.unread.shed() : undefined
+  }
+
+  clear(): void {
+    if (this.bytes === 0) return
+    this.unread.groups.delete(this)
+    this.unread.bytes -= this.bytes
+    this.bytes = 0
+  }
+}

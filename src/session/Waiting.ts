@@ -1,0 +1,66 @@
+/**
+ * The groups of a subscription that have not begun, by sequence.
+ *
+ * @since 0.1.0
+ */
+import type { Group } from "../model/Group.ts"
+
+/**
+ * A group that has not begun; without `group`, whatever the track's cache still has of it then.
+ *
+ * @internal
+ */
+export interface Item {
+  readonly sequence: number
+  readonly group: Group | undefined
+}
+
+/** @internal */
+export interface Waiting {
+  // lowest sequence first; those before `head` are taken
+  items: Array<Item>
+}
+
+/** @internal */
+export const make = (): Waiting => ({ items: [] })
+
+/** @internal */
+export const items = (self: Waiting): ReadonlyArray<Item> => self.items
+
+/** @internal */
+export const size = (self: Waiting): number => self.items.length
+
+/** @internal */
+export const clear = (self: Waiting): void => {
+  self.items = []
+}
+
+/** @internal */
+export const add = (self: Waiting, sequence: number, group: Group | undefined): void => {
+  let at = self.items.length
+  while (at > 0 && self.items[at - 1]!.sequence > sequence) at--
+  self.items.splice(at, 0, { sequence, group })
+}
+
+/**
+ * The first one in order.
+ *
+ * @internal
+ */
+export const peek = (self: Waiting, isAscending: boolean): Item | undefined =>
+  isAscending ? self.items[0] : self.items.at(-1)
+
+/** @internal */
+export const remove = (self: Waiting, item: Item): void => {
+  if (self.items[0] === item) self.items.shift()
+  else self.items.splice(self.items.lastIndexOf(item), 1)
+}
+
+/**
+ * Forgets those out of a range.
+ *
+ * @internal
+ */
+export const narrow = (self: Waiting, min: number, max: number): void => {
+  self.items = self.items.filter(({ sequence }) => sequence >= min && sequence <= max)
+}

@@ -1,0 +1,659 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { App, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
+import * as Profile from "../../src/message/Profile.ts"
+import * as Router from "../../src/model/Router.ts"
+import * as Track from "../../src/model/Track.ts"
+import { goesOn, start, watch } from "./reconnecting.ts"
+import { bytes, failure, owned, read, settle, text } from "./sessions.ts"
+
+const every = (duration: string) => Schedule.spaced(duration as "1 second")
+
+/** Offers a track in a router, until `end`. */
+const offer = Effect.fnUntraced(function*(
+  router: Router.Router,
+  path: ReadonlyArray<string>,
+  options?: Parameters<typeof Track.make>[1]
+) {
+  const { close, value } = yield* owned(
+    Effect.tap(Track.make(path, options), ({ track }) => router.publish(track))
+  )
+  return {
+    ...value,
+    appendGroup: value.appendGroup,
+    finish: value.finish,
+    used: value.used,
+    unused: value.unused,
+    close
+  }
+})
+
+/** Writes a whole group with one frame that says something. */
+const group = (track: Pick<Track.Producer, "createGroup">, sequence: number, say = String(sequence)) =>
+  Effect.gen(function*() {
+    const group = yield* track.createGroup(sequence)
+    yield* group.writeFrame(bytes(say))
+    yield* group.finish
+    yield* settle
+  })
+
+const pass = (duration: string) => Effect.andThen(TestClock.adjust(duration as "1 second"), settle)
+
+describe("Session.reconnect: connections", () => {
+  it.effect("gives the session once a connection is open, after as many attempts as that takes", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const opening = yield* Effect.forkChild(world.open)
+      yield* settle
+      yield* pass("1 second")
+      assert.isTrue(goesOn(opening))
+      yield* world.serve(yield* Router.make)
+      yield* pass("1 second")
+      const session = yield* Fiber.join(opening)
+      assert.lengthOf(world.attempts, 3)
+      assert.strictEqual(session.profile, "draft03")
+      assert.strictEqual(session.transport.transport, "memory")
+      yield* session.ping
+    }))
+
+  it.effect("fails with the last error when the schedule ends before that", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second").pipe(Schedule.upTo({ times: 2 })) } })
+      const opening = yield* Effect.forkChild(world.open)
+      yield* settle
+      yield* pass("1 second")
+      yield* pass("1 second")
+      assert.strictEqual((yield* failure(opening))._tag, "MoqTransportError")
+      assert.lengthOf(world.attempts, 3)
+    }))
+
+  it.effect("makes no second attempt with a client that is refused, or what is no URL", () =>
+    Effect.gen(function*() {
+      const refused = yield* start({ url: Effect.fail(new Unauthorized({})) })
+      assert.strictEqual((yield* Effect.flip(refused.open))._tag, "MoqUnauthorized")
+      const old = yield* start({ client: { profiles: [Profile.fork02] }, server: { profiles: [Profile.draft03] } })
+      yield* old.serve(yield* Router.make)
+      assert.strictEqual((yield* Effect.flip(old.open))._tag, "MoqUnsupportedVersion")
+      assert.lengthOf(old.attempts, 1)
+      const nowhere = yield* start({ url: "no url" })
+      assert.strictEqual((yield* Effect.flip(nowhere.open))._tag, "MoqTransportError")
+    }))
+
+  it.effect("asks for the URL before each attempt", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const world = yield* start({
+        url: Effect.suspend(() => {
+          asked++
+          return asked === 2
+            ? Effect.fail(new TransportError({}))
+            : Effect.succeed(`https://relay.example/?jwt=${asked}`)
+        }),
+        client: { schedule: every("1 second") }
+      })
+      yield* world.serve(yield* Router.make)
+      yield* world.open
+      yield* world.cut
+      yield* pass("1 second")
+      yield* pass("1 second")
+      assert.deepStrictEqual(world.attempts, ["https://relay.example/?jwt=1", "https://relay.example/?jwt=3"])
+    }))
+
+  it.effect("dies of a URL that does, and fails everything when that happens later", () =>
+    Effect.gen(function*() {
+      const first = yield* start({ url: Effect.die("broken") })
+      assert.isTrue(Cause.hasDies(yield* Effect.flip(Effect.sandbox(first.open))))
+      let asked = 0
+      const world = yield* start({
+        url: Effect.suspend(() => asked++ > 0 ? Effect.die("broken") : Effect.succeed("https://relay.example/"))
+      })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      yield* world.cut
+      yield* pass("1 second")
+      assert.strictEqual((yield* session.closed).by, "local")
+      assert.strictEqual((yield* Effect.flip(session.trackInfo(["a"])))._tag, "MoqSessionClosed")
+    }))
+
+  it.effect("tells any number of readers what it does: the present first, then every change", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second").pipe(Schedule.upTo({ times: 3 })) } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const one = yield* watch(session)
+      yield* world.shut
+      const two = yield* watch(session)
+      yield* pass("1 second")
+      yield* world.serve(router)
+      yield* pass("1 second")
+      yield* world.shut
+      const three = yield* watch(session)
+      yield* pass("1 second")
+      const last = [
+        "waiting 3 1000 MoqSessionClosed",
+        "connecting 3",
+        "closed MoqTransportError"
+      ]
+      const all = [
+        "waiting 1 1000 MoqSessionClosed",
+        "connecting 1",
+        "waiting 2 1000 MoqTransportError",
+        "connecting 2",
+        "connected draft03 memory",
+        ...last
+      ]
+      assert.deepStrictEqual(one.log, ["connected draft03 memory", ...all])
+      assert.deepStrictEqual(two.log, all)
+      assert.deepStrictEqual(three.log, last)
+      for (const { fiber } of [one, two, three]) assert.isFalse(goesOn(fiber))
+      assert.deepStrictEqual((yield* watch(session)).log, ["closed MoqTransportError"])
+      const closed = yield* session.closed
+      assert.deepStrictEqual([closed.code, closed.by], [4, "transport"])
+    }))
+
+  it.effect("starts the schedule anew only after a connection that has been stable", () =>
+    Effect.gen(function*() {
+      const world = yield* start({
+        client: { schedule: Schedule.exponential("1 second"), stableAfter: "5 seconds" }
+      })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const { log } = yield* watch(session)
+      for (let i = 0; i < 3; i++) {
+        yield* world.cut
+        yield* pass("4 seconds")
+      }
+      yield* pass("5 seconds")
+      yield* world.cut
+      const waits = log.filter((status) => status.startsWith("waiting"))
+      assert.deepStrictEqual(waits, [
+        "waiting 1 1000 MoqSessionClosed",
+        "waiting 2 2000 MoqSessionClosed",
+        "waiting 3 4000 MoqSessionClosed",
+        "waiting 0 1000 MoqSessionClosed"
+      ])
+    }))
+
+  it.effect("takes a clean close of the server for the loss of a connection", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      yield* world.peer().close()
+      yield* settle
+      yield* pass("1 second")
+      assert.lengthOf(world.attempts, 2)
+      yield* session.ping
+    }))
+
+  it.effect("gives up when the server refuses it after the handshake, but not once it has been stable", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second"), stableAfter: "5 seconds" } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      yield* pass("5 seconds")
+      yield* world.peer().close(new Unauthorized({ detail: "the token has expired" }))
+      yield* settle
+      yield* pass("1 second")
+      assert.lengthOf(world.attempts, 2)
+      yield* session.ping
+      yield* world.peer().close(new Unauthorized({ detail: "the token has expired" }))
+      yield* settle
+      const closed = yield* session.closed
+      assert.deepStrictEqual([closed.code, closed.by], [6, "remote"])
+      assert.deepStrictEqual((yield* watch(session)).log, ["closed MoqUnauthorized"])
+      yield* pass("1 minute")
+      assert.lengthOf(world.attempts, 2)
+    }))
+
+  it.effect("closes for good: when it is told to, and with its scope", () =>
+    Effect.gen(function*() {
+      for (const away of [false, true]) {
+        for (const by of ["close", "scope"]) {
+          const world = yield* start({ client: { schedule: every("1 second") } })
+          yield* world.serve(yield* Router.make)
+          const session = yield* world.open
+          const waiting = yield* Effect.forkChild(Stream.runDrain(session.announced()), { startImmediately: true })
+          yield* settle
+          if (away) yield* world.shut
+          if (by === "close") yield* session.close(new App({ code: 5 }))
+          else yield* world.leave()
+          const closed = yield* session.closed
+          assert.deepStrictEqual([closed.code, closed.by], [by === "close" ? 69 : 0, "local"])
+          assert.strictEqual((yield* failure(waiting))._tag, "MoqSessionClosed")
+          assert.strictEqual((yield* Effect.flip(session.subscribe(["a"])))._tag, "MoqSessionClosed")
+          if (!away) assert.strictEqual((yield* world.peer().closed).code, by === "close" ? 69 : 0)
+          yield* pass("1 minute")
+          assert.lengthOf(world.attempts, 1)
+          assert.strictEqual(world.held(), 0)
+          if (by === "close") yield* world.leave()
+        }
+      }
+    }))
+
+  it.effect("leaves nothing behind when it is given up while it connects", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const opening = yield* Effect.forkChild(world.open)
+      yield* settle
+      yield* Fiber.interrupt(opening)
+      yield* world.leave(Exit.interrupt())
+      yield* pass("1 minute")
+      assert.lengthOf(world.attempts, 1)
+    }))
+})
+
+describe("Session.reconnect: what it offers", () => {
+  it.effect("outlives the connection: it can be written to meanwhile, and is announced and served again", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const track = yield* (yield* session.broadcast(["room"])).track("clock")
+      yield* group(track, 0)
+      yield* world.cut
+      yield* group(track, 1)
+      yield* pass("1 second")
+      yield* group(track, 2)
+      const announced = yield* world.peer().announced().pipe(Stream.take(1), Stream.runCollect)
+      assert.deepStrictEqual(announced, [{ _tag: "Active", path: ["room", "clock"] }])
+      const { log } = yield* read(yield* world.peer().subscribe(["room", "clock"], { from: 0 }))
+      yield* settle
+      assert.deepStrictEqual([...log].sort(), ["0.", "0:0", "1.", "1:1", "2.", "2:2"])
+    }))
+
+  it.effect("fails with SessionClosed when it gives up", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: Schedule.recurs(0) } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const track = yield* (yield* session.broadcast(["room"])).track("clock")
+      const open = yield* track.appendGroup
+      yield* world.shut
+      assert.strictEqual((yield* Effect.flip(open.writeFrame(bytes("late"))))._tag, "MoqSessionClosed")
+      assert.strictEqual((yield* Effect.flip(track.appendGroup))._tag, "MoqSessionClosed")
+    }))
+
+  it.effect("sends what has finished before its scope closes", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const { close, value: track } = yield* owned(
+        Effect.flatMap(session.broadcast([]), (broadcast) => broadcast.track("a"))
+      )
+      const { fiber, log } = yield* read(yield* world.peer().subscribe(["a"]))
+      yield* settle
+      const open = yield* track.appendGroup
+      yield* open.writeFrame(bytes("last"))
+      yield* close
+      yield* Effect.forkChild(world.leave(), { startImmediately: true })
+      yield* settle
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(log, ["0:last", "0."])
+      assert.deepStrictEqual(fiber.pollUnsafe(), Exit.void)
+    }))
+})
+
+describe("Session.reconnect: subscriptions", () => {
+  it.effect("go on with the next group; what was on its way fails, what was missed is a gap", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"], { cache: { maxAge: "500 millis" } })
+      yield* group(track, 0)
+      const reading = yield* read(yield* session.subscribe(["a"], { from: 0 }))
+      yield* settle
+      yield* group(track, 2)
+      const open = yield* track.createGroup(3)
+      yield* open.writeFrame(bytes("part"))
+      yield* settle
+      yield* world.cut
+      assert.deepStrictEqual(reading.log, ["0:0", "0.", "2:2", "2.", "3:part", "3!MoqSessionClosed"])
+      yield* open.finish
+      yield* group(track, 4)
+      yield* group(track, 5)
+      yield* pass("1 second")
+      yield* group(track, 6)
+      assert.deepStrictEqual(reading.log.slice(6), ["1-1!4", "4-4!31", "5:5", "5.", "6:6", "6."])
+      assert.isTrue(goesOn(reading.fiber))
+      yield* track.close
+      yield* settle
+      assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+    }))
+
+  it.effect("get what is still cached when nothing had come yet", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const reading = yield* read(yield* session.subscribe(["a"], { from: 1 }))
+      yield* settle
+      yield* world.cut
+      for (let i = 0; i < 3; i++) yield* group(track, i)
+      yield* pass("1 second")
+      assert.deepStrictEqual([...reading.log].sort(), ["1.", "1:1", "2.", "2:2"])
+    }))
+
+  it.effect("end as their publisher says", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const one = yield* offer(router, ["one"])
+      const two = yield* offer(router, ["two"])
+      const finished = yield* read(yield* session.subscribe(["one"]))
+      const failed = yield* read(yield* session.subscribe(["two"]))
+      yield* settle
+      yield* world.cut
+      yield* pass("1 second")
+      yield* group(one, 0)
+      yield* one.finish
+      yield* two.fail(new App({ code: 7 }))
+      yield* settle
+      assert.deepStrictEqual(finished.fiber.pollUnsafe(), Exit.void)
+      assert.deepStrictEqual(finished.log, ["0:0", "0."])
+      const error = yield* failure(failed.fiber)
+      assert.deepStrictEqual([error._tag, "code" in error && error.code], ["MoqApp", 7])
+    }))
+
+  it.effect("wait for a publisher that comes back later than they do", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const before = yield* offer(router, ["a"])
+      yield* group(before, 0)
+      const reading = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      yield* world.serve(yield* Router.make)
+      const later = yield* Router.make
+      yield* world.serve(later)
+      yield* pass("1 second")
+      assert.strictEqual(world.sessions.length, 2)
+      yield* pass("1 minute")
+      assert.isTrue(goesOn(reading.fiber))
+      const after = yield* offer(later, ["a"], { first: 1 })
+      yield* group(after, 1)
+      yield* settle
+      assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:1", "1."])
+    }))
+
+  it.effect("go on with a publisher that has begun anew, under numbers that never go back", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const before = yield* offer(router, ["a"])
+      for (let i = 0; i < 8; i++) yield* group(before, i, "old")
+      const subscription = yield* session.subscribe(["a"], { to: 11, order: "asc" })
+      const reading = yield* read(subscription)
+      yield* settle
+      const again = yield* Router.make
+      yield* world.serve(again)
+      const after = yield* offer(again, ["a"])
+      yield* group(after, 0, "new")
+      yield* group(after, 1, "new")
+      yield* pass("1 second")
+      yield* group(after, 2, "new")
+      yield* world.cut
+      yield* pass("1 second")
+      yield* group(after, 3, "new")
+      yield* group(after, 4, "new")
+      assert.deepStrictEqual(
+        reading.log,
+        [7, 8, 9, 10, 11].flatMap((sequence) => [`${sequence}:${sequence === 7 ? "old" : "new"}`, `${sequence}.`])
+      )
+      // all of the range is here
+      assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+    }))
+
+  it.effect("ask for no more when all of their range was here", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const subscription = yield* session.subscribe(["a"], { from: 0, to: 1 })
+      const reading = yield* read(subscription)
+      yield* settle
+      yield* group(track, 0)
+      const open = yield* track.createGroup(1)
+      yield* open.writeFrame(bytes("part"))
+      yield* settle
+      yield* world.cut
+      assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:part", "1!MoqSessionClosed"])
+      assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+      assert.deepStrictEqual(subscription.end, Exit.void)
+    }))
+
+  it.effect("fail with SessionClosed when the session gives up", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: Schedule.recurs(1) } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      yield* offer(router, ["a"])
+      const subscription = yield* session.subscribe(["a"])
+      const reading = yield* read(subscription)
+      yield* settle
+      yield* world.shut
+      yield* pass("1 second")
+      assert.strictEqual((yield* failure(reading.fiber))._tag, "MoqSessionClosed")
+      assert.strictEqual((yield* Effect.flip(subscription.update({ priority: 3 })))._tag, "MoqSessionClosed")
+    }))
+
+  it.effect("carry a frame as it grows, and chunks as they are", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const subscription = yield* session.subscribe(["a"])
+      const pull = yield* subscription.reader()
+      yield* settle
+      const open = yield* track.appendGroup
+      yield* open.writeFrame(bytes("whole"))
+      const growing = yield* open.createFrame(6)
+      yield* growing.write(bytes("abc"))
+      yield* settle
+      const [event] = yield* pull
+      if (event._tag !== "Group") return assert.fail("no group")
+      const frames = yield* Effect.flatten(event.reader)
+      assert.deepStrictEqual(frames.map(({ isComplete, size }) => [size, isComplete]), [[5, true], [6, false]])
+      const chunks: Array<string> = []
+      yield* Effect.forkChild(
+        Stream.runForEach(frames[1]!.chunks, (chunk) => Effect.sync(() => chunks.push(text(chunk)))),
+        { startImmediately: true }
+      )
+      yield* settle
+      assert.deepStrictEqual(chunks, ["abc"])
+      yield* growing.write(bytes("def"))
+      yield* settle
+      assert.deepStrictEqual(chunks, ["abc", "def"])
+      yield* open.writeFrame(bytes("after"))
+      yield* open.finish
+      yield* settle
+      const all = yield* Stream.runCollect(event.frames)
+      assert.deepStrictEqual(all.map(text), ["whole", "abcdef", "after"])
+    }))
+
+  it.effect("pass on what is changed of them, at once or with the next connection", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const subscription = yield* session.subscribe(["a"], { from: 0 })
+      const reading = yield* read(subscription)
+      yield* settle
+      yield* group(track, 0)
+      yield* subscription.update({ priority: 5, to: 9 })
+      yield* settle
+      yield* world.cut
+      yield* subscription.update({ to: 3, from: 3 })
+      assert.deepStrictEqual([subscription.request.priority, subscription.request.to], [5, 3])
+      yield* pass("1 second")
+      for (let i = 1; i < 6; i++) yield* group(track, i)
+      assert.deepStrictEqual(reading.log.filter((entry) => entry.includes(":")), ["0:0", "3:3"])
+      assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+    }))
+
+  it.effect("leave nothing behind, whenever they are left", () =>
+    Effect.gen(function*() {
+      for (let steps = 0; steps < 120; steps += 3) {
+        const world = yield* start({ client: { schedule: every("1 second") } })
+        const router = yield* Router.make
+        yield* world.serve(router)
+        const session = yield* world.open
+        const track = yield* offer(router, ["a"])
+        yield* group(track, 0)
+        const viewer = yield* Effect.forkChild(
+          Effect.scoped(Effect.flatMap(session.subscribe(["a"]), (track) => Stream.runDrain(track.frames))),
+          { startImmediately: true }
+        )
+        const cut = steps % 2 === 0
+        if (cut) {
+          yield* settle
+          yield* world.cut
+          yield* TestClock.adjust("1 second")
+        }
+        for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(viewer)
+        yield* settle
+        yield* pass("6 seconds")
+        // the session's own stream
+        assert.strictEqual(world.held(), 1, `after ${steps} steps`)
+        yield* world.leave(Exit.interrupt())
+        assert.strictEqual(world.held(), 0)
+        yield* world.shut
+      }
+    }))
+})
+
+describe("Session.reconnect: requests", () => {
+  it.effect("wait for a connection, for as long as a request may take", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("8 seconds") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      yield* group(track, 0)
+      const requests = Effect.all([
+        Effect.forkChild(Effect.flip(session.trackInfo(["a"]))),
+        Effect.forkChild(Effect.flip(Effect.scoped(session.fetch(["a"], 0)))),
+        Effect.forkChild(Effect.flip(Effect.scoped(session.subscribe(["a"]))))
+      ])
+      yield* world.shut
+      const tooLong = yield* requests
+      const patient = yield* Effect.forkChild(session.subscribe(["a"], { wait: "30 seconds" }))
+      yield* settle
+      yield* pass("10 seconds")
+      const errors = yield* Effect.all([Fiber.join(tooLong[0]), Fiber.join(tooLong[1]), Fiber.join(tooLong[2])])
+      for (const error of errors) assert.strictEqual(error._tag, "MoqTimeout")
+      assert.isTrue(goesOn(patient))
+      const inTime = yield* Effect.all([
+        Effect.forkChild(session.trackInfo(["a"])),
+        Effect.forkChild(
+          Effect.scoped(Effect.flatMap(session.fetch(["a"], 0), (group) => Stream.runCollect(group.frames)))
+        )
+      ])
+      yield* world.serve(router)
+      yield* pass("8 seconds")
+      assert.strictEqual((yield* Fiber.join(inTime[0])).latest, 0)
+      assert.deepStrictEqual((yield* Fiber.join(inTime[1])).map(text), ["0"])
+      const { log } = yield* read(yield* Fiber.join(patient))
+      yield* settle
+      assert.deepStrictEqual(log, ["0:0", "0."])
+    }))
+
+  it.effect("wait for a track no longer than they say, however long it takes to connect", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("12 seconds") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      yield* world.shut
+      const patient = yield* Effect.forkChild(Effect.flip(session.subscribe(["a"], { wait: "20 seconds" })))
+      yield* settle
+      yield* world.serve(router)
+      yield* pass("12 seconds")
+      yield* pass("7 seconds")
+      assert.isTrue(goesOn(patient))
+      yield* pass("1 second")
+      assert.strictEqual((yield* Fiber.join(patient))._tag, "MoqNotFound")
+    }))
+
+  it.effect("are made again when the connection is lost before the answer", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const slow = yield* Router.make
+      yield* slow.add({
+        path: ["a"],
+        subscribe: () => Effect.never,
+        trackInfo: Effect.never,
+        fetch: () => Effect.never
+      })
+      yield* world.serve(slow)
+      const session = yield* world.open
+      const info = yield* Effect.forkChild(session.trackInfo(["a"]))
+      const subscription = yield* Effect.forkChild(session.subscribe(["a"]))
+      yield* settle
+      const quick = yield* Router.make
+      const track = yield* offer(quick, ["a"])
+      yield* group(track, 0)
+      yield* world.serve(quick)
+      yield* pass("1 second")
+      assert.strictEqual((yield* Fiber.join(info)).latest, 0)
+      const { log } = yield* read(yield* Fiber.join(subscription))
+      yield* settle
+      assert.deepStrictEqual(log, ["0:0", "0."])
+    }))
+
+  it.effect("announced tells what has vanished, and does not repeat what is still there", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const before = yield* Router.make
+      yield* offer(before, ["room", "stays"])
+      yield* offer(before, ["room", "goes"])
+      yield* world.serve(before)
+      const session = yield* world.open
+      const heard: Array<string> = []
+      const listening = yield* Effect.forkChild(Stream.runForEach(session.announced(["room"]), (event) =>
+        Effect.sync(() =>
+          heard.push(event._tag === "Live" ? "live" : `${event._tag} ${event.path.at(-1)}`)
+        )))
+      yield* settle
+      assert.deepStrictEqual(heard, ["Active stays", "Active goes", "live"])
+      const after = yield* Router.make
+      yield* offer(after, ["room", "comes"])
+      yield* offer(after, ["room", "stays"])
+      yield* world.serve(after)
+      yield* pass("1 second")
+      assert.deepStrictEqual(heard.slice(3), ["Active comes", "Ended goes"])
+      const late = yield* offer(after, ["room", "late"])
+      yield* settle
+      yield* late.close
+      yield* settle
+      assert.deepStrictEqual(heard.slice(5), ["Active late", "Ended late"])
+      // a server that goes cleanly is no end of the stream
+      yield* world.peer().close()
+      yield* settle
+      yield* pass("1 second")
+      assert.isTrue(goesOn(listening))
+      assert.lengthOf(heard, 7)
+    }))
+})
