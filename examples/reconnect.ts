@@ -4,7 +4,7 @@
  *   npm run example reconnect
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
+import { Console, Context, Effect, Exit, Fiber, Layer, Schedule, Scope, Stream } from "effect"
 import { Session } from "effect-moq"
 import { NodeTransport } from "effect-moq/node"
 import { Relay } from "effect-moq/relay"
@@ -32,33 +32,33 @@ const publish = Effect.fnUntraced(function*(url: URL) {
   )
 }, Effect.scoped)
 
+const watch = Effect.fnUntraced(function*(session: Session.Session) {
+  const track = yield* session.subscribe(["demo", "numbers"], { wait: "10 seconds", order: "asc" })
+  const numbers = Stream.flatMap(track.events, (event) =>
+    event._tag === "Gap"
+      ? Stream.succeed(`groups ${event.from} to ${event.to} are missing`)
+      : event.frames.pipe(
+        Stream.map((frame) => new TextDecoder().decode(frame)),
+        // the group that was on its way; its track goes on
+        Stream.catch((error) => Stream.succeed(`group ${event.sequence}: ${error.message}`))
+      ))
+  yield* Stream.runForEach(Stream.take(numbers, 30), Console.log)
+}, Effect.scoped)
+
 const program = Effect.gen(function*() {
   const relay = yield* startRelay(0)
   yield* Effect.forkScoped(publish(relay.url))
-
   const session = yield* connect(relay.url)
   yield* Effect.forkScoped(Stream.runForEach(session.status, (status) => Console.log(`the viewer is ${status._tag}`)))
-  const track = yield* session.subscribe(["demo", "numbers"], { wait: "10 seconds" })
-  const watch = (frames: number) =>
-    track.frames.pipe(
-      Stream.take(frames),
-      Stream.runForEach((frame) => Console.log(new TextDecoder().decode(frame)))
-    )
+  const watching = yield* Effect.forkScoped(watch(session))
 
-  yield* watch(5)
+  yield* Effect.sleep("1 second")
   yield* relay.stop
   yield* Console.log("the relay has gone")
   yield* Effect.sleep("1 second")
   yield* startRelay(Number(relay.url.port))
   yield* Console.log("the relay is back")
-  // the same track: it goes on, whatever became of the connection
-  const before = track.latest ?? 0
-  yield* track.groups.pipe(
-    Stream.filter((group) => group.sequence > before),
-    Stream.flatMap((group) => group.frames),
-    Stream.take(5),
-    Stream.runForEach((frame) => Console.log(new TextDecoder().decode(frame)))
-  )
+  yield* Fiber.join(watching)
 }).pipe(Effect.scoped)
 
 program.pipe(Effect.provide(NodeTransport.layer), NodeRuntime.runMain)

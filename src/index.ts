@@ -79,6 +79,8 @@ export * as Subscription from "./model/Subscription.ts"
 export * as Track from "./model/Track.ts"
 /** The events of a track in sequence. */
 export * as TrackOrdered from "./model/TrackOrdered.ts"
+/** Connects tracks with the `PubSub`s of a program. */
+export * as TrackPubSub from "./model/TrackPubSub.ts"
 /** A `Sink` that writes a Stream into a track. */
 export * as TrackSink from "./model/TrackSink.ts"
 

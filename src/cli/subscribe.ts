@@ -55,6 +55,7 @@ export const subscribe = Command.make(
     const track = yield* session.subscribe(path, {
       wait,
       from: Option.getOrUndefined(from),
+      to: Option.getOrUndefined(to),
       order: Option.getOrElse(order, () => raw ? "asc" as const : undefined),
       priority: Option.getOrUndefined(priority),
       expires

@@ -138,8 +138,7 @@ export const tail = (self: Group, frame: number): Group =>
 export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
 
 /**
- * Has a function called whenever a reader takes frames, or bytes of the one that grows, and when the group is no longer
- * kept for others.
+ * Has a function called whenever a reader takes frames, and when the group is no longer kept for others.
  *
  * @internal
  */
@@ -384,7 +383,6 @@ class GroupImpl implements Group, Producer {
   readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
     if (!this.isOpen || !isFrameSize(size)) return undefined
     this.open = Frame.makeGrowing(size, (delta) => this.grow(delta))
-    if (this.onTake !== undefined) Log.onTakeUnsafe(Frame.logOf(this.open.frame)!, this.onTake)
     Log.appendUnsafe(this.log, this.open.frame)
     this.grow(0)
     return this.open.producer

@@ -134,6 +134,21 @@ export interface Router extends Subscribable {
 /**
  * Makes an empty router.
  *
+ * **Example** (Tracks that are published, and tracks that are made on demand)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Router, Track } from "effect-moq"
+ *
+ * const program = Effect.gen(function*() {
+ *   const router = yield* Router.make
+ *   const clock = yield* Track.make(["room", "clock"])
+ *   yield* router.publish(clock.track)
+ *   yield* router.route(["echo"], (path) => Effect.map(Track.make(path), (echo) => echo.track))
+ *   return yield* router.subscribe(["echo", "hello"], { wait: "1 second" })
+ * })
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

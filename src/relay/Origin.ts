@@ -31,7 +31,8 @@ import type { Session } from "../session/Session.ts"
  * **Details**
  *
  * `publish` and `add` fail with `Duplicate` when anybody publishes the path already. A session that announces a path
- * which the program itself publishes is kept in reserve.
+ * which the program itself publishes is kept in reserve. `fetch` looks at what viewers get, and asks the publisher for
+ * what is not there: two who ask for the same at the same time are two requests to it.
  *
  * @category models
  * @since 0.1.0
@@ -150,7 +151,6 @@ class OriginImpl implements Origin {
         ? entry.sources[0]!.trackInfo
         : Effect.succeed({ ...track.info, latest: track.latest })
     })
-  // what is not here, its publisher may have; two who ask at the same time are two requests there
   readonly fetch: Origin["fetch"] = (path, sequence, options) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.suspend((): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
@@ -273,16 +273,14 @@ class OriginImpl implements Origin {
     return share
   }
 
-  // Without an end: the next viewer may want more than the first. Of its viewers' preferences none goes upstream: they
-  // differ, and then those of the publisher count (draft-03, section "SUBSCRIBE").
+  // Without an end: the next viewer may want more than the first. And without preferences: those of viewers differ, and
+  // then the publisher's own count, which is what one that names none asks for.
   receive(source: Router.Source, from: Track.Start): Effect.Effect<Track.Track, RequestError, Scope.Scope> {
     const { path } = source
     return Effect.gen({ self: this }, function*() {
       const track = yield* source.subscribe({ from })
       this.onEvent({ _tag: "UpstreamOpened", path })
       yield* Effect.addFinalizer(() => Effect.sync(() => this.onEvent({ _tag: "UpstreamClosed", path })))
-      const { priority } = track.info
-      if (priority !== 0) yield* Effect.forkScoped(Effect.ignore(track.update({ priority })))
       return track
     })
   }

@@ -113,11 +113,16 @@ export const make: (
   const tell = (event: Event): void => void PubSub.publishUnsafe(events, [event])
   const origin = yield* Origin.make({ onEvent: tell })
   const maxSessions = options?.limits?.sessions ?? 1000
+  const connections = new Set<Transport.Connection>()
   let opened = 0
   let open = 0
 
   const serve = Effect.fnUntraced(function*(request: Transport.Request, root: Path.Path) {
-    const connection = yield* request.accept
+    const connection = yield* Effect.acquireRelease(
+      Effect.tap(request.accept, (connection) => Effect.sync(() => connections.add(connection))),
+      (connection) => Effect.sync(() => connections.delete(connection)),
+      { interruptible: true }
+    )
     const session = yield* Session.accept(connection, { ...options?.session, router: Router.below(origin, root) })
     const number = ++opened
     tell({ _tag: "SessionOpened", session: number, root, transport: request.transport, peer: request.peer })
@@ -154,6 +159,10 @@ export const make: (
     Stream.mapEffect(receive, { concurrency: "unbounded", unordered: true }),
     Stream.runDrain,
     Effect.forkScoped
+  )
+  // all sessions at once, before one hears from another that its tracks have gone
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(connections, (connection) => connection.close(0, ""), { concurrency: "unbounded", discard: true })
   )
 
   return {

@@ -60,7 +60,7 @@ export class FetchServing {
     const { frame, group, path, priority } = this.message
     const { router } = this.context
     return Effect.scoped(Effect.flatMap(router.fetch(path, group, { frame, priority }), (group) => {
-      const outgoing = new Outgoing(this.sending, this.lane, group, this.stream.send)
+      const outgoing = new Outgoing(this.sending, this.lane, group, this.stream.send, () => {})
       this.sending.queue.add(outgoing)
       return Effect.andThen(this.rank(outgoing), outgoing.run).pipe(
         Effect.ensuring(Effect.sync(() => this.sending.leave(outgoing)))
@@ -76,7 +76,10 @@ export class FetchServing {
   get readUpdates(): Effect.Effect<void, MoqError> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
-        const update = yield* this.stream.read(FetchUpdate.decode, this.context.profile)
+        // where there is none, only the end can come
+        const update = this.context.profile.fetchUpdate
+          ? yield* this.stream.read(FetchUpdate.decode, this.context.profile)
+          : yield* this.stream.end
         if (update === undefined) break
         this.sending.queue.update(this.lane, update.priority, true)
         this.sending.wake()

@@ -40,7 +40,7 @@ export const fetch = (
     if (first === undefined) {
       if (!profile.servesFetch) return yield* notServed(profile.name)
       yield* Effect.ignore(group.finish)
-      yield* stream.send.finish
+      yield* Effect.ignore(stream.send.finish)
       return group.group
     }
     const reader = Reader.make()

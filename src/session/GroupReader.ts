@@ -38,7 +38,7 @@ export const fill = (
   const loop: Pull.Pull<never, MoqError> = Effect.suspend(() => {
     const fed = attempt(feed)
     if (fed !== true) return fed === false ? Effect.fail(refusal(group)) : fed
-    const shed = unread.add(news, frames.frame !== undefined)
+    const shed = unread.add(news)
     return shed === undefined ? more : Effect.andThen(shed, more)
   })
   const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {

@@ -16,7 +16,7 @@ export interface Limits {
   readonly setup: Duration.Input
   /** How long a peer may take for the first message of a stream that it opened; 5 seconds by default. */
   readonly firstMessage: Duration.Input
-  /** How long an answer to SUBSCRIBE or INFO_PLEASE may take; 10 seconds by default. */
+  /** How long an answer to SUBSCRIBE, INFO_PLEASE or FETCH may take; 10 seconds by default. */
   readonly request: Duration.Input
   /** How often to ask whether the peer is alive, where the transport can; 5 seconds by default. */
   readonly keepAlive: Duration.Input
@@ -42,15 +42,19 @@ export interface Limits {
   /** How long no write at all may be taken while something waits, before the session ends; 30 seconds by default. */
   readonly stalled: Duration.Input
   /**
-   * How many bytes may have been received and not been read; 16 MiB by default. Above that the oldest unread groups
-   * become gaps.
+   * How many bytes of groups may have been received that no reader has been given yet; 16 MiB by default. Above that the
+   * groups that have waited longest become gaps, and fail with `Lagged`. (A frame that is given to a reader while it
+   * grows counts as read.)
    */
   readonly unread: number
   /** How many streams a second the peer may open for no live subscription, after a burst of four times as many; 500. */
   readonly strayRate: number
-  /** How many such streams may wait for their header at a time; 64 by default. */
+  /**
+   * How many streams may wait for their header at a time; 64 by default, beyond the groups that live subscriptions may
+   * have in flight.
+   */
   readonly strayStreams: number
-  /** How many such streams a second the peer may reset, after a burst of four times as many; 200 by default. */
+  /** How many streams a second the peer may reset before their header, after a burst of four times as many; 200. */
   readonly strayResetRate: number
 }
 

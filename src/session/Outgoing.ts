@@ -41,8 +41,11 @@ export class Outgoing extends Entry {
   resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
+  /** Whether it has a place among the streams of its subscription: once it is about to open its own. */
+  isPlaced: boolean
   /** Whether it is to wait again for its time to begin, rather than to be given up. */
   isShelved: boolean
+  private readonly onPlaced: () => void
   private stream: SendStream | undefined
   private scope: Scope.Scope | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -52,13 +55,22 @@ export class Outgoing extends Entry {
   private size: number
   private written: number
   private rank: number
-  constructor(sending: Sending, lane: Lane, group: Group, first: Uint8Array | SendStream) {
+  constructor(
+    sending: Sending,
+    lane: Lane,
+    group: Group,
+    first: Uint8Array | SendStream,
+    /** Hears that it has a place; {@link setRank} is to follow. */
+    onPlaced: () => void
+  ) {
     super(lane, group.sequence)
     this.sending = sending
     this.group = group
     this.resume = undefined
     this.code = undefined
+    this.isPlaced = false
     this.isShelved = false
+    this.onPlaced = onPlaced
     this.scope = undefined
     this.fiber = undefined
     this.head = 0
@@ -74,11 +86,6 @@ export class Outgoing extends Entry {
       this.chunks = []
       this.size = 0
     }
-  }
-
-  /** Whether it has a stream, so that its peer knows of it. */
-  get isOpen(): boolean {
-    return this.stream !== undefined
   }
 
   /** How many bytes of the group, as far as it has come, wait to be written. */
@@ -175,6 +182,8 @@ export class Outgoing extends Entry {
     const { sending, stream } = this
     if (stream !== undefined) return Effect.flatMap(stream.write(this.take()), this.taken)
     if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.flush)
+    this.isPlaced = true
+    this.onPlaced()
     const { rank } = this
     const open = Scope.provide(sending.context.connection.openUni({ priority: rank }), this.scope!)
     return Effect.flatMap(open, (stream) => {

@@ -40,8 +40,10 @@ export class Receiving {
   // nothing more is to come, whatever the Subscribe stream says
   readonly over: Deferred.Deferred<void>
   readonly arrival: Latch.Latch
-  // where a finished group may have been preceded by others that were left out without a word
-  readonly finished: Latch.Latch
+  // Groups that have finished while others below them had not come: where those may be left out without a word, what is
+  // still missing some time later is taken for that.
+  readonly overtaken: Array<{ readonly by: number; readonly at: number }>
+  readonly overtaking: Latch.Latch
   // the sequences that have begun to arrive, or will not come
   readonly seen: Ranges.Ranges
   // the range that is asked for
@@ -61,7 +63,8 @@ export class Receiving {
     this.track = Deferred.makeUnsafe()
     this.over = Deferred.makeUnsafe()
     this.arrival = Latch.makeUnsafe(false)
-    this.finished = Latch.makeUnsafe(false)
+    this.overtaken = []
+    this.overtaking = Latch.makeUnsafe(false)
     this.seen = Ranges.make(maxRanges)
     this.first = 0
     this.last = Infinity
@@ -137,20 +140,30 @@ export class Receiving {
     })
   }
 
-  // what is missing below a group that has finished is taken to be on its way for a while, then to have been skipped
   fillSkipped(track: Track.Producer): Effect.Effect<never> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
-        yield* this.finished.await
-        this.finished.closeUnsafe()
-        const below = this.highest
-        yield* Effect.sleep(quiet)
-        for (const range of Ranges.claim(this.seen, this.first, Math.min(below - 1, this.last))) {
+        const next = this.overtaken.shift()
+        if (next === undefined) {
+          this.overtaking.closeUnsafe()
+          yield* this.overtaking.await
+          continue
+        }
+        yield* Effect.sleep(Math.max(0, next.at + quiet - this.context.clock.currentTimeMillisUnsafe()))
+        for (const range of Ranges.claim(this.seen, this.first, Math.min(next.by - 1, this.last))) {
           yield* track.gap({ ...range, code: codeEvicted })
         }
         this.checkComplete()
       }
     })
+  }
+
+  hasFinished(sequence: number): void {
+    if (sequence <= this.highest) return
+    this.highest = sequence
+    if (!this.context.profile.skipsSilently || Ranges.covers(this.seen, this.first, sequence)) return
+    this.overtaken.push({ by: sequence, at: this.context.clock.currentTimeMillisUnsafe() })
+    this.overtaking.openUnsafe()
   }
 
   // the end of the Subscribe stream may overtake groups
@@ -214,17 +227,14 @@ export class Receiving {
           Track.dropUnsafe(track, group, error)
           return stream.stop(resetCode(error, this.context))
         }),
-        () => {
-          this.highest = Math.max(this.highest, sequence)
-          this.finished.openUnsafe()
-        }
+        () => this.hasFinished(sequence)
       ))
   }
 }
 
 // internal
 
-// how long a group may still be on its way when nothing tells
-const quiet = "2 seconds"
+// how long, in milliseconds, a group may still be on its way when nothing tells
+const quiet = 2_000
 
 const codeEvicted = toCode(new Evicted({}))

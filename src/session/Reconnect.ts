@@ -144,7 +144,9 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
         if (delay === undefined) return yield* Effect.fail(error)
         attempt++
         this.statuses.tell({ _tag: "Waiting", attempt, delay, error })
-        yield* Effect.logWarning(`no connection (${error.message}), the next attempt is in ${Math.round(delay)} ms`)
+        // before the first connection nobody sees the status
+        const log = this.latest === undefined ? Effect.logWarning : Effect.logDebug
+        yield* log(`no connection (${error.message}), the next attempt is in ${Math.round(delay)} ms`)
         yield* Effect.sleep(delay)
       }
     })
@@ -167,12 +169,10 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
   }
 
   forget(session: Session): void {
-    if (!this.isCurrent(session)) return
+    if (this.link?.session !== session) return
     this.link = undefined
     this.next = Deferred.makeUnsafe()
   }
-
-  readonly isCurrent = (session: Session): boolean => this.link?.session === session
 
   readonly lost = (session: Session): Effect.Effect<void> =>
     Effect.andThen(session.closed, Effect.sync(() => this.forget(session)))
@@ -237,9 +237,12 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
         ? closedHere
         : new SessionClosed({ code: Math.min(toCode(error), 255), reason: error.message, by: "local" })
       this.finish(end, end)
-      const closed = link === undefined ? Effect.void : link.session.close(error)
-      return Effect.andThen(closed, Fiber.interrupt(this.driver!))
-    }).pipe(Effect.andThen(Scope.close(this.scope, Exit.interrupt())), Effect.uninterruptible)
+      // the driver first: it would take this for the loss of a connection
+      return Fiber.interrupt(this.driver!).pipe(
+        Effect.andThen(link === undefined ? Effect.void : link.session.close(error)),
+        Effect.andThen(Scope.close(this.scope, Exit.interrupt()))
+      )
+    }).pipe(Effect.uninterruptible)
 
   get closed(): Effect.Effect<SessionClosed> {
     return Deferred.await(this.over)

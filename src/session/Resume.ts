@@ -42,8 +42,6 @@ export interface Connections {
   ) => Effect.Effect<A, E | SessionClosed | Timeout, R>
   /** Suspends until everybody knows that the connection of a session is lost. */
   readonly lost: (session: Session) => Effect.Effect<void>
-  /** Whether a session is that over the connection which is there now. */
-  readonly isCurrent: (session: Session) => boolean
   /** How it ended for good, once it has. */
   readonly end: SessionClosed | undefined
 }
@@ -96,6 +94,9 @@ export const subscribeOn = (
 
 // internal
 
+// a server that goes may let go of its tracks before it closes its sessions
+const leaving = "1 second"
+
 const left = new Cancelled({ detail: "the subscription was closed" })
 
 class Resuming {
@@ -145,12 +146,13 @@ class Resuming {
     }
     return this.mirror.copy(subscription, range).pipe(
       Effect.as(undefined),
-      Effect.catch((error) => {
+      Effect.catch((error): Effect.Effect<SessionClosed, ReadError> => {
         if (error._tag === "MoqSessionClosed") return Effect.succeed(error)
-        // what a session that is closed here lets go of, its publisher has not
-        return error._tag === "MoqCancelled" && !this.connections.isCurrent(session)
-          ? session.closed
-          : Effect.fail(error)
+        if (error._tag !== "MoqCancelled") return Effect.fail(error)
+        return Effect.flatMap(
+          Effect.timeoutOption(session.closed, leaving),
+          (closed) => Option.isNone(closed) ? Effect.fail(error) : Effect.succeed(closed.value)
+        )
       })
     )
   }
@@ -166,8 +168,9 @@ class Resuming {
     return Effect.gen({ self: this }, function*() {
       const wanted = this.subscription.request
       let source = yield* this.ask(session)
-      if (yield* this.hasBegunAnew(session)) {
-        yield* Scope.close(source.scope, Exit.void)
+      const { scope } = source
+      if (yield* Effect.onError(this.hasBegunAnew(session), (cause) => Scope.close(scope, Exit.failCause(cause)))) {
+        yield* Scope.close(scope, Exit.void)
         this.mirror.offset = this.mirror.next!
         source = yield* this.ask(session)
       }

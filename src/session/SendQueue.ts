@@ -6,25 +6,36 @@
  * A higher priority goes first. Within a priority, subscriptions take turns by the bytes that they were served (start-time
  * fair queueing: who was idle gets nothing for it). Within a subscription its groups go in their order.
  *
- * A write is under way from its turn until the transport has taken it. While one is, further ones begin only so far:
- *
- * - up to {@link maxUnderWay} bytes; only those of the same or a higher priority count, so that nobody waits for less;
- * - of a lower priority, one at a time;
- * - of the same priority, as long as that subscription is not ahead of the others, or has none.
- *
- * A write that is still under way when a later one is done is held up by its own stream's window, and counts no more. The
- * one that is let through of those that should wait is how that comes out.
+ * A write is under way from its turn until the transport has taken it, and while it is, the order holds on: a lower
+ * priority waits, but for one byte in nine; one of the same gets no further ahead than {@link maxLead}. So it does not
+ * matter in which order the transport sends what it has taken. One that is under way for too long is held up by the
+ * window of its own stream, and nobody waits for it any more.
  *
  * @since 0.1.0
  */
 import type { Priority } from "../core/Priority.ts"
 
 /**
- * How many bytes may be on their way into the transport: eight writes of the usual size.
+ * How many bytes of one priority may be under way: eight writes of the usual size.
  *
  * @internal
  */
 export const maxUnderWay = 8 * 16 * 1024
+
+/**
+ * How many bytes a subscription may be ahead of one that has a write under way; what one that was idle gets for it is
+ * less.
+ *
+ * @internal
+ */
+export const maxLead = 2 * 16 * 1024
+
+/**
+ * How many milliseconds a write may be under way, for each that is, before nobody waits for it any more.
+ *
+ * @internal
+ */
+export const patience = 250
 
 /**
  * What a subscription or a fetch sends.
@@ -41,15 +52,13 @@ export class Lane<out E extends Entry = Entry> {
   end: number
   start: number
   waiting: number
-  underWay: number
   constructor(level: Level, isAscending: boolean) {
     this.level = level
     this.isAscending = isAscending
     this.entries = []
-    this.end = 0
-    this.start = 0
+    this.end = level.now
+    this.start = level.now
     this.waiting = 0
-    this.underWay = 0
   }
   get priority(): Priority {
     return this.level.priority
@@ -70,11 +79,14 @@ export class Entry {
   readonly sequence: number
   /** The size of the write that waits or is under way. */
   bytes: number
+  /** When it began, in milliseconds. */
+  since: number
   state: "idle" | "waiting" | "underWay" | "heldUp"
   constructor(lane: Lane, sequence: number) {
     this.lane = lane
     this.sequence = sequence
     this.bytes = 0
+    this.since = 0
     this.state = "idle"
   }
   /** How many groups of its lane go before it. */
@@ -89,15 +101,18 @@ export class Entry {
 export class SendQueue<E extends Entry = Entry> {
   // highest priority first
   readonly levels: Array<Level>
-  // in the order in which they began, without those that are held up
+  /** Those with a write under way, in the order in which they began, without those that are held up. */
   readonly underWay: Array<E>
   /** How many writes wait for their turn. */
   waiting: number
   /** How many writes wait or are not done. */
   pending: number
+  // how many bytes of lower priorities may pass a higher one
+  private leak: number
   constructor() {
     this.levels = []
     this.underWay = []
+    this.leak = maxLeak
     this.waiting = 0
     this.pending = 0
   }
@@ -112,7 +127,7 @@ export class SendQueue<E extends Entry = Entry> {
     lane.isAscending = isAscending
     if (lane.priority === priority) return
     const from = lane.level
-    const ahead = Math.max(0, (lane.waiting > 0 ? lane.start : lane.end) - from.now)
+    const ahead = Math.max(0, lane.end - from.now)
     if (lane.waiting > 0) from.lanes.splice(from.lanes.indexOf(lane), 1)
     lane.level = this.level(priority)
     lane.start = lane.end = lane.level.now + ahead
@@ -132,54 +147,50 @@ export class SendQueue<E extends Entry = Entry> {
     const { entries } = entry.lane
     const at = entries.lastIndexOf(entry)
     if (at >= 0) entries.splice(at, 1)
-    this.withdraw(entry)
+    this.done(entry)
   }
 
   /** Whether a group may write so many bytes now, which counts as begun; if not, it waits for {@link next}. */
-  request(entry: E, bytes: number): boolean {
+  request(entry: E, bytes: number, now: number): boolean {
     entry.bytes = bytes
     this.pending++
-    if (this.pending === 1) {
-      this.begin(entry)
-      return true
-    }
     this.enqueue(entry)
-    if (this.best() !== entry) return false
-    this.begin(entry)
+    if (this.pending > 1 && this.best() !== entry) return false
+    this.begin(entry, now)
     return true
   }
 
   /** The next that may write, if there is one; its write counts as begun. */
-  next(): E | undefined {
-    if (this.waiting === 0) return undefined
-    const entry = this.best()
-    if (entry !== undefined) this.begin(entry)
+  next(now: number): E | undefined {
+    const entry = this.waiting === 0 ? undefined : this.best()
+    if (entry !== undefined) this.begin(entry, now)
     return entry
   }
 
-  /** The write of a group is done. */
+  /** The write of a group is done, or given up, whether it waits or is under way. */
   done(entry: E): void {
-    if (entry.state === "underWay") {
-      const at = this.underWay.indexOf(entry)
-      for (let i = 0; i <= at; i++) this.land(this.underWay[i]!, "heldUp")
-      if (at + 1 === this.underWay.length) this.underWay.length = 0
-      else this.underWay.splice(0, at + 1)
-    }
+    const { state } = entry
+    if (state === "idle") return
+    if (state === "waiting") this.dequeue(entry)
+    else if (state === "underWay") this.underWay.splice(this.underWay.indexOf(entry), 1)
     entry.state = "idle"
     this.pending--
   }
 
-  /** Takes back the write of a group, whether it waits or is under way. */
-  withdraw(entry: E): void {
-    const { state } = entry
-    if (state === "idle") return
-    if (state === "waiting") this.dequeue(entry)
-    if (state === "underWay") {
-      this.land(entry, "heldUp")
-      this.underWay.splice(this.underWay.indexOf(entry), 1)
+  /** Does not wait for those any more that are under way for too long, and tells when to look again. */
+  release(now: number): number {
+    if (this.waiting === 0) return Infinity
+    const before = now - patience * (this.underWay.length + 1)
+    let at = Infinity
+    for (const entry of [...this.underWay]) {
+      if (entry.since <= before) {
+        entry.state = "heldUp"
+        this.underWay.splice(this.underWay.indexOf(entry), 1)
+      } else {
+        at = Math.min(at, entry.since + now - before)
+      }
     }
-    entry.state = "idle"
-    this.pending--
+    return at
   }
 
   private level(priority: Priority): Level {
@@ -196,7 +207,8 @@ export class SendQueue<E extends Entry = Entry> {
     entry.state = "waiting"
     this.waiting++
     if (lane.waiting++ > 0) return
-    lane.start = Math.max(lane.end, lane.level.now)
+    // between two writes others get that far ahead
+    lane.start = Math.max(lane.end, lane.level.now - maxLead)
     lane.level.lanes.push(lane)
   }
 
@@ -208,42 +220,39 @@ export class SendQueue<E extends Entry = Entry> {
     if (last !== lane) lanes[lanes.indexOf(lane)] = last
   }
 
-  private begin(entry: E): void {
-    const { lane } = entry
-    const start = lane.waiting > 0 ? lane.start : Math.max(lane.end, lane.level.now)
-    if (entry.state === "waiting") this.dequeue(entry)
-    lane.level.now = Math.max(lane.level.now, start)
-    lane.start = lane.end = start + entry.bytes
-    lane.underWay++
+  private begin(entry: E, now: number): void {
+    const { bytes, lane } = entry
+    const { level } = lane
+    this.dequeue(entry)
+    this.leak = this.isBehind(level) ? this.leak - bytes : Math.min(maxLeak, this.leak + bytes / 8)
+    level.now = Math.max(level.now, lane.start)
+    lane.start += bytes
+    lane.end = lane.start
+    entry.since = now
     entry.state = "underWay"
     this.underWay.push(entry)
   }
 
-  private land(entry: E, state: "heldUp"): void {
-    entry.state = state
-    entry.lane.underWay--
-  }
-
   // who of those that wait goes first, if anybody may
   private best(): E | undefined {
-    const { underWay } = this
     for (const level of this.levels) {
       if (level.lanes.length === 0) continue
-      let bytes = 0
-      let isBehindHigher = false
-      let isOneThrough = false
-      for (const { bytes: size, lane: { priority } } of underWay) {
-        if (priority >= level.priority) bytes += size
-        if (priority > level.priority) isBehindHigher = true
-        else isOneThrough = true
-      }
-      // more of them count for what is below
-      if (bytes >= maxUnderWay) return undefined
-      if (isBehindHigher && isOneThrough) return undefined
+      if (this.isFull(level) || (this.leak <= 0 && this.isBehind(level))) return undefined
       const lane = this.bestOf(level)
       if (lane !== undefined) return this.firstOf(lane)
     }
     return undefined
+  }
+
+  private isFull(level: Level): boolean {
+    let bytes = 0
+    for (const entry of this.underWay) if (entry.lane.level === level) bytes += entry.bytes
+    return bytes >= maxUnderWay
+  }
+
+  private isBehind({ priority }: Level): boolean {
+    for (const { lane } of this.underWay) if (lane.priority > priority) return true
+    return false
   }
 
   private bestOf(level: Level): Lane | undefined {
@@ -254,11 +263,9 @@ export class SendQueue<E extends Entry = Entry> {
     return best
   }
 
-  // a lane does not get ahead of another one of its level that has a write under way
   private isInStep(lane: Lane): boolean {
-    if (lane.underWay === 0) return true
     for (const { lane: other } of this.underWay) {
-      if (other !== lane && other.level === lane.level && other.end < lane.start) return false
+      if (other !== lane && other.level === lane.level && lane.start > other.end + maxLead) return false
     }
     return true
   }
@@ -274,10 +281,12 @@ export class SendQueue<E extends Entry = Entry> {
 
 // internal
 
+const maxLeak = 16 * 1024
+
 /** All lanes of one priority. */
 interface Level {
   readonly priority: Priority
-  /** Where the last write that began, of any of its lanes, began: in bytes served. */
+  /** Where the write that began last, of any of its lanes, began: in bytes served. */
   now: number
   /** Those of which a group waits. */
   readonly lanes: Array<Lane>

@@ -11,7 +11,7 @@ import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
 import type { Outgoing } from "./Outgoing.ts"
-import { SendQueue } from "./SendQueue.ts"
+import { patience, SendQueue } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
 
 /**
@@ -70,11 +70,14 @@ export class Sending {
 
   /** Whether a group may write so many bytes now; if not, it has to {@link turn}. */
   request(outgoing: Outgoing, bytes: number): boolean {
+    const now = this.clock.currentTimeMillisUnsafe()
     if (this.queue.pending === 0) {
-      this.taken = this.clock.currentTimeMillisUnsafe()
-      this.look(this.taken + this.stalled)
+      this.taken = now
+      this.look(now + this.stalled)
     }
-    return this.queue.request(outgoing, bytes)
+    if (this.queue.request(outgoing, bytes, now)) return true
+    this.look(now + patience)
+    return false
   }
 
   /** Suspends until it is the turn of a group that has requested it. */
@@ -103,7 +106,8 @@ export class Sending {
     this.isScheduled = true
     this.dispatcher.scheduleTask(() => {
       this.isScheduled = false
-      for (let next = this.queue.next(); next !== undefined; next = this.queue.next()) next.resume?.()
+      const now = this.clock.currentTimeMillisUnsafe()
+      for (let next = this.queue.next(now); next !== undefined; next = this.queue.next(now)) next.resume?.()
     }, 0)
   }
 
@@ -123,7 +127,7 @@ export class Sending {
    */
   housed(outgoing: Outgoing): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.queue.withdraw(outgoing)
+      this.queue.done(outgoing)
       this.homeless.add(outgoing)
       let last: Outgoing | undefined
       for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
@@ -193,6 +197,8 @@ export class Sending {
   // when to look again
   private next(now: number): number {
     let at = this.queue.pending === 0 ? Infinity : this.taken + this.stalled
+    at = Math.min(at, this.queue.release(now))
+    this.wake()
     for (const one of [...this.droppable]) at = Math.min(at, one.expire(now))
     return at
   }

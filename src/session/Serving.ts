@@ -247,13 +247,15 @@ export class Serving implements Droppable {
     this.sending.wake()
   }
 
-  // tells the transport the places of the groups, where that has changed
-  rank(): void {
+  // tells the transport the places of those groups that it has, where that has changed
+  readonly rank = (): void => {
     if (!this.context.connection.capabilities.priority) return
     const changes: Array<Effect.Effect<void>> = []
     const { entries, priority } = this.lane
-    for (let place = 0; place < entries.length; place++) {
-      const change = this.lane.at(place)!.setRank(Rank.of(priority, place))
+    let place = 0
+    for (let i = 0; i < entries.length; i++) {
+      const outgoing = this.lane.at(i)!
+      const change = outgoing.isPlaced ? outgoing.setRank(Rank.of(priority, place++)) : undefined
       if (change !== undefined) changes.push(change)
     }
     if (changes.length > 0) this.fork(Effect.all(changes, { discard: true }))
@@ -307,7 +309,7 @@ export class Serving implements Droppable {
       // one that nobody has seen anything of yet makes room for one that goes before it
       const last = this.lane.at(this.groups.size - 1)!
       const isBefore = this.lane.isAscending ? next.sequence < last.sequence : next.sequence > last.sequence
-      if (!isBefore || last.isOpen) return false
+      if (!isBefore || last.isPlaced) return false
       last.shelve()
       return this.groups.size < this.context.limits.groupsInFlight
     }
@@ -325,10 +327,9 @@ export class Serving implements Droppable {
     if (this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()) {
       return this.giveUp({ from: sequence, to: sequence, code: codeExpired })
     }
-    const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence))
+    const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence), this.rank)
     this.groups.set(sequence, outgoing)
     this.sending.queue.add(outgoing)
-    this.rank()
     this.fork(outgoing.run.pipe(
       Effect.ignore,
       Effect.ensuring(Effect.sync(() => this.ended(outgoing)))

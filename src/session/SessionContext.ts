@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type { MoqError } from "../core/MoqError.ts"
 import type { Profile } from "../message/Profile.ts"
@@ -30,6 +31,7 @@ export interface PublisherContext extends SessionContext {
 
 /** @internal */
 export interface SubscriberContext extends SessionContext {
+  readonly clock: Clock.Clock
   readonly unread: Unread
   /** Hears of every batch of a group's bytes. */
   readonly onBytes: () => void

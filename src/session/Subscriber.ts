@@ -56,6 +56,7 @@ export class Subscriber {
   constructor(session: SessionContext, announcements: Announcements, clock: Clock.Clock) {
     this.context = {
       ...session,
+      clock,
       unread: new Unread(session.limits.unread),
       onBytes: () => {
         this.heard = clock.currentTimeMillisUnsafe()

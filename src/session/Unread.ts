@@ -71,11 +71,10 @@ export class UnreadGroup {
     })
   }
 
-  /** Counts bytes that have come; `isGrowing` tells that the last frame lacks some. What it gives is to be run. */
-  add(bytes: number, isGrowing: boolean): Effect.Effect<void> | undefined {
-    // a reader was given a frame that grew, and now has all of it
-    if (this.given === this.group.group.count && !isGrowing) return void this.clear()
-    if (bytes === 0) return undefined
+  /** Counts bytes that have come. What it gives is to be run. */
+  add(bytes: number): Effect.Effect<void> | undefined {
+    // those of a frame that a reader was given while it grows are its own
+    if (bytes === 0 || this.given === this.group.group.count) return undefined
     if (this.bytes === 0) this.unread.groups.add(this)
     this.bytes += bytes
     this.unread.bytes += bytes

@@ -216,7 +216,8 @@ export class Deadlock extends Schema.TaggedError<Deadlock>("effect-moq/testing/S
 }
 
 /**
- * The scenario took more virtual time than it may. `timeLimit` is in milliseconds.
+ * The scenario took more virtual time than it may. `timeLimit` is in milliseconds. A scenario that is busy for ever while
+ * no time goes by is not found: interrupt it from outside.
  *
  * @category errors
  * @since 0.1.0

@@ -66,8 +66,8 @@ const publishCached = (
     return publisher
   })
 
-// more than a track keeps: its first groups are evicted
-const tooMuch = { flags: ["--chunks"], input: Buffer.alloc(40 * 1024 * 1024), latest: 39 }
+// more than a track keeps: its first groups are evicted, and the last one has only half of its bytes
+const tooMuch = { flags: ["--chunks"], input: Buffer.alloc(39.5 * 1024 * 1024), latest: 39 }
 
 describe("publish and subscribe", () => {
   it.live("three subscribers that wait each get a thousand lines", () =>
@@ -200,15 +200,18 @@ describe("ranges", () => {
         input: text(numbers.slice(0, 45)),
         latest: 4
       })
-      const past = yield* Command.run(["subscribe", url, "a", "--from", "1", "--to", "2", "--json"])
+      // together: what is not the newest is kept for ten seconds
+      const [future, past, raw] = yield* Effect.all([
+        Command.start(["subscribe", url, "a", "--from", "3", "--to", "6", "--json"]),
+        Command.run(["subscribe", url, "a", "--from", "1", "--to", "2", "--json"]),
+        Command.run(["subscribe", url, "a", "--raw"], { env: { MOQ_FROM: "2", MOQ_TO: "3" } })
+      ], { concurrency: "unbounded" })
       assert.deepStrictEqual([past.code, past.stderr], [0, ""])
       assertComplete(past.stdout.toString().trim().split("\n"), numbers.slice(10, 30), 1)
-      const raw = yield* Command.run(["subscribe", url, "a", "--raw"], { env: { MOQ_FROM: "2", MOQ_TO: "3" } })
       assert.deepStrictEqual(
         [raw.code, raw.stdout.toString(), raw.stderr],
         [0, numbers.slice(20, 40).join(""), ""]
       )
-      const future = yield* Command.start(["subscribe", url, "a", "--from", "3", "--to", "6", "--json"])
       yield* future.until((lines) => lines.length >= 15)
       publisher.child.stdin!.write(text(numbers.slice(45, 85)))
       const { code, stderr } = yield* future.ended
@@ -243,13 +246,15 @@ describe("fetch", () => {
           input: text(numbers.slice(0, 23)),
           latest: 4
         })
-        const lines = yield* Command.run(["fetch", url, "a", "2", "--priority=-5"])
+        const [lines, json] = yield* Effect.all([
+          Command.run(["fetch", url, "a", "2", "--priority=-5"]),
+          Command.run(["fetch", url, "a", "2", "--frame", "3", "--json"])
+        ], { concurrency: "unbounded" })
         assert.deepStrictEqual([lines.code, lines.stdout.toString(), lines.stderr], [
           0,
           text(numbers.slice(10, 15)),
           ""
         ])
-        const json = yield* Command.run(["fetch", url, "a", "2", "--frame", "3", "--json"])
         assert.deepStrictEqual([json.code, json.stderr], [0, ""])
         assert.deepStrictEqual(Command.events(json.stdout.toString().trim().split("\n")), [
           { event: "frame", group: 2, frame: 3, bytes: 2, text: "14" },
@@ -294,7 +299,6 @@ describe("fetch", () => {
       assertFails(evicted, /^evicted: group 0 of a is no longer kept$/m)
       assert.strictEqual(evicted.stdout.length, 0)
       const growing = yield* Command.start(["fetch", url, "a", "39"])
-      publisher.child.stdin!.write(Buffer.alloc(64 * 1024))
       yield* growing.until(() => growing.stdout.length > 0)
       publisher.kill("SIGKILL")
       assertFails(yield* growing.ended, /^group 39 of a broke off: /)

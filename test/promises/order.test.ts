@@ -8,13 +8,13 @@ import * as Track from "../../src/model/Track.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Simulator from "../../src/testing/Simulator.ts"
 
-const narrow: Simulator.Options = { bandwidth: "1 Mbit", latency: "20 millis" }
+export const narrow: Simulator.Options = { bandwidth: "1 Mbit", latency: "20 millis" }
 
 // what a Mbit carries in a second
-const second = 125_000
+export const second = 125_000
 
 /** A publisher and a viewer, each a session with the other. */
-const meet = (options?: { readonly publisher?: Session.Options; readonly viewer?: Session.Options }) =>
+export const meet = (options?: { readonly publisher?: Session.Options; readonly viewer?: Session.Options }) =>
   Effect.gen(function*() {
     const network = yield* Simulator.Network
     const here = yield* network.host("publisher")
@@ -28,13 +28,13 @@ const meet = (options?: { readonly publisher?: Session.Options; readonly viewer?
     return { publisher: yield* Fiber.join(accepting), viewer, network }
   })
 
-const publish = (session: Session.Session, name: string, options?: Parameters<typeof Track.make>[1]) =>
+export const publish = (session: Session.Session, name: string, options?: Parameters<typeof Track.make>[1]) =>
   Effect.tap(Track.make([name], options), (track) => session.publish(track.track))
 
 const chunk = 1_000
 
 /** Writes a group of so many bytes, in frames of 1,000. */
-const write = (track: Track.Producer, bytes: number, sequence?: number) =>
+export const write = (track: Track.Producer, bytes: number, sequence?: number) =>
   Effect.gen(function*() {
     const group = yield* sequence === undefined ? track.appendGroup : track.createGroup(sequence)
     for (let left = bytes; left > 0; left -= chunk) yield* group.writeFrame(new Uint8Array(Math.min(chunk, left)))
@@ -58,7 +58,7 @@ class Watching {
   }
 }
 
-const watch = (
+export const watch = (
   session: Session.Session,
   name: string,
   options?: Subscription.Options

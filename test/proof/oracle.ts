@@ -30,6 +30,8 @@ export interface Seen {
   readonly track: number
   /** Whether it may go on with another life of the track, under other numbers. */
   readonly resumes: boolean
+  /** Whether it is told of every sequence; the crate's versions have no word for some. */
+  readonly isExact: boolean
   readonly events: Array<Event>
   readonly groups: Array<Received>
   /** The frames of the face `frames`, in place of the events. */
@@ -153,20 +155,25 @@ export class Oracle {
     for (const life of lives) {
       check(this.lives[life - 1]!.track === seen.track, () => `${name}: has frames of another track`)
     }
-    if (seen.end === undefined) return
-    typed(seen.end, name)
-    if (Exit.isFailure(seen.end) || seen.resumes || frames.length > 0) return
-    this.complete(seen, told, lives)
+    if (seen.end !== undefined) typed(seen.end, name)
+    const hasFailed = seen.end !== undefined && Exit.isFailure(seen.end)
+    const [id] = lives
+    if (!hasFailed && !seen.resumes && seen.isExact && frames.length === 0 && id !== undefined) {
+      this.complete(seen, told, this.lives[id - 1]!)
+    }
   }
 
-  // a subscription that ended cleanly has been told of everything in its range
-  private complete(seen: Seen, told: Set<number>, lives: Set<number>): void {
-    const [id] = lives
-    if (id === undefined) return
-    const life = this.lives[id - 1]!
-    const last = Math.min(seen.to, ...[Math.max(-1, ...life.groups.keys())])
-    for (let sequence = seen.from ?? Math.min(...told); sequence <= last; sequence++) {
-      check(told.has(sequence), () => `${seen.name}: ended cleanly and was never told of ${sequence}`)
+  // a subscription that ended cleanly, or goes on and everything has come to rest, has been told of every group; after a
+  // clean end also of the sequences that were left out
+  private complete({ end, from, name, to }: Seen, told: Set<number>, { groups }: Life): void {
+    const first = from ?? Math.min(...told)
+    const last = Math.min(to, Math.max(-1, ...groups.keys()))
+    for (let sequence = first; sequence <= last; sequence++) {
+      const written = groups.get(sequence)
+      // a group of which there is nothing yet does not travel
+      const isNothing = written === undefined || (written.frames.length === 0 && written.end === undefined)
+      if (end === undefined && isNothing) continue
+      check(told.has(sequence), () => `${name}: was never told of ${sequence}`)
     }
   }
 }

@@ -41,7 +41,13 @@ export type Step =
     readonly narrow: number
   }
   | { readonly do: "leave"; readonly subscription: number }
-  | { readonly do: "fetch"; readonly peer: number; readonly track: number; readonly back: number; readonly frame: number }
+  | {
+    readonly do: "fetch"
+    readonly peer: number
+    readonly track: number
+    readonly back: number
+    readonly frame: number
+  }
   | { readonly do: "info"; readonly peer: number; readonly track: number }
   | { readonly do: "network"; readonly peer: number; readonly fault: "partition" | "slow" | "heal" }
   | { readonly do: "sleep"; readonly millis: number }
@@ -156,7 +162,13 @@ const step = (r: Random, peers: number): Step => {
   if (dice < 56) return { do: "publish", peer, track, order: r.pick(orders) }
   if (dice < 60) return { do: r.pick(["finish", "fail", "abandon"] as const), peer, track }
   if (dice < 65) {
-    return { do: "update", subscription: r.below(4), priority: r.pick([-1, 0, 50]), order: r.pick(orders), narrow: r.below(3) }
+    return {
+      do: "update",
+      subscription: r.below(4),
+      priority: r.pick([-1, 0, 50]),
+      order: r.pick(orders),
+      narrow: r.below(3)
+    }
   }
   if (dice < 69) return { do: "leave", subscription: r.below(4) }
   if (dice < 74) return { do: "fetch", peer, track, back: r.below(3), frame: r.pick([0, 0, 1, 4]) }

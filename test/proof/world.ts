@@ -1,5 +1,5 @@
 /** Runs a plan: peers around a relay on a simulated network, with an oracle that hears of everything. */
-import { Cause, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Cause, Effect, Exit, Fiber, Logger, Metric, Scope, Stream } from "effect"
 import { App } from "../../src/core/MoqError.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import type * as Broadcast from "../../src/model/Broadcast.ts"
@@ -269,6 +269,7 @@ class World {
         name: `subscription ${this.watching.length}`,
         track: step.track,
         resumes: peer.plan.reconnects,
+        isExact: peer.plan.profile === "draft03",
         events: [],
         groups: [],
         frames: [],
@@ -425,8 +426,9 @@ const readGroup = (seen: Seen, group: Group.Group, pace: number): Effect.Effect<
 }
 
 /** Runs a plan to its end; fails with what is broken. */
-export const run = (plan: Plan) =>
-  Simulator.run(
+export const run = (plan: Plan) => {
+  const bugs: Array<string> = []
+  return Simulator.run(
     Effect.gen(function*() {
       const network = yield* Simulator.Network
       const relay = yield* network.host("relay")
@@ -444,4 +446,24 @@ export const run = (plan: Plan) =>
       return world
     }),
     { ...plan.network, seed: plan.seed }
+  ).pipe(
+    Effect.ensuring(Effect.suspend(() => bugs.length === 0 ? Effect.void : Effect.die(new Broken(bugs.join("; "))))),
+    Effect.provideService(Metric.FiberRuntimeMetrics, watched(bugs)),
+    Effect.provide(Logger.layer([Logger.make(({ logLevel, message }) => {
+      if (logLevel === "Error" || logLevel === "Fatal") bugs.push(`logged: ${String(message)}`)
+    })]))
   )
+}
+
+// a defect in any fiber counts, whether or not somebody looks at its end
+const watched = (bugs: Array<string>): Metric.FiberRuntimeMetricsService => ({
+  recordFiberStart: () => {},
+  recordFiberEnd: (_, exit) => {
+    if (Exit.isSuccess(exit)) return
+    for (const reason of exit.cause.reasons) {
+      if (reason._tag === "Die" && !(reason.defect instanceof Broken)) {
+        bugs.push(`a fiber died: ${String(reason.defect)}`)
+      }
+    }
+  }
+})

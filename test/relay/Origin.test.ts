@@ -21,7 +21,7 @@ describe("viewers of a relay", () => {
         Array.from({ length: 20 }),
         () => Effect.flatMap(connect(), (session) => view(session, hello, { wait: "10 seconds" }))
       )
-      const publisher = yield* publish(yield* connect(), hello)
+      const publisher = yield* publish(yield* connect(), hello, { order: "asc" })
       yield* settle
       const frames: Array<string> = []
       for (let group = 0; group < 10; group++) {
@@ -49,6 +49,7 @@ describe("viewers of a relay", () => {
       const publisher = yield* publish(yield* connect(), hello)
       const early = yield* view(yield* connect(), hello)
       yield* publisher.group("old")
+      yield* settle
       const group = yield* publisher.track.appendGroup
       yield* group.writeFrame(new Uint8Array([65]))
       yield* settle
@@ -68,7 +69,7 @@ describe("viewers of a relay", () => {
       const patient = yield* view(yield* connect(), hello, { wait: "10 seconds" })
       const publisher = yield* publish(session, ["elsewhere"])
       yield* publisher.group("one")
-      const there = yield* publish(session, hello)
+      const there = yield* publish(session, hello, { order: "asc" })
       for (const name of ["one", "two", "three"]) yield* there.group(name)
       yield* settle
       const other = yield* view(yield* connect(), hello)

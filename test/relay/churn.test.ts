@@ -88,5 +88,5 @@ describe("whatever happens around a relay", () => {
       yield* settle
       yield* Scope.close(all, Exit.void)
       assert.strictEqual(yield* relay.sessions, 0)
-    }), { arbitrary: { runs: 60 } })
+    }), { arbitrary: { runs: 60 }, timeout: 60_000 })
 })

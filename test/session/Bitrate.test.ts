@@ -4,11 +4,11 @@ import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Profile from "../../src/message/Profile.ts"
 import * as SessionUpdate from "../../src/message/SessionUpdate.ts"
+import type * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection } from "../../src/transport/Transport.ts"
 import { client, closed, type Hand, server } from "./byHand.ts"
 import { ended, over, pair, settle } from "./sessions.ts"
-import type * as Session from "../../src/session/Session.ts"
 
 const { draft03, fork02, fork04 } = Profile
 
@@ -29,26 +29,29 @@ const knowing = (connection: Connection, knows: { bits: number | undefined }): C
   Object.create(connection, { bitrate: { value: Effect.sync(() => knows.bits) } })
 
 describe("Bitrate", () => {
-  it.effect.each(["client", "server"] as const)("as %s: what the peer said last, then what it says next", (side) =>
-    Effect.gen(function*() {
-      const { control, peer, session } = yield* side === "client" ? server(draft03) : client(draft03)
-      const early = yield* hear(session)
-      yield* settle
-      assert.deepStrictEqual(early.heard, [])
-      yield* say(control, 1_000)
-      yield* say(control, 2_500_000)
-      yield* settle
-      const late = yield* hear(session)
-      yield* settle
-      assert.deepStrictEqual([early.heard.at(-1), late.heard], [2_500_000, [2_500_000]])
-      yield* say(control, 0)
-      yield* settle
-      assert.deepStrictEqual(late.heard, [2_500_000, undefined])
-      yield* peer.connection.close(0, "")
-      yield* settle
-      assert.deepStrictEqual([ended(early.fiber)?._tag, ended(late.fiber)?._tag], ["Success", "Success"])
-      assert.deepStrictEqual(yield* Stream.runCollect(session.bitrate), [undefined])
-    }))
+  it.effect.each(["client", "server"] as const)(
+    "as %s: what the peer said last, then what it says next",
+    (side) =>
+      Effect.gen(function*() {
+        const { control, peer, session } = yield* side === "client" ? server(draft03) : client(draft03)
+        const early = yield* hear(session)
+        yield* settle
+        assert.deepStrictEqual(early.heard, [])
+        yield* say(control, 1_000)
+        yield* say(control, 2_500_000)
+        yield* settle
+        const late = yield* hear(session)
+        yield* settle
+        assert.deepStrictEqual([early.heard.at(-1), late.heard], [2_500_000, [2_500_000]])
+        yield* say(control, 0)
+        yield* settle
+        assert.deepStrictEqual(late.heard, [2_500_000, undefined])
+        yield* peer.connection.close(0, "")
+        yield* settle
+        assert.deepStrictEqual([ended(early.fiber)?._tag, ended(late.fiber)?._tag], ["Success", "Success"])
+        assert.deepStrictEqual(yield* Stream.runCollect(session.bitrate), [undefined])
+      })
+  )
 
   it.effect("reports reach the other side, in the order in which they are made", () =>
     Effect.gen(function*() {

@@ -1,10 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { App, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
+import { App, Cancelled, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
 import * as Profile from "../../src/message/Profile.ts"
+import * as Announced from "../../src/model/Announced.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
+import * as Session from "../../src/session/Session.ts"
+import * as Memory from "../../src/transport/Memory.ts"
+import { Transport } from "../../src/transport/Transport.ts"
+import * as Relays from "../relay/relays.ts"
 import { goesOn, start, watch } from "./reconnecting.ts"
 import { bytes, failure, owned, read, settle, text } from "./sessions.ts"
 
@@ -233,7 +238,64 @@ describe("Session.reconnect: connections", () => {
       }
     }))
 
-  it.effect("leaves nothing behind when it is given up while it connects", () =>
+  it.effect("makes no other attempt once it closes, however soon the next one would be", () =>
+    Effect.gen(function*() {
+      for (const by of ["close", "scope", "clean scope"]) {
+        const world = yield* start({ client: { schedule: Schedule.forever } })
+        yield* world.serve(yield* Router.make)
+        const session = yield* world.open
+        yield* by === "close" ? session.close() : world.leave(by === "scope" ? Exit.interrupt() : Exit.void)
+        yield* settle
+        assert.lengthOf(world.attempts, 1, by)
+        if (by === "close") yield* world.leave()
+      }
+    }))
+
+  it.effect("leaves nothing of an attempt that failed", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const network = yield* Memory.makeNetwork()
+      const silent = yield* network.listen()
+      yield* Effect.forkScoped(Stream.runForEach(silent.requests, ({ accept }) => accept))
+      let closed = 0
+      const opening = yield* Effect.forkChild(
+        Session.reconnect("https://silent.example", { schedule: every("1 second") }).pipe(
+          Effect.provideService(Transport, {
+            connect: (url, options) =>
+              Effect.tap(
+                network.transport.connect(url, options),
+                ({ closed: end }) => Effect.forkDetach(Effect.andThen(end, Effect.sync(() => closed++)))
+              )
+          }),
+          Effect.scoped
+        )
+      )
+      yield* settle
+      for (let attempt = 1; attempt < 4; attempt++) {
+        yield* pass("5 seconds")
+        assert.strictEqual(closed, attempt)
+        yield* pass("1 second")
+      }
+      yield* Fiber.interrupt(opening)
+      yield* world.leave()
+    }))
+
+  it.effect("leaves nothing behind, whenever it is interrupted while it connects", () =>
+    Effect.gen(function*() {
+      for (let steps = 0; steps < 60; steps += 2) {
+        const world = yield* start({ client: { schedule: every("1 second") } })
+        yield* world.serve(yield* Router.make)
+        const opening = yield* Effect.forkChild(world.open, { startImmediately: true })
+        for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(opening)
+        yield* world.leave(Exit.interrupt())
+        yield* settle
+        assert.strictEqual(world.held(), 0, `after ${steps} steps`)
+        for (const session of world.sessions) assert.strictEqual((yield* session.closed).by, "remote")
+      }
+    }))
+
+  it.effect("makes no other attempt when it is given up while it waits", () =>
     Effect.gen(function*() {
       const world = yield* start({ client: { schedule: every("1 second") } })
       const opening = yield* Effect.forkChild(world.open)
@@ -246,6 +308,33 @@ describe("Session.reconnect: connections", () => {
 })
 
 describe("Session.reconnect: what it offers", () => {
+  it.effect("is served again: the routes, and what they announce", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const log: Array<string> = []
+      yield* session.route(["made"], (path) =>
+        Effect.gen(function*() {
+          log.push("made")
+          yield* Effect.addFinalizer(() => Effect.sync(() => log.push("gone")))
+          const track = yield* Track.make(path)
+          track.appendGroupUnsafe()?.writeFrameUnsafe(bytes("here"))
+          return track.track
+        }))
+      yield* session.announce(["made", "one"])
+      for (let connection = 1; connection < 3; connection++) {
+        const announced = yield* world.peer().announced().pipe(Stream.take(1), Stream.runCollect)
+        assert.deepStrictEqual(announced, [{ _tag: "Active", path: ["made", "one"] }])
+        const { log: seen } = yield* read(yield* world.peer().subscribe(["made", "one"]))
+        yield* settle
+        assert.deepStrictEqual(seen, ["0:here"])
+        yield* world.cut
+        yield* pass("1 second")
+      }
+      assert.deepStrictEqual(log, ["made", "gone", "made", "gone"])
+    }))
+
   it.effect("outlives the connection: it can be written to meanwhile, and is announced and served again", () =>
     Effect.gen(function*() {
       const world = yield* start({ client: { schedule: every("1 second") } })
@@ -362,6 +451,30 @@ describe("Session.reconnect: subscriptions", () => {
       assert.deepStrictEqual(finished.log, ["0:0", "0."])
       const error = yield* failure(failed.fiber)
       assert.deepStrictEqual([error._tag, "code" in error && error.code], ["MoqApp", 7])
+    }))
+
+  it.effect("tell a publisher that was interrupted from a server that lets go of its tracks before it closes", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      yield* group(track, 0)
+      const reading = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      yield* track.fail(new Cancelled({}))
+      yield* settle
+      const after = yield* Router.make
+      const again = yield* offer(after, ["a"], { first: 1 })
+      yield* world.serve(after)
+      yield* pass("1 second")
+      yield* group(again, 1)
+      assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:1", "1."])
+      yield* again.fail(new Cancelled({}))
+      yield* settle
+      yield* pass("1 second")
+      assert.strictEqual((yield* failure(reading.fiber))._tag, "MoqCancelled")
     }))
 
   it.effect("wait for a publisher that comes back later than they do", () =>
@@ -511,6 +624,65 @@ describe("Session.reconnect: subscriptions", () => {
       assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
     }))
 
+  it.effect("pass on what is changed while they are asked for again", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const subscription = yield* session.subscribe(["a"])
+      const slow = yield* Router.make
+      yield* slow.add({
+        ...Router.fromTrack(track.track),
+        subscribe: (request) => Effect.delay(Router.fromTrack(track.track).subscribe(request), "3 seconds")
+      })
+      yield* world.serve(slow)
+      yield* pass("1 second")
+      yield* subscription.update({ to: 0 })
+      yield* pass("3 seconds")
+      const used = yield* Effect.forkChild(track.unused)
+      yield* settle
+      assert.isTrue(goesOn(used))
+      yield* group(track, 0)
+      yield* pass("6 seconds")
+      // all that is wanted has been sent
+      assert.isFalse(goesOn(used))
+      assert.deepStrictEqual(subscription.end, Exit.void)
+    }))
+
+  it.effect("fail with Cancelled for whoever still reads them when they are left", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      yield* offer(router, ["a"])
+      const { close, value } = yield* owned(session.subscribe(["a"]))
+      const reading = yield* read(value)
+      yield* close
+      assert.strictEqual((yield* failure(reading.fiber))._tag, "MoqCancelled")
+    }))
+
+  it.effect("leave nothing behind of the connections that they outlive", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const { scope } = yield* owned(session.subscribe(["a"]))
+      const inScope = () => (scope.state._tag === "Open" ? scope.state.finalizers?.size ?? 0 : 0)
+      yield* settle
+      const before = inScope()
+      for (let connection = 0; connection < 5; connection++) {
+        yield* group(track, connection)
+        yield* world.cut
+        yield* pass("1 second")
+      }
+      assert.strictEqual(inScope(), before)
+    }))
+
   it.effect("leave nothing behind, whenever they are left", () =>
     Effect.gen(function*() {
       for (let steps = 0; steps < 120; steps += 3) {
@@ -623,6 +795,83 @@ describe("Session.reconnect: requests", () => {
       assert.deepStrictEqual(log, ["0:0", "0."])
     }))
 
+  it.effect("fail as they do on any session", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const errors = yield* Effect.all([
+        Effect.flip(session.subscribe(["nobody"])),
+        Effect.flip(session.trackInfo(["nobody"])),
+        Effect.flip(session.fetch(["nobody"], 0)),
+        Effect.flip(session.subscribe([])),
+        Effect.flip(Stream.runDrain(session.announced(["x".repeat(1024)])))
+      ])
+      assert.deepStrictEqual(
+        errors.map(({ _tag }) => _tag),
+        ["MoqNotFound", "MoqNotFound", "MoqNotFound", "MoqBoundsExceeded", "MoqBoundsExceeded"]
+      )
+    }))
+
+  it.effect("leave nothing behind when they are interrupted", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      yield* group(track, 0)
+      const requests: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        session.trackInfo(["a"]),
+        Effect.scoped(Effect.flatMap(session.fetch(["a"], 0), (group) => Stream.runDrain(group.frames))),
+        Stream.runDrain(session.announced()),
+        Effect.scoped(session.subscribe(["b"], { wait: "1 minute" }))
+      ]
+      for (const request of requests) {
+        for (let steps = 0; steps < 60; steps += 3) {
+          const fiber = yield* Effect.forkChild(request, { startImmediately: true })
+          for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(fiber)
+          yield* settle
+          yield* pass("6 seconds")
+          assert.strictEqual(world.held(), 1)
+        }
+      }
+    }))
+
+  it.effect("tell the next connection, too, how fast this side can send, and hear how fast the other can", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const heard: Array<number | undefined> = []
+      const hearing = yield* Effect.forkChild(
+        Stream.runForEach(session.bitrate, (bits) => Effect.sync(() => heard.push(bits))),
+        { startImmediately: true }
+      )
+      yield* settle
+      const peerHears = Effect.map(
+        Effect.suspend(() => Stream.runCollect(Stream.take(world.peer().bitrate, 1))),
+        ([bits]) => bits
+      )
+      yield* session.reportBitrate(1_000)
+      yield* world.peer().reportBitrate(5_000)
+      assert.strictEqual(yield* peerHears, 1_000)
+      yield* world.cut
+      yield* pass("1 second")
+      assert.strictEqual(yield* peerHears, 1_000)
+      yield* world.cut
+      yield* session.reportBitrate(2_000)
+      yield* pass("1 second")
+      assert.strictEqual(yield* peerHears, 2_000)
+      yield* world.peer().reportBitrate(6_000)
+      yield* settle
+      assert.deepStrictEqual(heard, [5_000, 6_000])
+      yield* session.close()
+      yield* Fiber.join(hearing)
+      assert.strictEqual((yield* Effect.flip(session.reportBitrate(1)))._tag, "MoqSessionClosed")
+    }))
+
   it.effect("announced tells what has vanished, and does not repeat what is still there", () =>
     Effect.gen(function*() {
       const world = yield* start({ client: { schedule: every("1 second") } })
@@ -649,11 +898,51 @@ describe("Session.reconnect: requests", () => {
       yield* late.close
       yield* settle
       assert.deepStrictEqual(heard.slice(5), ["Active late", "Ended late"])
-      // a server that goes cleanly is no end of the stream
+      // neither a server that says no more is an end of the stream, nor one that goes cleanly
+      const silent: Router.Router = Object.create(after, {
+        announced: {
+          value: () =>
+            Stream.make(Announced.active(["room", "last"]), Announced.live("marker"))
+        }
+      })
+      yield* world.serve(silent)
+      yield* pass("1 second")
+      assert.deepStrictEqual([...heard.slice(7)].sort(), ["Active last", "Ended comes", "Ended stays"])
+      heard.length = 7
       yield* world.peer().close()
       yield* settle
       yield* pass("1 second")
       assert.isTrue(goesOn(listening))
       assert.lengthOf(heard, 7)
+    }))
+})
+
+describe("Session.reconnect: a relay that stops", () => {
+  it.effect("is lost as a whole: no track ends, nothing is announced as ended", () =>
+    Effect.gen(function*() {
+      const first = yield* Relays.start()
+      const network = first.network
+      const connect = Session.reconnect("https://relay.example", { schedule: every("1 second") }).pipe(
+        Effect.provideService(Transport, network.transport)
+      )
+      const publisher = yield* connect
+      const track = yield* (yield* publisher.broadcast(["room"])).track("one")
+      const viewer = yield* connect
+      const plain = yield* first.connect()
+      const { heard } = yield* Relays.listen(viewer)
+      const reading = yield* read(yield* viewer.subscribe(["room", "one"]))
+      const failing = yield* read(yield* plain.subscribe(["room", "one"]))
+      yield* settle
+      yield* group(track, 0)
+      yield* first.stop
+      yield* settle
+      assert.strictEqual((yield* failure(failing.fiber))._tag, "MoqSessionClosed")
+      assert.deepStrictEqual(heard, ["+room/one", "live"])
+      yield* group(track, 1)
+      yield* Relays.start({}, { network })
+      yield* pass("1 second")
+      yield* group(track, 2)
+      yield* pass("1 second")
+      assert.deepStrictEqual([...reading.log].sort(), ["0.", "0:0", "1.", "1:1", "2.", "2:2"])
     }))
 })

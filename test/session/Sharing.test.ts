@@ -10,18 +10,7 @@ import type * as Subscription from "../../src/model/Subscription.ts"
 import type * as Session from "../../src/session/Session.ts"
 import { random } from "../fixtures/bytes.ts"
 import { type ByHand, type Hand, info, server, stopped, takeSubscribe } from "./byHand.ts"
-import {
-  bytes,
-  ended,
-  failure,
-  owned,
-  pair,
-  publishNumbers,
-  read,
-  readers,
-  settle,
-  streams
-} from "./sessions.ts"
+import { bytes, ended, failure, owned, pair, publishNumbers, read, readers, settle, streams } from "./sessions.ts"
 
 const { draft03 } = Profile
 
@@ -34,11 +23,9 @@ const first = (peer: ByHand, session: Session.Session, options?: Subscription.Op
     return { ...(yield* Fiber.join(asking)), message, stream }
   })
 
-const more = (session: Session.Session, options?: Subscription.Options) =>
-  owned(session.subscribe(["live"], options))
+const more = (session: Session.Session, options?: Subscription.Options) => owned(session.subscribe(["live"], options))
 
-const hearUpdate = (stream: Hand) =>
-  Effect.map(stream.hear(SubscribeUpdate.decode), ({ _tag, ...fields }) => fields)
+const hearUpdate = (stream: Hand) => Effect.map(stream.hear(SubscribeUpdate.decode), ({ _tag, ...fields }) => fields)
 
 for (const profile of Profile.all) {
   describe(`Sharing, ${profile.name}`, () => {
@@ -148,6 +135,18 @@ for (const profile of Profile.all) {
         for (const fiber of asking) assert.strictEqual((yield* failure(fiber))._tag, "MoqApp")
         assert.strictEqual(streams(peer.connection), before)
         yield* first(peer, session)
+      }))
+
+    it.effect("who asks again at once does not meet the failure a second time", () =>
+      Effect.gen(function*() {
+        const { peer, session } = yield* server(profile)
+        const stubborn = Effect.catchTag(session.subscribe(["live"]), "MoqApp", () => session.subscribe(["live"]))
+        const asking = [yield* Effect.forkScoped(stubborn), yield* Effect.forkScoped(stubborn)]
+        yield* (yield* takeSubscribe(peer)).stream.stream.abort(65)
+        yield* settle
+        yield* (yield* takeSubscribe(peer)).stream.say(Info.encode, info(0))
+        yield* settle
+        assert.deepStrictEqual(asking.map((fiber) => ended(fiber)?._tag), ["Success", "Success"])
       }))
 
     it.effect("a track that fails fails for all with the same error, and the next one asks again", () =>
@@ -284,58 +283,66 @@ describe("Sharing, draft03", () => {
       assert.strictEqual((yield* Effect.flip(value.update({ priority: -129 })))._tag, "MoqBoundsExceeded")
     }))
 
-  it.effect("whoever comes, changes and goes: what was asked for last is what all of them want together", () =>
-    Effect.gen(function*() {
-      for (let seed = 0; seed < 40; seed++) {
-        yield* Effect.scoped(Effect.gen(function*() {
-          const next = random(seed * 7919 + 5)
-          const pick = (n: number) => next() % n
-          const { peer, session } = yield* server(draft03)
-          const a = yield* first(peer, session, { from: 0 })
-          let asked: Partial<SubscribeMessage.Subscribe> = a.message
-          yield* Effect.forkScoped(Effect.forever(Effect.map(hearUpdate(a.stream), (update) => {
-            assert.isTrue((update.min ?? Infinity) > (asked.min ?? 0) && (update.max ?? 0) < (asked.max ?? Infinity))
-            asked = { ...asked, ...update }
-          })).pipe(Effect.catch(() => Effect.void)))
-          const holders: Array<Pick<typeof a, "value" | "close">> = [a]
-          for (let step = 0; step < 40 && holders.length > 0; step++) {
-            const at = pick(holders.length)
-            const { request, update } = holders[at]!.value
-            const what = pick(4)
-            const order = (["asc", "desc", "default"] as const)[pick(3)]!
-            if (what === 0 && holders.length > 1) {
-              yield* holders.splice(at, 1)[0]!.close
-            } else if (what === 1) {
-              const from = typeof request.from === "number" ? request.from + pick(3) : 0
-              yield* update({ from, to: Math.max(from, (request.to ?? 1_000) - pick(30)), priority: pick(200) - 100 })
-            } else {
-              // one that reached further would ask for itself
-              yield* settle
-              const from = (asked.min ?? 0) + pick(5)
-              const to = Math.min(asked.max ?? 1_000, 1_000 - pick(100))
-              if (from > to) continue
-              holders.push(yield* more(session, { from, to, priority: pick(9), order, expires: pick(3) * 100 }))
+  it.effect(
+    "whoever comes, changes and goes: what was asked for last is what all of them want together",
+    () =>
+      Effect.gen(function*() {
+        for (let seed = 0; seed < 40; seed++) {
+          yield* Effect.scoped(Effect.gen(function*() {
+            const next = random(seed * 7919 + 5)
+            const pick = (n: number) => next() % n
+            const { peer, session } = yield* server(draft03)
+            const a = yield* first(peer, session, { from: 0 })
+            let asked: Partial<SubscribeMessage.Subscribe> = a.message
+            yield* Effect.forkScoped(
+              Effect.forever(Effect.map(hearUpdate(a.stream), (update) => {
+                assert.isTrue(
+                  (update.min ?? Infinity) > (asked.min ?? 0) && (update.max ?? 0) < (asked.max ?? Infinity)
+                )
+                asked = { ...asked, ...update }
+              })).pipe(Effect.catch(() => Effect.void))
+            )
+            const holders: Array<Pick<typeof a, "value" | "close">> = [a]
+            for (let step = 0; step < 40 && holders.length > 0; step++) {
+              const at = pick(holders.length)
+              const { request, update } = holders[at]!.value
+              const what = pick(4)
+              const order = (["asc", "desc", "default"] as const)[pick(3)]!
+              if (what === 0 && holders.length > 1) {
+                yield* holders.splice(at, 1)[0]!.close
+              } else if (what === 1) {
+                const from = typeof request.from === "number" ? request.from + pick(3) : 0
+                yield* update({ from, to: Math.max(from, (request.to ?? 1_000) - pick(30)), priority: pick(200) - 100 })
+              } else {
+                // one that reached further would ask for itself
+                yield* settle
+                const from = (asked.min ?? 0) + pick(5)
+                const to = Math.min(asked.max ?? 1_000, 1_000 - pick(100))
+                if (from > to) continue
+                holders.push(yield* more(session, { from, to, priority: pick(9), order, expires: pick(3) * 100 }))
+              }
+              if (pick(2) === 0) yield* settle
             }
-            if (pick(2) === 0) yield* settle
-          }
-          yield* settle
-          const requests = holders.map(({ value }) => value.request)
-          const orders = new Set(requests.map(({ order = "default" }) => order))
-          const expiries = requests.map(({ expires = 0 }) => expires)
-          assert.deepInclude(asked, {
-            priority: Math.max(...requests.map(({ priority = 0 }) => priority)),
-            order: orders.size === 1 ? [...orders][0]! : "default",
-            expires: expiries.includes(0) ? 0 : Math.max(...expiries)
-          }, `seed ${seed}`)
-          const to = requests.some((request) => request.to === undefined)
-            ? undefined
-            : Math.max(...requests.map((request) => request.to!))
-          assert.deepStrictEqual(
-            [asked.min, asked.max],
-            [Math.min(...requests.map(({ from }) => from as number)), to],
-            `seed ${seed}`
-          )
-        }))
-      }
-    }), 30_000)
+            yield* settle
+            const requests = holders.map(({ value }) => value.request)
+            const orders = new Set(requests.map(({ order = "default" }) => order))
+            const expiries = requests.map(({ expires = 0 }) => expires)
+            assert.deepInclude(asked, {
+              priority: Math.max(...requests.map(({ priority = 0 }) => priority)),
+              order: orders.size === 1 ? [...orders][0]! : "default",
+              expires: expiries.includes(0) ? 0 : Math.max(...expiries)
+            }, `seed ${seed}`)
+            const to = requests.some((request) => request.to === undefined)
+              ? undefined
+              : Math.max(...requests.map((request) => request.to!))
+            assert.deepStrictEqual(
+              [asked.min, asked.max],
+              [Math.min(...requests.map(({ from }) => from as number)), to],
+              `seed ${seed}`
+            )
+          }))
+        }
+      }),
+    30_000
+  )
 })

@@ -136,6 +136,7 @@ for (const profile of [Profile.fork02, Profile.fork04]) {
         yield* stream.say(Info.encode, info(5))
         const reading = yield* read(yield* Fiber.join(asking))
         yield* whole(peer, message.id, 5, "a")
+        yield* settle
         yield* stream.say(SubscribeGap.encode, gap(6, 0, 13))
         yield* whole(peer, message.id, 3, "old")
         yield* settle

@@ -201,6 +201,18 @@ describe("priority", () => {
       assert.strictEqual(yield* Simulator.run(capabilities, { priority: false }), false)
     }))
 
+  it.effect("one that begins later does not get what it did not use before", () =>
+    Simulator.run(Effect.gen(function*() {
+      const { client, network, server } = yield* pair()
+      const [early, late] = yield* Effect.all([open(client, server), open(client, server)])
+      yield* network.set({ bandwidth: "1 Mbit" })
+      yield* Effect.forkChild(send(early.send, 300_000))
+      yield* Effect.forkChild(readAll(early.receive))
+      yield* Effect.sleep("1 second")
+      yield* Effect.forkChild(send(late.send, 50_000))
+      between((yield* readAll(late.receive)).at, 1_780, 1_830)
+    })))
+
   it.effect("holds across connections, and can change", () =>
     Simulator.run(Effect.gen(function*() {
       const network = yield* Simulator.Network

@@ -212,15 +212,20 @@ export class Flow {
   private enlist(pipe: Pipe): void {
     if (pipe.isReady) return
     pipe.isReady = true
+    this.queue(pipe)
+    this.ready.push(pipe)
+    this.up.flows.add(this)
+    this.down.flows.add(this)
+  }
+
+  /** Puts a stream behind those of its rank, because it is new there. */
+  queue(pipe: Pipe): void {
     // it takes its turn after those that wait: it does not get what it did not use before. Where two ports are narrow the
     // slower one counts
     const up = this.up.bandwidth < Infinity ? this.up.turn : Infinity
     const down = this.down.bandwidth < Infinity ? this.down.turn : Infinity
     const turn = Math.min(up, down)
     if (turn < Infinity) pipe.turn = Math.max(pipe.turn, turn + packetSize)
-    this.ready.push(pipe)
-    this.up.flows.add(this)
-    this.down.flows.add(this)
   }
 
   withdraw(pipe: Pipe): void {

@@ -57,7 +57,11 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   private readerEnd: End | typeof done | undefined
   private stopCode: number | undefined
   private readonly readable = new Condition(() => this.unread > 0 || this.readerEnd !== undefined)
-  private readonly writable = new Condition(() => this.hasRoom || this.writerEnd !== undefined)
+  // of a finished stream that something is left of, how it has ended early
+  private finishEnd: End | undefined
+  private readonly writable = new Condition(() =>
+    this.finished ? this.isGone : this.hasRoom || this.writerEnd !== undefined
+  )
   private stopping: Condition | undefined
 
   // for the flow
@@ -137,18 +141,21 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream {
     return this.room * 2 >= this.flow.world.sendBuffer
   }
 
+  // suspends until all of it has left, as closing a stream of a browser does
   readonly finish: Effect.Effect<void, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.finished) return Effect.void
-    if (this.writerEnd !== undefined) return this.writerEnd
-    this.finished = true
-    this.writerEnd = resetWith(0)
-    this.flow.offer(this)
-    return Effect.void
+    if (!this.finished) {
+      if (this.writerEnd !== undefined) return this.writerEnd
+      this.finished = true
+      this.writerEnd = resetWith(0)
+      this.flow.offer(this)
+    }
+    if (this.endDeparted) return Effect.void
+    return this.finishEnd ?? Effect.flatMap(this.writable.wait, () => this.finish)
   })
 
   readonly reset = (code: number): Effect.Effect<void> =>
     Effect.sync(() => {
-      if (this.writerEnd === undefined) this.abort(code)
+      if (this.writerEnd === undefined || this.finished) this.abort(code)
     })
 
   /** Ends it early at the writer, also when it has been finished. */
@@ -164,7 +171,9 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream {
 
   readonly setPriority = (priority: number): Effect.Effect<void> =>
     Effect.sync(() => {
-      if (this.flow.world.priority) this.rank = priority
+      if (!this.flow.world.priority || this.rank === priority) return
+      this.rank = priority
+      if (this.isReady) this.flow.queue(this)
     })
 
   readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
@@ -190,15 +199,20 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream {
     this.writable.wake(timeline.dispatcher)
   }
 
+  private get isGone(): boolean {
+    return this.endDeparted || this.finishEnd !== undefined
+  }
+
   endDeparts(): void {
     this.endDeparted = true
+    this.writable.wake(this.flow.world.timeline.dispatcher)
   }
 
   /** Nothing more is written or sent. */
   endWriter(end: End): void {
     this.aborted = true
-    if (this.finished) return this.flow.withdraw(this)
-    this.writerEnd ??= end
+    if (this.finished) this.finishEnd ??= end
+    else this.writerEnd ??= end
     this.flow.withdraw(this)
     this.writable.wake(this.flow.world.timeline.dispatcher)
   }
