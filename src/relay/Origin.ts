@@ -12,6 +12,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Duplicate, type FetchError, type RequestError } from "../core/MoqError.ts"
@@ -83,6 +84,8 @@ export const make = (options?: {
   })
 
 // internal
+
+const again = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")])
 
 /** Who publishes a path: the first of `sources` serves, the others wait. There is always one. */
 interface Entry {
@@ -198,9 +201,16 @@ class OriginImpl implements Origin {
         this.offer(source)
         return Effect.void
       }
+      const gone = Effect.sync(() => {
+        mine.forEach((source) => this.withdraw(source))
+        mine.clear()
+      })
+      // a stream that was reset is asked for again, for as long as the session lives
       return Stream.runForEach(session.announced(), hear).pipe(
-        Effect.catch((error) => Effect.logDebug(`a session announces no more: ${error.message}`)),
-        Effect.ensuring(Effect.sync(() => mine.forEach((source) => this.withdraw(source)))),
+        Effect.ensuring(gone),
+        Effect.tapError((error) => Effect.logDebug(`a session announces no more: ${error.message}`)),
+        Effect.retry({ schedule: again, while: (error) => error._tag !== "MoqSessionClosed" }),
+        Effect.ignore,
         Effect.forkScoped({ startImmediately: true }),
         Effect.asVoid
       )

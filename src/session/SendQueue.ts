@@ -7,7 +7,7 @@
  * fair queueing: who was idle gets nothing for it). Within a subscription its groups go in their order.
  *
  * A write is under way from its turn until the transport has taken it, and while it is, the order holds on: a lower
- * priority waits, but for one byte in nine; one of the same gets no further ahead than {@link maxLead}. So it does not
+ * priority waits, but for one byte in 17; one of the same gets no further ahead than {@link maxLead}. So it does not
  * matter in which order the transport sends what it has taken. One that is under way for too long is held up by the
  * window of its own stream, and nobody waits for it any more.
  *
@@ -35,7 +35,7 @@ export const maxLead = 2 * 16 * 1024
  *
  * @internal
  */
-export const patience = 250
+export const patience = 1_000
 
 /**
  * What a subscription or a fetch sends.
@@ -224,7 +224,7 @@ export class SendQueue<E extends Entry = Entry> {
     const { bytes, lane } = entry
     const { level } = lane
     this.dequeue(entry)
-    this.leak = this.isBehind(level) ? this.leak - bytes : Math.min(maxLeak, this.leak + bytes / 8)
+    this.leak = this.isBehind(level) ? this.leak - bytes : Math.min(maxLeak, this.leak + bytes / 16)
     level.now = Math.max(level.now, lane.start)
     lane.start += bytes
     lane.end = lane.start
@@ -281,7 +281,7 @@ export class SendQueue<E extends Entry = Entry> {
 
 // internal
 
-const maxLeak = 16 * 1024
+const maxLeak = 8 * 1024
 
 /** All lanes of one priority. */
 interface Level {

@@ -198,7 +198,7 @@ export class Serving implements Droppable {
       this.max = max
       this.asked = update
       Waiting.narrow(this.waiting, min, max)
-      for (const outgoing of [...this.groups.values()]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
+      for (const outgoing of [...this.lane.entries]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
       this.prefer()
       this.fill()
       this.sending.look(this.expire(this.sending.clock.currentTimeMillisUnsafe()))
@@ -340,7 +340,7 @@ export class Serving implements Droppable {
     const { code, group, isShelved, sequence } = outgoing
     this.groups.delete(sequence)
     this.sending.leave(outgoing)
-    if (this.groups.size < 2 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
+    if (this.groups.size === 0 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
     if (isShelved) Waiting.add(this.waiting, sequence, sequence < this.joined ? undefined : group)
     else if (code !== undefined) this.tell({ from: sequence, to: sequence, code })
     this.rank()
@@ -389,7 +389,7 @@ export class Serving implements Droppable {
   readonly expire = (now: number): number => {
     let at = Infinity
     if (this.expires === 0) return at
-    for (const outgoing of [...this.groups.values()]) {
+    for (const outgoing of [...this.lane.entries]) {
       const expiry = this.expiry(outgoing.group, now)
       if (expiry <= now) outgoing.drop(codeExpired)
       else at = Math.min(at, expiry)

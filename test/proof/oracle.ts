@@ -151,6 +151,15 @@ export class Oracle {
       )
       last = label
     }
+    const [only] = lives
+    for (const { end, frames, sequence } of groups) {
+      if (lives.size !== 1 || seen.resumes || frames.length > 0 || end === undefined || Exit.isFailure(end)) continue
+      const written = this.lives[only! - 1]!.groups.get(sequence)
+      check(
+        written?.end === "finished" && written.frames.length === 0,
+        () => `${name}: group ${sequence} came empty; it has ${written?.frames.length} frames`
+      )
+    }
     check(seen.resumes || lives.size <= 1, () => `${name}: has frames of the lives ${[...lives]}`)
     for (const life of lives) {
       check(this.lives[life - 1]!.track === seen.track, () => `${name}: has frames of another track`)

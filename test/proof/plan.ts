@@ -4,7 +4,7 @@ import type { Name } from "../../src/message/Profile.ts"
 
 /** One step. Peers, tracks and subscriptions are indices; what does not exist when its turn comes is left out. */
 export type Step =
-  | { readonly do: "connect" | "disconnect" | "drop"; readonly peer: number }
+  | { readonly do: "connect" | "disconnect" | "interrupt" | "drop"; readonly peer: number }
   | { readonly do: "publish"; readonly peer: number; readonly track: number; readonly order: GroupOrder }
   | {
     readonly do: "group"
@@ -45,8 +45,11 @@ export type Step =
     readonly do: "fetch"
     readonly peer: number
     readonly track: number
+    /** How far before the newest group. */
     readonly back: number
     readonly frame: number
+    /** After how long it is interrupted, in milliseconds. */
+    readonly patience: number
   }
   | { readonly do: "info"; readonly peer: number; readonly track: number }
   | { readonly do: "network"; readonly peer: number; readonly fault: "partition" | "slow" | "heal" }
@@ -171,9 +174,18 @@ const step = (r: Random, peers: number): Step => {
     }
   }
   if (dice < 69) return { do: "leave", subscription: r.below(4) }
-  if (dice < 74) return { do: "fetch", peer, track, back: r.below(3), frame: r.pick([0, 0, 1, 4]) }
+  if (dice < 74) {
+    return {
+      do: "fetch",
+      peer,
+      track,
+      back: r.below(3),
+      frame: r.pick([0, 0, 1, 4]),
+      patience: r.pick([20_000, 20_000, 30])
+    }
+  }
   if (dice < 76) return { do: "info", peer, track }
-  if (dice < 80) return { do: r.pick(["disconnect", "drop"] as const), peer }
+  if (dice < 80) return { do: r.pick(["disconnect", "interrupt", "drop"] as const), peer }
   if (dice < 85) return { do: "connect", peer }
   if (dice < 89) return { do: "network", peer, fault: r.pick(["partition", "slow", "heal", "heal"] as const) }
   return { do: "sleep", millis: r.pick([1, 10, 100, 700, 3_000, 12_000]) }

@@ -57,7 +57,9 @@ class World {
       case "connect":
         return this.connect(this.peers[step.peer]!)
       case "disconnect":
-        return this.disconnect(this.peers[step.peer]!)
+        return this.disconnect(this.peers[step.peer]!, Exit.void)
+      case "interrupt":
+        return this.disconnect(this.peers[step.peer]!, Exit.failCause(Cause.interrupt()))
       case "drop":
         return this.peers[step.peer]!.host.kill({ noticed: step.peer % 2 === 0 })
       case "publish":
@@ -127,14 +129,15 @@ class World {
     })
   }
 
-  disconnect(peer: Peer): Effect.Effect<void> {
+  disconnect(peer: Peer, exit: Exit.Exit<void>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const online = peer.online
       if (online === undefined) return Effect.void
       peer.online = undefined
-      // its broadcast closes with success: its tracks finish
-      for (const track of [...peer.publications.keys()]) this.over(peer, track, "finished")
-      return Effect.asVoid(Effect.forkIn(Scope.close(online.scope, Exit.void), this.scope, { startImmediately: true }))
+      // its broadcast closes as it does: with success its tracks finish
+      const how = Exit.isSuccess(exit) ? "finished" : "failed"
+      for (const track of [...peer.publications.keys()]) this.over(peer, track, how)
+      return Effect.asVoid(Effect.forkIn(Scope.close(online.scope, exit), this.scope, { startImmediately: true }))
     })
   }
 
@@ -336,7 +339,7 @@ class World {
         received.end = yield* Effect.exit(
           Stream.runForEach(group.frames, (bytes) => Effect.sync(() => received.frames.push(bytes)))
         )
-      }).pipe(Effect.scoped, Effect.timeoutOption("20 seconds"), Effect.exit)
+      }).pipe(Effect.scoped, Effect.timeoutOption(step.patience), Effect.exit)
       typed(exit, "fetch")
       if (received.end !== undefined) typed(received.end, "fetched group")
       this.oracle.group(received, "fetch", peer.plan.reconnects, step.frame)

@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { App } from "../../src/core/MoqError.ts"
+import { App, SessionClosed } from "../../src/core/MoqError.ts"
+import * as Announced from "../../src/model/Announced.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
+import type { Session } from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { held, listen, publish, settle, start, view } from "./relays.ts"
 
@@ -462,6 +464,38 @@ describe("announces of a relay", () => {
       yield* late.end()
       assert.deepStrictEqual(room.heard, ["+room/a/x", "live", "+room/b", "-room/b"])
       assert.deepStrictEqual(all.heard, ["+room/a/x", "+room-2/a", "live", "+room/b", "-room/b"])
+    }))
+
+  it.effect("are asked for again when a publisher's stream of them breaks, for as long as its session lives", () =>
+    Effect.gen(function*() {
+      const { connect, relay } = yield* start()
+      const ends = [
+        new App({ code: 4 }),
+        new App({ code: 4 }),
+        new SessionClosed({ code: 0, reason: "", by: "remote" })
+      ]
+      const broken = yield* Effect.forEach(ends, () => Deferred.make<never, App | SessionClosed>())
+      let asked = 0
+      const publisher: Session = Object.assign(Object.create(yield* connect()), {
+        announced: () =>
+          Stream.suspend(() => {
+            const end = broken[asked++]!
+            return Stream.concat(Stream.make(Announced.active(["x"])), Stream.never).pipe(
+              Stream.interruptWhen(Deferred.await(end))
+            )
+          })
+      })
+      yield* relay.origin.attach(publisher, ["again"])
+      for (let i = 0; i < ends.length; i++) {
+        yield* settle
+        assert.deepStrictEqual(relay.origin.paths, [["again", "x"]])
+        yield* Deferred.fail(broken[i]!, ends[i]!)
+        yield* settle
+        assert.deepStrictEqual(relay.origin.paths, [])
+        yield* later("2 seconds")
+      }
+      assert.deepStrictEqual(relay.origin.paths, [])
+      assert.strictEqual(asked, 3)
     }))
 
   it.effect("leave nothing behind, however many come and go", () =>

@@ -6,7 +6,9 @@ import * as Profile from "../../src/message/Profile.ts"
 import * as Announced from "../../src/model/Announced.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
+import * as Relay from "../../src/relay/Relay.ts"
 import * as Session from "../../src/session/Session.ts"
+import * as Simulator from "../../src/testing/Simulator.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { Transport } from "../../src/transport/Transport.ts"
 import * as Relays from "../relay/relays.ts"
@@ -60,6 +62,11 @@ describe("Session.reconnect: connections", () => {
       assert.strictEqual(session.profile, "draft03")
       assert.strictEqual(session.transport.transport, "memory")
       yield* session.ping
+      // what is left of three attempts is the driver and one connection
+      const { scope } = session as unknown as {
+        readonly scope: { readonly state: { readonly finalizers: Map<unknown, unknown> } }
+      }
+      assert.strictEqual(scope.state.finalizers.size, 2)
     }))
 
   it.effect("fails with the last error when the schedule ends before that", () =>
@@ -249,6 +256,27 @@ describe("Session.reconnect: connections", () => {
         assert.lengthOf(world.attempts, 1, by)
         if (by === "close") yield* world.leave()
       }
+    }))
+
+  it.effect("makes no other attempt when the connection is lost while it lets what is in flight arrive", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: Schedule.forever } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      const track = yield* Track.make(["a"])
+      yield* session.publish(track.track)
+      const reading = yield* read(yield* world.peer().subscribe(["a"]))
+      yield* (yield* track.appendGroup).writeFrame(bytes("open"))
+      yield* settle
+      const leaving = yield* Effect.forkChild(world.leave())
+      yield* settle
+      assert.isTrue(goesOn(leaving))
+      yield* world.cut
+      yield* settle
+      yield* settle
+      assert.isFalse(goesOn(leaving))
+      assert.lengthOf(world.attempts, 1)
+      assert.strictEqual((yield* failure(reading.fiber))._tag, "MoqSessionClosed")
     }))
 
   it.effect("leaves nothing of an attempt that failed", () =>
@@ -547,6 +575,20 @@ describe("Session.reconnect: subscriptions", () => {
       yield* world.cut
       assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:part", "1!MoqSessionClosed"])
       assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+      let asked = 0
+      const counting = yield* Router.make
+      yield* counting.add({
+        ...Router.fromTrack(track.track),
+        subscribe: (request) =>
+          Effect.suspend(() => {
+            asked++
+            return Router.fromTrack(track.track).subscribe(request)
+          })
+      })
+      yield* world.serve(counting)
+      yield* pass("1 second")
+      yield* session.ping
+      assert.strictEqual(asked, 0)
       assert.deepStrictEqual(subscription.end, Exit.void)
     }))
 
@@ -919,30 +961,39 @@ describe("Session.reconnect: requests", () => {
 
 describe("Session.reconnect: a relay that stops", () => {
   it.effect("is lost as a whole: no track ends, nothing is announced as ended", () =>
-    Effect.gen(function*() {
-      const first = yield* Relays.start()
-      const network = first.network
-      const connect = Session.reconnect("https://relay.example", { schedule: every("1 second") }).pipe(
-        Effect.provideService(Transport, network.transport)
-      )
-      const publisher = yield* connect
-      const track = yield* (yield* publisher.broadcast(["room"])).track("one")
-      const viewer = yield* connect
-      const plain = yield* first.connect()
-      const { heard } = yield* Relays.listen(viewer)
-      const reading = yield* read(yield* viewer.subscribe(["room", "one"]))
-      const failing = yield* read(yield* plain.subscribe(["room", "one"]))
-      yield* settle
-      yield* group(track, 0)
-      yield* first.stop
-      yield* settle
-      assert.strictEqual((yield* failure(failing.fiber))._tag, "MoqSessionClosed")
-      assert.deepStrictEqual(heard, ["+room/one", "live"])
-      yield* group(track, 1)
-      yield* Relays.start({}, { network })
-      yield* pass("1 second")
-      yield* group(track, 2)
-      yield* pass("1 second")
-      assert.deepStrictEqual([...reading.log].sort(), ["0.", "0:0", "1.", "1:1", "2.", "2:2"])
-    }))
+    Simulator.run(
+      Effect.gen(function*() {
+        const network = yield* Simulator.Network
+        const relay = yield* network.host("relay")
+        const near = yield* network.host("near")
+        const far = yield* network.host("far")
+        const first = yield* owned(relay.serve(Relay.make()))
+        const connect = Session.reconnect(relay.url, { schedule: every("1 second") })
+        const before = yield* far.provide(Session.connect(relay.url))
+        const publisher = yield* near.provide(connect)
+        const track = yield* (yield* publisher.broadcast(["room"])).track("one")
+        const viewer = yield* far.provide(connect)
+        const after = yield* far.provide(Session.connect(relay.url))
+        const { heard } = yield* Relays.listen(viewer)
+        const reading = yield* read(yield* viewer.subscribe(["room", "one"], { wait: "1 second" }))
+        const plain = yield* Effect.forEach([before, after], (session) =>
+          Effect.flatMap(session.subscribe(["room", "one"]), read))
+        yield* Effect.sleep("1 second")
+        yield* group(track, 0)
+        yield* Effect.sleep("1 second")
+        yield* first.close
+        yield* Effect.sleep("500 millis")
+        for (const { fiber } of plain) {
+          assert.strictEqual((yield* failure(fiber))._tag, "MoqSessionClosed")
+        }
+        assert.deepStrictEqual(heard, ["+room/one", "live"])
+        yield* group(track, 1)
+        yield* relay.serve(Relay.make())
+        yield* Effect.sleep("2 seconds")
+        yield* group(track, 2)
+        yield* Effect.sleep("1 second")
+        assert.deepStrictEqual([...reading.log].sort(), ["0.", "0:0", "1.", "1:1", "2.", "2:2"])
+      }),
+      { latency: "50 millis" }
+    ))
 })

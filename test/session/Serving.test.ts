@@ -1,6 +1,6 @@
 /** What a session does for a peer that subscribes: heard by hand. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Reader from "../../src/coding/Reader.ts"
 import { App, Cancelled } from "../../src/core/MoqError.ts"
@@ -11,6 +11,7 @@ import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
+import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Rank from "../../src/session/Rank.ts"
 import * as Session from "../../src/session/Session.ts"
@@ -388,7 +389,8 @@ for (const profile of Profile.all) {
               Effect.acquireRelease(Effect.sync(() => asking++), () => Effect.sync(() => asking--)),
               Effect.never
             ),
-          trackInfo: Effect.never
+          trackInfo: Effect.never,
+          fetch: () => Effect.never
         })
         const stream = yield* peer.subscribe(["slow"])
         yield* settle
@@ -406,10 +408,14 @@ for (const profile of Profile.all) {
         yield* (yield* peer.subscribe(["live"])).hear(Info.decode)
         const groups = yield* Effect.replicateEffect(track.appendGroup, 130)
         yield* Effect.forEach(groups, (group) => group.writeFrame(bytes("x")))
-        assert.strictEqual((yield* arrived).length, 128)
-        yield* groups[0]!.finish
+        // of those that come together the newest go first
+        const first = yield* arrived
+        assert.deepStrictEqual([first.length, first[0], first[127]], [128, "2:x open", "129:x open"])
+        yield* (yield* track.appendGroup).writeFrame(bytes("x"))
+        assert.deepStrictEqual(yield* arrived, [])
+        yield* groups[2]!.finish
         yield* groups[5]!.finish
-        assert.deepStrictEqual(yield* arrived, ["0:x fin", "5:x fin", "128:x open", "129:x open"])
+        assert.deepStrictEqual(yield* arrived, ["1:x open", "2:x fin", "5:x fin", "130:x open"])
       }).pipe(Effect.scoped))
 
     it.effect("answers INFO_PLEASE, and ends the stream", () =>
@@ -455,12 +461,15 @@ for (const profile of Profile.all) {
         assert.deepStrictEqual(yield* stream.ends, [isDraft ? "fin" : "open", "open"])
       }))
 
-    it.effect("a track whose path cannot travel is left out, and costs nobody the others", () =>
+    it.effect("a path that cannot travel is left out, and costs nobody the others", () =>
       Effect.gen(function*() {
-        const { peer, session } = yield* client(profile)
-        yield* session.publish((yield* Track.make(Array.from({ length: 40 }, () => "deep"))).track)
-        yield* session.publish((yield* Track.make(["\ud800"])).track)
-        yield* session.publish((yield* Track.make(["fine"])).track)
+        const local = yield* Router.make
+        const router: Router.Router = Object.create(local, {
+          announced: {
+            value: () => Stream.fromIterable([["\ud800"], ["fine"]].map((path) => ({ _tag: "Active", path })))
+          }
+        })
+        const { peer } = yield* client(profile, { router })
         const stream = yield* peer.open(
           type("announce"),
           peer.bytesOf(AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix: [] })
@@ -472,37 +481,47 @@ for (const profile of Profile.all) {
 }
 
 describe("Serving", () => {
-  it.effect("tells the transport the rank of each group, and again when an update changes it", () =>
+  it.effect("tells the transport the rank of each group, and again when another one or an update changes it", () =>
     Effect.gen(function*() {
       const [left, right] = yield* Memory.pair()
-      const ranks: Array<number> = []
+      const ranks: Array<string> = []
       const ranking: Connection = Object.create(right, {
+        capabilities: { value: { ...right.capabilities, priority: true } },
         openUni: {
           value: (options?: { readonly priority?: number | undefined }) =>
             Effect.map(right.openUni(), (stream): SendStream => {
-              ranks.push(options?.priority ?? 0)
+              const name = String.fromCharCode(97 + opened++)
+              ranks.push(`${name} ${options?.priority}`)
               return {
                 write: stream.write,
                 finish: stream.finish,
                 reset: stream.reset,
                 stopped: stream.stopped,
-                setPriority: (rank) => Effect.sync(() => ranks.push(rank))
+                setPriority: (rank) => Effect.sync(() => ranks.push(`${name} ${rank}`))
               }
             })
         }
       })
+      let opened = 0
       const accepting = yield* Effect.forkScoped(Session.accept(ranking, { profiles: [draft03] }))
       const peer = new ByHand(left, draft03)
       yield* (yield* peer.open(hello([draft03.version]))).stream.receive.pull
       const track = yield* live(yield* Fiber.join(accepting), { order: "desc" })
       const stream = yield* peer.subscribe(["live"])
       yield* stream.hear(Info.decode)
-      for (let i = 0; i < 2; i++) yield* (yield* track.appendGroup).writeFrame(bytes("x"))
-      yield* settle
-      assert.deepStrictEqual(ranks.splice(0), [Rank.ofGroup(0, "desc", 0), Rank.ofGroup(0, "desc", 1)])
+      const next = Effect.map(settle, () => ranks.splice(0))
+      const open = Effect.tap(track.appendGroup, (group) => Effect.andThen(group.writeFrame(bytes("x")), settle))
+      yield* open
+      assert.deepStrictEqual(yield* next, [`a ${Rank.of(0, 0)}`])
+      const group = yield* open
+      // the newer one first, the older one behind it
+      assert.deepStrictEqual(yield* next, [`a ${Rank.of(0, 1)}`, `b ${Rank.of(0, 0)}`])
       yield* stream.say(SubscribeUpdate.encode, update({}))
-      yield* settle
-      assert.deepStrictEqual(ranks, [Rank.ofGroup(5, "asc", 0), Rank.ofGroup(5, "asc", 1)])
+      assert.deepStrictEqual(yield* next, [`a ${Rank.of(5, 0)}`, `b ${Rank.of(5, 1)}`])
+      yield* group.finish
+      assert.deepStrictEqual(yield* next, [])
+      yield* open
+      assert.deepStrictEqual(yield* next, [`c ${Rank.of(5, 1)}`])
     }))
 
   it.effect("a group that waits for its turn while the range narrows is not begun", () =>
@@ -512,25 +531,13 @@ describe("Serving", () => {
       const track = yield* live(session)
       const stream = yield* peer.subscribe(["live"])
       yield* stream.hear(Info.decode)
-      const groups = yield* Effect.replicateEffect(track.appendGroup, 3)
-      yield* Effect.forEach(groups, (group) => group.writeFrame(bytes("x")))
+      yield* (yield* track.appendGroup).writeFrame(bytes("x"))
       assert.deepStrictEqual(yield* arrived, ["0:x open"])
+      for (let i = 1; i < 3; i++) yield* (yield* track.appendGroup).writeFrame(bytes("x"))
+      assert.deepStrictEqual(yield* arrived, [])
       yield* stream.say(SubscribeUpdate.encode, update({ min: 2 }))
       assert.deepStrictEqual(yield* arrived, ["0:x 0", "2:x open"])
       assert.deepStrictEqual(yield* gaps(stream), ["0-0!0"])
-    }))
-
-  it.effect("at the transport's limit of streams, groups wait their turn", () =>
-    Effect.gen(function*() {
-      const { peer, session } = yield* client(draft03, {}, { maxStreams: 2 })
-      const arrived = yield* collect(peer)
-      const track = yield* live(session)
-      yield* (yield* peer.subscribe(["live"])).hear(Info.decode)
-      const groups = yield* Effect.replicateEffect(track.appendGroup, 3)
-      yield* Effect.forEach(groups, (group) => group.writeFrame(bytes("x")))
-      assert.deepStrictEqual(yield* arrived, ["0:x open", "1:x open"])
-      yield* groups[1]!.finish
-      assert.deepStrictEqual(yield* arrived, ["1:x fin", "2:x open"])
     }))
 
   it.effect("a peer that reads nothing blocks neither another subscription nor the publisher", () =>
