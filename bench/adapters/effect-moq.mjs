@@ -53,7 +53,7 @@ export async function publisher({ broadcast }) {
       Effect.acquireRelease(
         Effect.sync(() => {
           count(path.at(-1), 1)
-          return Track.from(of(path).track, options?.from ?? "latest")
+          return Subscription.make(of(path).track, { from: "latest", ...options })
         }),
         () => Effect.sync(() => count(path.at(-1), -1))
       )

@@ -12,6 +12,7 @@ import {
   ProtocolViolation,
   SessionClosed,
   type Timeout,
+  type TransportError,
   type Unauthorized,
   UnexpectedStream,
   UnsupportedVersion
@@ -42,6 +43,14 @@ export type HandshakeError =
   | BoundsExceeded
   | UnexpectedStream
   | ProtocolViolation
+
+/**
+ * How opening a session can fail: `TransportError` when there is no connection to be had, else as the handshake fails.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type ConnectError = TransportError | HandshakeError
 
 /**
  * What the handshake leaves: the version, and the Session stream, which stays open for as long as the session.

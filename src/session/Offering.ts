@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import type { SessionClosed } from "../core/MoqError.ts"
 import * as Broadcast from "../model/Broadcast.ts"
 import * as Router from "../model/Router.ts"
-import type { Session } from "./Session.ts"
+import type { Session } from "./SessionService.ts"
 
 /** @internal */
 export abstract class Offering {

@@ -173,7 +173,7 @@ export class Outgoing extends Entry {
   // writes all that is there, one turn after the other
   private readonly flush: Effect.Effect<void, SendError> = Effect.suspend(() => {
     if (this.size === 0) return Effect.void
-    return this.sending.request(this, this.size <= slack ? this.size : writeSize)
+    return this.sending.request(this, this.next)
       ? this.send
       : Effect.flatMap(this.sending.turn(this), () => this.send)
   })
@@ -196,10 +196,18 @@ export class Outgoing extends Entry {
   private readonly taken = (): Effect.Effect<void, SendError> => {
     this.written += this.bytes
     this.sending.done(this)
-    return this.flush
+    return this.size === 0 ? Effect.void : this.flush
   }
 
-  // the bytes that were requested: chunks are cut where they end
+  // how many bytes the next write has: whole chunks, unless the last one of them is too large
+  private get next(): number {
+    if (this.size <= slack) return this.size
+    let bytes = 0
+    for (let i = this.head; bytes < writeSize; i++) bytes += this.chunks[i]!.length
+    return bytes <= slack ? bytes : writeSize
+  }
+
+  // the bytes that were requested
   private take(): NonEmptyReadonlyArray<Uint8Array> {
     const { bytes, chunks, head } = this
     this.size -= bytes
@@ -225,6 +233,6 @@ export class Outgoing extends Entry {
 
 const writer = Writer.make()
 
-// A write is of this many bytes; what is only a little more leaves together, such as a frame of 16 KiB and its header.
+// A write is of this many bytes, or of somewhat more where that saves cutting a chunk: a frame of 16 KiB and its header.
 const writeSize = 16 * 1024
 const slack = writeSize + writeSize / 4

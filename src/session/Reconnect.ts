@@ -25,11 +25,12 @@ import type * as Profile from "../message/Profile.ts"
 import * as Announced from "../model/Announced.ts"
 import type * as Router from "../model/Router.ts"
 import type * as Transport from "../transport/Transport.ts"
+import type { ConnectError } from "./Handshake.ts"
 import { within } from "./MessageStream.ts"
 import { Offering } from "./Offering.ts"
 import { inOwnScope } from "./Requests.ts"
 import * as Resume from "./Resume.ts"
-import type { ConnectError, Session } from "./Session.ts"
+import type { Session } from "./SessionService.ts"
 import { Statuses } from "./Status.ts"
 
 /**

@@ -15,6 +15,7 @@ import {
   type SessionClosed,
   type Timeout,
   toCode,
+  TransportError,
   type UpdateError
 } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
@@ -23,7 +24,7 @@ import { Mirror } from "../model/Mirror.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
 import { withOwnScope } from "./Requests.ts"
-import type { Session } from "./Session.ts"
+import type { Session } from "./SessionService.ts"
 
 /**
  * The connections of a session, one after the other.
@@ -98,6 +99,14 @@ export const subscribeOn = (
 const leaving = "1 second"
 
 const left = new Cancelled({ detail: "the subscription was closed" })
+
+const codeTransport = toCode(new TransportError({}))
+
+// What a server says when a publisher has gone, or is just going: it may have lost its connection when we did, and not
+// have been missed yet.
+const isAway = (error: RequestError): boolean =>
+  error._tag === "MoqNotFound" || error._tag === "MoqCancelled" ||
+  (error._tag === "MoqRemote" && error.code === codeTransport)
 
 class Resuming {
   readonly connections: Connections
@@ -193,22 +202,22 @@ class Resuming {
     )
   }
 
-  // a publisher may be away as well, and come back later
+  // The publisher may be away as well, and come back later. Asked once for each time that it is announced.
   ask(session: Session): Effect.Effect<Subscribed, RequestError, Scope.Scope> {
     const asked = Effect.suspend(() => subscribeOn(session, this.path, this.remaining)).pipe(
       Effect.retry({ while: (error) => error._tag === "MoqTimeout" })
     )
-    const announced = session.announced(this.path).pipe(
+    const again = session.announced(this.path).pipe(
       Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, this.path)),
-      Stream.mapEffect(() => Effect.catchTag(Effect.asSome(asked), "MoqNotFound", () => Effect.succeedNone)),
+      Stream.mapEffect(() => Effect.catchIf(Effect.asSome(asked), isAway, () => Effect.succeedNone)),
       Stream.filter(Option.isSome),
       Stream.runHead,
       Effect.map(Option.flatten)
     )
-    return Effect.catchTag(
+    return Effect.catchIf(
       asked,
-      "MoqNotFound",
-      (error) => Effect.flatMap(announced, Option.match({ onNone: () => Effect.fail(error), onSome: Effect.succeed }))
+      isAway,
+      (error) => Effect.flatMap(again, Option.match({ onNone: () => Effect.fail(error), onSome: Effect.succeed }))
     )
   }
 

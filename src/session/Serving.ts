@@ -313,13 +313,10 @@ export class Serving implements Droppable {
       last.shelve()
       return this.groups.size < this.context.limits.groupsInFlight
     }
-    return next.group !== undefined || this.groups.size === 0 || this.backlog < maxBacklog
-  }
-
-  get backlog(): number {
-    let sum = 0
-    for (const outgoing of this.groups.values()) sum += outgoing.unsent
-    return sum
+    if (next.group !== undefined || this.groups.size === 0) return true
+    let bytes = this.track!.group(next.sequence)?.size ?? 0
+    for (const outgoing of this.groups.values()) bytes += outgoing.unsent
+    return bytes <= Math.min(maxBacklog, this.context.limits.unsent)
   }
 
   start({ sequence, group = this.track!.group(sequence) }: Waiting.Item): void {

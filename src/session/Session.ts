@@ -21,7 +21,6 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -30,128 +29,21 @@ import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import {
-  BoundsExceeded,
-  type FetchError,
-  type MoqError,
-  type NotSupportedByPeer,
-  type PublishError,
-  type RequestError,
-  type SessionClosed,
-  TransportError
-} from "../core/MoqError.ts"
+import { BoundsExceeded, type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Profile from "../message/Profile.ts"
-import type * as Announced from "../model/Announced.ts"
-import type * as Broadcast from "../model/Broadcast.ts"
-import type * as Group from "../model/Group.ts"
 import * as Router from "../model/Router.ts"
-import type * as Subscription from "../model/Subscription.ts"
-import type * as Track from "../model/Track.ts"
 import * as Transport from "../transport/Transport.ts"
+import type { ConnectError } from "./Handshake.ts"
 import * as Handshake from "./Handshake.ts"
 import * as Limits from "./Limits.ts"
 import { Offering } from "./Offering.ts"
 import * as Peer from "./Peer.ts"
 import * as Reconnect from "./Reconnect.ts"
+import { Session } from "./SessionService.ts"
 import type { Status } from "./Status.ts"
 
-/**
- * How opening a session can fail: `TransportError` when there is no connection to be had, else as the handshake fails.
- *
- * @category errors
- * @since 0.1.0
- */
-export type ConnectError = TransportError | Handshake.HandshakeError
-
-/**
- * A connection to one peer, on which both sides publish and subscribe. It ends with the scope that made it.
- *
- * @category services
- * @since 0.1.0
- */
-export interface Session extends Router.Subscribable<RequestError> {
-  /** Which version of the protocol is spoken, as a name of its byte layout. */
-  readonly profile: Profile.Name
-  /** What is known of the connection. */
-  readonly transport: Transport.ConnectionInfo
-  /** Everything that is offered to the peer. */
-  readonly router: Router.Router
-  /**
-   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with `Duplicate` when
-   * a path is taken in this session, with {@link BoundsExceeded} when it is empty or too long.
-   */
-  readonly publish: (
-    offer: Track.Track | Broadcast.Producer
-  ) => Effect.Effect<void, PublishError, Scope.Scope>
-  /**
-   * Serves the tracks below a prefix on demand, for as long as the scope: see `Router.route`. Fails with
-   * `Duplicate` when the prefix has a route in this session.
-   */
-  readonly route: Router.Router["route"]
-  /** Announces a path whose track is made by a route, for as long as the scope. Fails as `publish` does. */
-  readonly announce: Router.Router["announce"]
-  /**
-   * Makes a broadcast that belongs to this session: its tracks are offered to the peer until the scope closes, and fail
-   * with {@link SessionClosed} when the session ends before.
-   */
-  readonly broadcast: (prefix: Path.Path) => Effect.Effect<Broadcast.Producer, never, Scope.Scope>
-  /**
-   * Subscribes to a track of the peer for as long as the scope.
-   *
-   * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does
-   * not answer within 10 seconds, with `BoundsExceeded` when the path is empty or beyond the limits of a path, with the
-   * code that the peer refuses with, and with {@link SessionClosed}.
-   */
-  readonly subscribe: (
-    path: Path.Path,
-    options?: Subscription.Options
-  ) => Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope>
-  /** What the peer knows of a track, without subscribing to it. Fails as `subscribe` without `wait` does. */
-  readonly trackInfo: (path: Path.Path) => Effect.Effect<Router.TrackState, RequestError>
-  /**
-   * Fetches one group that the peer still has, from a frame on, for as long as the scope; one that is still being
-   * written goes on.
-   *
-   * Fails as `subscribe` without `wait` does, with `Evicted` when the group or the frame is no longer there, and with
-   * `NotSupportedByPeer` when the peer does not serve FETCH.
-   */
-  readonly fetch: (
-    path: Path.Path,
-    sequence: number,
-    options?: Router.FetchOptions
-  ) => Effect.Effect<Group.Group, FetchError, Scope.Scope>
-  /** The tracks of the peer below a prefix (all by default): those that are there, `Live`, then the changes. */
-  readonly announced: (prefix?: Path.Path) => Stream.Stream<Announced.Announced, RequestError>
-  /**
-   * How many bits a second the peer says that it can send: the last that it said, if anything, then whatever it says
-   * next; `undefined` when it says that it does not know (draft-03, section "SESSION_UPDATE"). Ends with the session.
-   */
-  readonly bitrate: Stream.Stream<number | undefined>
-  /**
-   * Tells the peer how many bits a second this side can send. Where the transport knows, that is done without asking.
-   * Fails with `NotSupportedByPeer` when the peer's version has no way to hear it.
-   */
-  readonly reportBitrate: (
-    bitsPerSecond: number | undefined
-  ) => Effect.Effect<void, NotSupportedByPeer | SessionClosed>
-  /** What the session is doing: what it does now, then every change. Ends after `Closed`. */
-  readonly status: Stream.Stream<Status>
-  /** Succeeds when the peer answers. */
-  readonly ping: Effect.Effect<void, SessionClosed>
-  /** Ends the session at once, with an error for the peer to see; without one, with code 0. */
-  readonly close: (error?: MoqError) => Effect.Effect<void>
-  /** Suspends until the session is over, and tells how it ended. */
-  readonly closed: Effect.Effect<SessionClosed>
-}
-
-/**
- * The service of a session.
- *
- * @category services
- * @since 0.1.0
- */
-export const Session: Context.Service<Session, Session> = Context.Service("effect-moq/session/Session")
+export { type ConnectError, Session }
 
 /**
  * What can be chosen of a session.

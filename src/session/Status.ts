@@ -10,7 +10,7 @@ import type { SessionClosed } from "../core/MoqError.ts"
 import type * as Profile from "../message/Profile.ts"
 import * as Log from "../model/Log.ts"
 import type * as Transport from "../transport/Transport.ts"
-import type { ConnectError } from "./Session.ts"
+import type { ConnectError } from "./Handshake.ts"
 
 /**
  * It is being opened; `attempt` counts from 0, and starts again once a connection has been stable.

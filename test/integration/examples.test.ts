@@ -56,6 +56,21 @@ describe("examples", () => {
       assert.isTrue(lines.every(isTime), lines.join("\n"))
     }).pipe(Effect.provide(RelayLayer)), 30_000)
 
+  it.live("reconnect goes on where it was, and ends", () =>
+    Effect.gen(function*() {
+      const running = yield* run([join("examples", "build", "reconnect.js")])
+      assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
+      const { lines } = running
+      const [gone, back] = [lines.indexOf("the relay has gone"), lines.indexOf("the relay is back")]
+      assert.isTrue(gone > 0 && back > gone, lines.join("\n"))
+      const numbers = (lines: ReadonlyArray<string>) => lines.filter((line) => /^\d+$/.test(line)).map(Number)
+      const [before, after] = [numbers(lines.slice(0, gone)), numbers(lines.slice(back))]
+      assert.isAbove(before.length, 0)
+      assert.isAbove(after[0]!, before.at(-1)!)
+      assert.deepStrictEqual(after, Array.from(after, (_, i) => after[0]! + i))
+      assert.include(lines, "the viewer is Waiting")
+    }), 60_000)
+
   it.live("the programs of the README run", () =>
     Effect.gen(function*() {
       const { urls } = yield* Relay.Relay

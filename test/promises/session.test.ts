@@ -395,7 +395,7 @@ describe("a session that reconnects, on a bad network", () => {
       yield* Effect.sleep("10 seconds")
       const told = [...got, ...gaps].sort((a, b) => a - b)
       yield* Effect.all([Fiber.interrupt(watching), Fiber.interrupt(serving)])
-      return { before, got, gaps, told, written }
+      return { before, got, told, written, end: watched.end }
     })
 
   const network = { latency: "50 millis", jitter: "20 millis", loss: 0.02, bandwidth: "1 Mbit" } as const
@@ -438,4 +438,24 @@ describe("a session that reconnects, on a bad network", () => {
       assert.strictEqual(got.at(-1), written - 1)
       assert.deepStrictEqual(told, Array.from(told, (_, i) => told[0]! + i))
     }))
+
+  it.effect("whichever connections die: it goes on to the newest group, or its publisher has failed", () =>
+    Effect.forEach(Array.from({ length: 10 }, (_, seed) => seed), (seed) =>
+      Effect.gen(function*() {
+        const { end, got, told, written } = yield* Simulator.run(
+          around(({ relay }) =>
+            Effect.gen(function*() {
+              yield* relay.kill({ noticed: seed % 2 === 0 })
+              yield* Effect.sleep("5 seconds")
+              yield* Effect.forkDetach(
+                Effect.scoped(Effect.andThen(Effect.orDie(relay.serve(Relay.make())), Effect.sleep("3 minutes")))
+              )
+            })
+          ),
+          { ...network, death: 0.001, seed }
+        )
+        assert.deepStrictEqual(told, Array.from(told, (_, i) => told[0]! + i))
+        if (end === undefined) assert.strictEqual(got.at(-1), written - 1)
+        else assert.include(String(end), "transport failed")
+      }), { discard: true }))
 })

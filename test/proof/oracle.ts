@@ -167,15 +167,16 @@ export class Oracle {
     if (seen.end !== undefined) typed(seen.end, name)
     const hasFailed = seen.end !== undefined && Exit.isFailure(seen.end)
     const [id] = lives
-    if (!hasFailed && !seen.resumes && seen.isExact && frames.length === 0 && id !== undefined) {
+    if (!hasFailed && lives.size === 1 && seen.isExact && frames.length === 0 && id !== undefined) {
       this.complete(seen, told, this.lives[id - 1]!)
     }
   }
 
   // a subscription that ended cleanly, or goes on and everything has come to rest, has been told of every group; after a
   // clean end also of the sequences that were left out
-  private complete({ end, from, name, to }: Seen, told: Set<number>, { groups }: Life): void {
-    const first = from ?? Math.min(...told)
+  private complete({ end, from, name, resumes, to }: Seen, told: Set<number>, { groups }: Life): void {
+    // one that resumes may have begun with a life of which it got nothing
+    const first = from === undefined || resumes ? Math.min(...told) : from
     const last = Math.min(to, Math.max(-1, ...groups.keys()))
     for (let sequence = first; sequence <= last; sequence++) {
       const written = groups.get(sequence)

@@ -65,6 +65,8 @@ export interface PeerPlan {
 export interface Plan {
   readonly seed: number
   readonly peers: ReadonlyArray<PeerPlan>
+  /** Whether so little may be kept that some of it has to go. */
+  readonly isTight: boolean
   readonly network: {
     readonly latency: number
     readonly jitter: number
@@ -73,6 +75,7 @@ export interface Plan {
     readonly reset: number
     readonly stop: number
     readonly reorder: number
+    readonly death: number
   }
   readonly steps: ReadonlyArray<Step>
 }
@@ -105,6 +108,7 @@ export const make = (seed: number): Plan => {
   const count = 2 + r.below(3)
   const profiles = r.pick<ReadonlyArray<Name>>([["draft03"], ["draft03"], ["draft03", "fork02", "fork04"]])
   const peers = Array.from({ length: count }, () => ({ reconnects: r.chance(0.3), profile: r.pick(profiles) }))
+  const isTight = r.chance(0.25)
   const bad = r.chance(0.7)
   const network = {
     latency: r.pick([0, 5, 40]),
@@ -113,7 +117,8 @@ export const make = (seed: number): Plan => {
     bandwidth: bad ? r.pick<number | "unlimited">(["unlimited", 1_000_000, 100_000]) : "unlimited" as const,
     reset: bad && r.chance(0.3) ? 0.01 : 0,
     stop: bad && r.chance(0.3) ? 0.01 : 0,
-    reorder: bad && r.chance(0.3) ? 0.2 : 0
+    reorder: bad && r.chance(0.3) ? 0.2 : 0,
+    death: bad && r.chance(0.3) ? 0.005 : 0
   }
   const steps: Array<Step> = [
     { do: "publish", peer: 0, track: 0, order: "default" },
@@ -121,7 +126,7 @@ export const make = (seed: number): Plan => {
   ]
   const length = 4 + r.below(14)
   for (let i = 0; i < length; i++) steps.push(step(r, count))
-  return { seed, peers, network, steps }
+  return { seed, peers, isTight, network, steps }
 }
 
 const orders: ReadonlyArray<GroupOrder> = ["default", "asc", "desc"]
@@ -185,7 +190,7 @@ const step = (r: Random, peers: number): Step => {
     }
   }
   if (dice < 76) return { do: "info", peer, track }
-  if (dice < 80) return { do: r.pick(["disconnect", "interrupt", "drop"] as const), peer }
+  if (dice < 80) return { do: r.pick(["disconnect", "interrupt", "drop", "drop"] as const), peer }
   if (dice < 85) return { do: "connect", peer }
   if (dice < 89) return { do: "network", peer, fault: r.pick(["partition", "slow", "heal", "heal"] as const) }
   return { do: "sleep", millis: r.pick([1, 10, 100, 700, 3_000, 12_000]) }

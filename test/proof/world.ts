@@ -47,9 +47,11 @@ class World {
   readonly watching: Array<Watching> = []
   readonly peers: ReadonlyArray<Peer>
   readonly scope: Scope.Scope
-  constructor(peers: ReadonlyArray<Peer>, scope: Scope.Scope) {
+  readonly isTight: boolean
+  constructor(peers: ReadonlyArray<Peer>, scope: Scope.Scope, isTight: boolean) {
     this.peers = peers
     this.scope = scope
+    this.isTight = isTight
   }
 
   step(step: Step): Effect.Effect<void> {
@@ -97,8 +99,8 @@ class World {
       const scope = yield* Scope.fork(this.scope)
       const profiles = [Profile.byName(peer.plan.profile)!]
       const open = peer.plan.reconnects
-        ? Session.reconnect("https://relay", { profiles })
-        : Session.connect("https://relay", { profiles })
+        ? Session.reconnect("https://relay", { profiles, limits: this.isTight ? tight : {} })
+        : Session.connect("https://relay", { profiles, limits: this.isTight ? tight : {} })
       const exit = yield* peer.host.provide(open).pipe(
         Scope.provide(scope),
         Effect.timeoutOption("1 minute"),
@@ -158,7 +160,11 @@ class World {
     return Effect.gen({ self: this }, function*() {
       if (peer.online === undefined || peer.publications.has(track)) return
       const scope = yield* Scope.fork(this.scope)
-      const exit = yield* peer.online.broadcast.track(paths[track]!, { order }).pipe(Scope.provide(scope), Effect.exit)
+      const cache = this.isTight ? { maxBytes: tightCache } : {}
+      const exit = yield* peer.online.broadcast.track(paths[track]!, { order, cache }).pipe(
+        Scope.provide(scope),
+        Effect.exit
+      )
       typed(exit, "publish")
       if (Exit.isFailure(exit)) return yield* Scope.close(scope, Exit.void)
       const life = this.oracle.begin(track)
@@ -364,6 +370,8 @@ class World {
       for (const peer of this.peers) yield* peer.host.set(healthy)
       yield* Effect.sleep("1 minute")
       for (const peer of this.peers) yield* this.connect(peer)
+      yield* Effect.sleep("30 seconds")
+      this.announcedIsLive()
       const [first] = this.peers as [Peer]
       for (let track = 0; track < paths.length; track++) {
         const isThere = this.peers.some((peer) => peer.publications.has(track))
@@ -401,6 +409,44 @@ class World {
   check(): void {
     for (const { seen } of this.watching) this.oracle.seen(seen)
   }
+
+  /** Nothing holds more than it may. */
+  get bounded(): Effect.Effect<void> {
+    if (!this.isTight) return Effect.void
+    return Effect.map(Effect.repeat(Effect.yieldNow, { times: 20 }), () => {
+      this.peers.forEach(({ online, publications }, index) => {
+        for (const { track } of publications.values()) {
+          const { newest, size } = track as unknown as Inside["track"]
+          const most = tightCache + (newest?.event._tag === "Group" ? newest.event.size : 0)
+          if (size > most) throw new Broken(`peer ${index} keeps ${size} bytes of a track`)
+        }
+        const { peer } = (online?.session ?? {}) as unknown as Partial<Inside["session"]>
+        if (peer === undefined) return
+        const unread = peer.subscriber.context.unread.bytes
+        if (unread > tight.unread) throw new Broken(`peer ${index} has ${unread} bytes unread`)
+        let unsent = 0
+        for (const one of peer.publisher.sending.droppable) unsent += one.unsent
+        if (unsent > tight.unsent) throw new Broken(`peer ${index} has ${unsent} bytes unsent`)
+      })
+    })
+  }
+}
+
+const tight = { unread: 5_000, unsent: 5_000 }
+
+const tightCache = 50_000
+
+/** What the proof knows of the inside, to see how much is held. */
+interface Inside {
+  readonly track: { readonly size: number; readonly newest: { readonly event: Track.Event } | undefined }
+  readonly session: {
+    readonly peer: {
+      readonly subscriber: { readonly context: { readonly unread: { readonly bytes: number } } }
+      readonly publisher: {
+        readonly sending: { readonly droppable: ReadonlySet<{ readonly unsent: number }> }
+      }
+    }
+  }
 }
 
 const healthy: Simulator.Conditions = {
@@ -410,7 +456,8 @@ const healthy: Simulator.Conditions = {
   jitter: 0,
   loss: 0,
   reset: 0,
-  stop: 0
+  stop: 0,
+  death: 0
 }
 
 const readGroup = (seen: Seen, group: Group.Group, pace: number): Effect.Effect<void> => {
@@ -441,9 +488,12 @@ export const run = (plan: Plan) => {
         const host = yield* network.host(`peer${i}`)
         peers.push({ plan: plan.peers[i]!, host, publications: new Map(), online: undefined })
       }
-      const world = new World(peers, yield* Effect.scope)
+      const world = new World(peers, yield* Effect.scope, plan.isTight)
       for (const peer of peers) yield* world.connect(peer)
-      for (const step of plan.steps) yield* world.step(step)
+      for (const step of plan.steps) {
+        yield* world.step(step)
+        yield* world.bounded
+      }
       yield* world.heal
       world.check()
       return world

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { App, Cancelled, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
+import { App, Cancelled, Remote, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as Announced from "../../src/model/Announced.ts"
 import * as Router from "../../src/model/Router.ts"
@@ -526,6 +526,52 @@ describe("Session.reconnect: subscriptions", () => {
       yield* group(after, 1)
       yield* settle
       assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:1", "1."])
+    }))
+
+  it.effect("wait for it also when the server does not know yet that it has gone", () =>
+    Effect.gen(function*() {
+      for (const gone of [new Remote({ code: 4 }), new Cancelled({})]) {
+        const world = yield* start({ client: { schedule: every("1 second") } })
+        const router = yield* Router.make
+        yield* world.serve(router)
+        const session = yield* world.open
+        const track = yield* offer(router, ["a"])
+        yield* group(track, 0)
+        const reading = yield* read(yield* session.subscribe(["a"]))
+        yield* settle
+        const next = yield* Router.make
+        const ghost = yield* owned(next.add({
+          ...Router.fromTrack(track.track),
+          subscribe: () => Effect.fail(gone)
+        }))
+        yield* world.serve(next)
+        yield* pass("1 second")
+        yield* ghost.close
+        const again = yield* offer(next, ["a"], { first: 1 })
+        yield* group(again, 1)
+        assert.deepStrictEqual(reading.log, ["0:0", "0.", "1:1", "1."])
+        yield* world.shut
+      }
+    }))
+
+  it.effect("fail when the server refuses them on the next connection", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second") } })
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const reading = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      const next = yield* Router.make
+      yield* next.add({
+        ...Router.fromTrack(track.track),
+        subscribe: () => Effect.fail(new App({ code: 9 }))
+      })
+      yield* world.serve(next)
+      yield* pass("1 second")
+      const error = yield* failure(reading.fiber)
+      assert.deepStrictEqual([error._tag, "code" in error && error.code], ["MoqApp", 9])
     }))
 
   it.effect("go on with a publisher that has begun anew, under numbers that never go back", () =>

@@ -4,7 +4,6 @@
  * @internal
  */
 import { type Exact, lateness, retransmission } from "./Conditions.ts"
-import type { Pipe } from "./Pipe.ts"
 import type { Seeded } from "./Seeded.ts"
 import type { Event, Timeline } from "./Timeline.ts"
 
@@ -54,7 +53,7 @@ export class Port implements Event {
   readonly cancelled = false
   bandwidth = Infinity
   isBusy = false
-  /** Where the turns of its streams are: see {@link Pipe.turn}. */
+  /** Where the turns of its streams are: see {@link Sent.turn}. */
   turn = 0
   /** Flows with streams that want to send. */
   readonly flows = new Set<Flow>()
@@ -83,7 +82,7 @@ export class Port implements Event {
   /** Sends what may go, for as long as it may. */
   next(): void {
     while (!this.isBusy) {
-      let best: Pipe | undefined
+      let best: Sent | undefined
       for (const flow of this.flows) {
         if (flow.isCut || flow.up.isBusy || flow.down.isBusy) continue
         for (const pipe of flow.ready) if (best === undefined || goesBefore(pipe, best)) best = pipe
@@ -94,18 +93,42 @@ export class Port implements Event {
   }
 }
 
-const goesBefore = (a: Pipe, b: Pipe): boolean => a.rank > b.rank || (a.rank === b.rank && a.turn < b.turn)
+const goesBefore = (a: Sent, b: Sent): boolean => a.rank > b.rank || (a.rank === b.rank && a.turn < b.turn)
+
+/** One direction of a stream, as the packets see it. */
+export interface Sent {
+  readonly flow: Flow
+  readonly number: number
+  readonly rank: number
+  /** Bytes sent, as far as they count among streams of one rank: the lowest goes next. */
+  turn: number
+  isReady: boolean
+  readonly lastDeparture: number
+  lastArrival: number
+  arriving: Arrival | undefined
+  /** Bytes that may leave now. */
+  readonly sendable: number
+  /** Nothing but the end is left to be sent. */
+  readonly endsNow: boolean
+  readonly depart: (bytes: number) => void
+  readonly endDeparts: () => void
+  readonly arrive: (bytes: number, isEnd: boolean) => void
+  /** Ends it early at the writer. */
+  readonly abort: (code: number) => void
+  /** Ends it early at the reader. */
+  readonly halt: (code: number) => void
+}
 
 /** The arrival of bytes of a stream, and of its end. */
 class Arrival implements Event {
   time = 0
   order = 0
   readonly cancelled = false
-  readonly pipe: Pipe
+  readonly pipe: Sent
   bytes: number
   isEnd: boolean
 
-  constructor(pipe: Pipe, bytes: number, isEnd: boolean) {
+  constructor(pipe: Sent, bytes: number, isEnd: boolean) {
     this.pipe = pipe
     this.bytes = bytes
     this.isEnd = isEnd
@@ -127,7 +150,7 @@ export class Flow {
   readonly to: string
   readonly up: Port
   readonly down: Port
-  readonly ready: Array<Pipe> = []
+  readonly ready: Array<Sent> = []
   /** Nothing passes now. */
   isCut = false
   private path: Exact
@@ -192,7 +215,7 @@ export class Flow {
   }
 
   /** A stream may have something to send. */
-  offer(pipe: Pipe): void {
+  offer(pipe: Sent): void {
     if (this.isLost) return
     if (this.isCut) return this.enlist(pipe)
     if (this.bandwidth < Infinity) {
@@ -209,7 +232,7 @@ export class Flow {
     if (pipe.endsNow) this.end(pipe)
   }
 
-  private enlist(pipe: Pipe): void {
+  private enlist(pipe: Sent): void {
     if (pipe.isReady) return
     pipe.isReady = true
     this.queue(pipe)
@@ -219,7 +242,7 @@ export class Flow {
   }
 
   /** Puts a stream behind those of its rank, because it is new there. */
-  queue(pipe: Pipe): void {
+  queue(pipe: Sent): void {
     // it takes its turn after those that wait: it does not get what it did not use before. Where two ports are narrow the
     // slower one counts
     const up = this.up.bandwidth < Infinity ? this.up.turn : Infinity
@@ -228,7 +251,7 @@ export class Flow {
     if (turn < Infinity) pipe.turn = Math.max(pipe.turn, turn + packetSize)
   }
 
-  withdraw(pipe: Pipe): void {
+  withdraw(pipe: Sent): void {
     if (!pipe.isReady) return
     pipe.isReady = false
     this.ready.splice(this.ready.indexOf(pipe), 1)
@@ -238,7 +261,7 @@ export class Flow {
   }
 
   /** Sends a packet of a stream over both access links. */
-  transmit(pipe: Pipe): void {
+  transmit(pipe: Sent): void {
     const bytes = Math.min(pipe.sendable, packetSize)
     if (bytes > 0) {
       const losses = this.losses()
@@ -255,7 +278,7 @@ export class Flow {
     if (pipe.endsNow) this.end(pipe)
   }
 
-  private depart(pipe: Pipe, bytes: number, duration: number, losses: number): void {
+  private depart(pipe: Sent, bytes: number, duration: number, losses: number): void {
     const { random, timeline } = this.world
     pipe.depart(bytes)
     if (!this.isSteady) {
@@ -270,7 +293,7 @@ export class Flow {
   }
 
   // the end goes with the last bytes when it is known as they leave
-  private end(pipe: Pipe): void {
+  private end(pipe: Sent): void {
     const { now } = this.world.timeline
     const at = pipe.lastDeparture === now
       ? pipe.lastArrival
@@ -279,7 +302,7 @@ export class Flow {
     this.plan(pipe, at, 0, 0, true)
   }
 
-  private plan(pipe: Pipe, at: number, bytes: number, losses: number, isEnd: boolean): void {
+  private plan(pipe: Sent, at: number, bytes: number, losses: number, isEnd: boolean): void {
     const { onPacket, timeline } = this.world
     pipe.lastArrival = at
     if (pipe.arriving !== undefined && pipe.arriving.time === at) {

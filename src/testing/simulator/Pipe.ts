@@ -13,7 +13,7 @@ import type * as Pull from "effect/Pull"
 import { type SessionClosed, StreamReset } from "../../core/MoqError.ts"
 import { Condition } from "../../core/Waiters.ts"
 import type * as Transport from "../../transport/Transport.ts"
-import type { Arrival, Flow } from "./Flow.ts"
+import type { Arrival, Flow, Sent } from "./Flow.ts"
 
 export type End = Exit.Exit<never, StreamReset | SessionClosed>
 
@@ -30,7 +30,7 @@ export interface Stream {
   readonly release: () => void
 }
 
-export class Pipe implements Transport.SendStream, Transport.ReceiveStream {
+export class Pipe implements Transport.SendStream, Transport.ReceiveStream, Sent {
   /** From the writer to the reader, and back. */
   readonly flow: Flow
   private readonly back: Flow
