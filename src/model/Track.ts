@@ -18,9 +18,10 @@ import { Cancelled, Duplicate, Evicted } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import { type ReadError, toWriteError, type WriteError } from "./Frame.ts"
-import * as Gap from "./Gap.ts"
+import type * as Gap from "./Gap.ts"
 import * as Group from "./Group.ts"
 import * as Log from "./Log.ts"
+import * as TrackCache from "./TrackCache.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 import * as TrackFrames from "./TrackFrames.ts"
 import * as TrackReader from "./TrackReader.ts"
@@ -220,37 +221,10 @@ const abandoned = new Cancelled({ detail: "its publisher was interrupted" })
 
 const codeNotFound = MoqError.toCode(new MoqError.NotFound({}))
 
-// More events than this are neither kept for those who join nor for a reader that does not take them: a track of empty
-// groups has no bytes to bound it.
-const maxEvents = 8_192
-
-interface Kept {
-  readonly event: TrackEvent.TrackEvent
-  /** Its place in the log. */
-  readonly index: number
-  /** When a newer group came, in milliseconds. */
-  since: number
-}
-
-class TrackImpl implements Producer, TrackReader.Source {
+class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.Source {
   readonly path: Path.Path
   readonly info: TrackInfo
   readonly track: Track
-  readonly clock: Clock.Clock
-  readonly maxAge: number
-  readonly maxBytes: number
-  readonly log: Log.Log<Event, ReadError>
-  // by sequence, lowest first, never overlapping
-  readonly shelf: Array<Kept | undefined>
-  // how many places at the beginning of it are empty
-  cleared: number
-  readonly open: Map<Group.Group, Group.Producer>
-  // those of the open groups that are no longer kept for others but still being written, and still count in `size`
-  readonly detached: Set<Group.Group>
-  newest: Kept | undefined
-  floor: number
-  size: number
-  trimAt: number
   failure: ReadError | undefined
   constructor(
     clock: Clock.Clock,
@@ -261,39 +235,20 @@ class TrackImpl implements Producer, TrackReader.Source {
       readonly cache?: CacheOptions | undefined
     }
   ) {
-    this.clock = clock
+    super(clock, {
+      maxAge: Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds")),
+      maxBytes: options.cache?.maxBytes ?? 32 * 1024 * 1024,
+      first: options.first ?? 0
+    })
     this.path = path
     this.info = {
       priority: options.priority ?? 0,
       order: options.order ?? "default",
       expires: options.expires ?? 0
     }
-    this.maxAge = Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds"))
-    this.maxBytes = options.cache?.maxBytes ?? 32 * 1024 * 1024
-    this.log = Log.makeUnsafe()
-    this.shelf = []
-    this.cleared = 0
-    this.open = new Map()
-    this.detached = new Set()
-    this.newest = undefined
-    this.floor = options.first ?? 0
-    this.size = 0
-    this.trimAt = 64
     this.failure = undefined
     this.track = new Ranged(this, { from: options.start ?? "latest" })
   }
-  get latest(): number | undefined {
-    return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
-  }
-  get kept(): ReadonlyArray<Kept> {
-    return this.shelf.slice(this.cleared) as Array<Kept>
-  }
-  // after everything that has come, and everything that was said not to come
-  get following(): number {
-    const last = this.shelf.at(-1)
-    return last === undefined ? this.floor : TrackEvent.last(last.event) + 1
-  }
-
   // groups
 
   readonly appendGroupUnsafe = (): Group.Producer | undefined => {
@@ -320,149 +275,15 @@ class TrackImpl implements Producer, TrackReader.Source {
         ? new Duplicate({ detail: `group ${sequence}` })
         : new Evicted({ detail: `group ${sequence} was said not to come` })
     }
-    const producer = Group.makeUnsafe(sequence, {
-      onBytes: (delta) => this.resize(producer.group, delta),
-      onEnd: () => this.release(producer.group)
-    })
-    this.open.set(producer.group, producer)
-    const kept = this.insert(producer.group)
-    if (sequence > (this.latest ?? -1)) {
-      if (this.newest !== undefined) this.newest.since = kept.since
-      this.newest = kept
-    }
-    this.evict()
-    return producer
+    return this.keep(sequence)
   }
   readonly gap = (gap: Omit<Gap.Gap, "_tag">): Effect.Effect<void> =>
     Effect.sync(() => {
       // gaps above the latest group are not evicted
-      if (this.log.end !== undefined || this.shelf.length - this.cleared > maxEvents) return
+      if (this.log.end !== undefined || this.isFull) return
       this.fill(gap.from, gap.to, gap.code)
       this.evict()
     })
-  // says of all that neither came nor was said not to come that it will not
-  fill(from: number, to: number, code: number): void {
-    let next = Math.max(from, this.floor)
-    for (let at = this.placeOf(next); next <= to; at++) {
-      const event = this.shelf[at]?.event
-      const end = event === undefined ? to : Math.min(to, TrackEvent.first(event) - 1)
-      if (next <= end) {
-        this.insert(Gap.make(next, end, code))
-        at++
-      }
-      next = event === undefined ? to + 1 : TrackEvent.last(event) + 1
-    }
-  }
-  insert(event: Event): Kept {
-    const kept: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
-    this.shelf.splice(this.placeOf(TrackEvent.first(event)), 0, kept)
-    this.append(event)
-    return kept
-  }
-  // the place in `kept` of what holds a sequence, or would hold it; from the end, because most groups are the newest
-  placeOf(sequence: number): number {
-    let at = this.shelf.length
-    while (at > this.cleared && TrackEvent.last(this.shelf[at - 1]!.event) >= sequence) at--
-    return at
-  }
-  append(event: Event): void {
-    Log.appendUnsafe(this.log, event)
-    if (this.log.next - this.log.first < this.trimAt) return
-    // the last one stays, for a new reader to be behind it until its first take: see `openReader`
-    const unread = Math.min(Log.unreadUnsafe(this.log), this.log.next - 1)
-    Log.trimUnsafe(this.log, Math.max(unread, this.log.next - maxEvents))
-    this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
-  }
-
-  // cache
-
-  resize(group: Group.Group, delta: number): void {
-    // one that was cut off does not count any more
-    if (!this.open.has(group)) return
-    this.size += delta
-    if (this.size > this.maxBytes) this.evict()
-  }
-  release(group: Group.Group): void {
-    Group.setEndedAt(group, this.clock.currentTimeMillisUnsafe())
-    this.open.delete(group)
-    if (this.detached.delete(group)) this.size -= group.size
-  }
-  cutOff(group: Group.Group): void {
-    const producer = this.open.get(group)
-    if (producer !== undefined) Group.endUnsafe(producer, new Evicted({ detail: "the track outgrew its limits" }))
-  }
-  drop(producer: Group.Producer, error: MoqError.Lagged): void {
-    const { group } = producer
-    const at = this.placeOf(group.sequence)
-    const kept = this.shelf[at]
-    if (kept?.event === group) {
-      const gap = Gap.make(group.sequence, group.sequence, MoqError.toCode(error))
-      const instead: Kept = { ...kept, event: gap }
-      this.shelf[at] = instead
-      if (this.newest === kept) this.newest = instead
-      Log.replaceUnsafe(this.log, kept.index, gap)
-      this.open.delete(group)
-      this.size -= group.size
-    }
-    Group.dropUnsafe(producer, error)
-  }
-  readonly evict = (): void => {
-    const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
-    for (const group of this.detached) {
-      if (this.size <= this.maxBytes) break
-      this.cutOff(group)
-    }
-    while (this.cleared < this.shelf.length && this.newest !== undefined) {
-      const oldest = this.shelf[this.cleared]!
-      if (oldest === this.newest) break
-      const { event, index, since } = oldest
-      const isOld = since <= before || this.shelf.length - this.cleared > maxEvents
-      if (!isOld && this.size <= this.maxBytes) break
-      this.shelf[this.cleared++] = undefined
-      if (TrackEvent.first(event) > this.floor) {
-        this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
-      }
-      this.floor = TrackEvent.last(event) + 1
-      if (event._tag === "Gap") continue
-      Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
-      if (this.size > this.maxBytes) this.cutOff(event)
-      if (this.open.has(event)) this.detached.add(event)
-      else this.size -= event.size
-      Group.letGoUnsafe(event)
-    }
-    // moving what is left costs as much as what is left: do it once as much again has been cleared
-    if (this.cleared * 2 > this.shelf.length) {
-      this.shelf.splice(0, this.cleared)
-      this.cleared = 0
-    }
-  }
-
-  readonly overflows = (bytes: number, group: Group.Group | undefined): boolean => {
-    // what is too old goes anyway
-    this.evict()
-    const unread = Log.unreadUnsafe(this.log)
-    const isTaken = (kept: Kept | undefined): boolean => kept === undefined || kept.index < unread
-    if (group !== undefined && Group.overflows(group, bytes, !isTaken(this.shelf[this.placeOf(group.sequence)]))) {
-      return true
-    }
-    let size = this.size + bytes
-    let count = this.shelf.length - this.cleared + (group === undefined ? 1 : 0)
-    for (const group of this.detached) {
-      if (size <= this.maxBytes) break
-      if (!Group.isTaken(group)) return true
-      size -= group.size
-    }
-    for (let at = this.cleared; at < this.shelf.length && (size > this.maxBytes || count > maxEvents); at++, count--) {
-      const kept = this.shelf[at]!
-      if (group !== undefined && kept === this.newest) return false
-      if (kept.event._tag === "Gap") continue
-      // a group that has ended stays with those who have taken it
-      if (!isTaken(kept) || (this.open.has(kept.event) && !Group.isTaken(kept.event))) return true
-      size -= kept.event.size
-    }
-    return false
-  }
-
   // ends
 
   get finish(): Effect.Effect<void> {
@@ -503,11 +324,6 @@ class TrackImpl implements Producer, TrackReader.Source {
       Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
       (cursor) => new TrackReader.TrackReader(this, cursor, this.beginOf(range.from), range)
     )
-  readonly group = (sequence: number): Group.Group | undefined => {
-    this.evict()
-    const event = this.shelf[this.placeOf(sequence)]?.event
-    return event?._tag === "Group" && event.sequence === sequence ? event : undefined
-  }
 }
 
 const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
