@@ -174,11 +174,11 @@ export class Outgoing extends Entry {
   private readonly flush: Effect.Effect<void, SendError> = Effect.suspend(() => {
     if (this.size === 0) return Effect.void
     return this.sending.request(this, this.next)
-      ? this.send
-      : Effect.flatMap(this.sending.turn(this), () => this.send)
+      ? this.send()
+      : Effect.flatMap(this.sending.turn(this), () => this.send())
   })
 
-  private readonly send: Effect.Effect<void, SendError> = Effect.suspend(() => {
+  private send(): Effect.Effect<void, SendError> {
     const { sending, stream } = this
     if (stream !== undefined) return Effect.flatMap(stream.write(this.take()), this.taken)
     if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.flush)
@@ -191,7 +191,7 @@ export class Outgoing extends Entry {
       const written = Effect.flatMap(stream.write(this.take()), this.taken)
       return this.rank === rank ? written : Effect.andThen(stream.setPriority(this.rank), written)
     })
-  })
+  }
 
   private readonly taken = (): Effect.Effect<void, SendError> => {
     this.written += this.bytes

@@ -153,9 +153,13 @@ export class SendQueue<E extends Entry = Entry> {
   /** Whether a group may write so many bytes now, which counts as begun; if not, it waits for {@link next}. */
   request(entry: E, bytes: number, now: number): boolean {
     entry.bytes = bytes
-    this.pending++
+    if (this.pending++ === 0) {
+      entry.lane.start = this.startOf(entry.lane)
+      this.charge(entry, now)
+      return true
+    }
     this.enqueue(entry)
-    if (this.pending > 1 && this.best() !== entry) return false
+    if (this.best() !== entry) return false
     this.begin(entry, now)
     return true
   }
@@ -207,8 +211,7 @@ export class SendQueue<E extends Entry = Entry> {
     entry.state = "waiting"
     this.waiting++
     if (lane.waiting++ > 0) return
-    // between two writes others get that far ahead
-    lane.start = Math.max(lane.end, lane.level.now - maxLead)
+    lane.start = this.startOf(lane)
     lane.level.lanes.push(lane)
   }
 
@@ -220,10 +223,19 @@ export class SendQueue<E extends Entry = Entry> {
     if (last !== lane) lanes[lanes.indexOf(lane)] = last
   }
 
+  // where the next write of a lane begins that was idle: between two writes others get that far ahead
+  private startOf({ end, level }: Lane): number {
+    return Math.max(end, level.now - maxLead)
+  }
+
   private begin(entry: E, now: number): void {
+    this.dequeue(entry)
+    this.charge(entry, now)
+  }
+
+  private charge(entry: E, now: number): void {
     const { bytes, lane } = entry
     const { level } = lane
-    this.dequeue(entry)
     this.leak = this.isBehind(level) ? this.leak - bytes : Math.min(maxLeak, this.leak + bytes / 16)
     level.now = Math.max(level.now, lane.start)
     lane.start += bytes

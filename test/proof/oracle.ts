@@ -174,9 +174,19 @@ export class Oracle {
 
   // a subscription that ended cleanly, or goes on and everything has come to rest, has been told of every group; after a
   // clean end also of the sequences that were left out
-  private complete({ end, from, name, resumes, to }: Seen, told: Set<number>, { groups }: Life): void {
-    // one that resumes may have begun with a life of which it got nothing
-    const first = from === undefined || resumes ? Math.min(...told) : from
+  private complete(
+    { end, from, groups: received, name, resumes, to }: Seen,
+    told: Set<number>,
+    { groups }: Life
+  ): void {
+    const numbers = received.flatMap(({ frames: [frame], sequence }) =>
+      frame === undefined ? [] : [{ sequence, group: labelOf(frame).group }]
+    )
+    // one that resumes may have begun with a life of which it got nothing, and have other numbers for this one
+    if (resumes && numbers.some(({ group, sequence }) => group !== sequence)) return
+    const first = resumes
+      ? Math.min(...numbers.map(({ sequence }) => sequence))
+      : from ?? Math.min(...told)
     const last = Math.min(to, Math.max(-1, ...groups.keys()))
     for (let sequence = first; sequence <= last; sequence++) {
       const written = groups.get(sequence)

@@ -1,0 +1,46 @@
+/** What the proof has found, each as the plan that it was found with, made smaller. */
+import { describe, it } from "@effect/vitest"
+import type { Plan } from "./plan.ts"
+import { provePlan } from "./prove.ts"
+
+const draft03 = { reconnects: false, profile: "draft03" } as const
+
+const perfect: Plan["network"] = {
+  latency: 5,
+  jitter: 0,
+  loss: 0,
+  bandwidth: "unlimited",
+  reset: 0,
+  stop: 0,
+  reorder: 0,
+  death: 0
+}
+
+const viewer = { do: "subscribe", priority: 0, order: "default", expires: 0, wait: true, pace: 0 } as const
+
+const found: Readonly<Record<string, Plan>> = {
+  "a publisher whose Announce stream broke was never heard of again": {
+    seed: 74,
+    peers: [draft03, draft03],
+    isTight: false,
+    network: { ...perfect, bandwidth: 1_000_000, reset: 0.01 },
+    steps: []
+  },
+  "the frames of a range spun when all of it was told of and its last group still grew": {
+    seed: 1257,
+    peers: [draft03, draft03],
+    isTight: false,
+    network: perfect,
+    steps: [
+      { do: "publish", peer: 0, track: 0, order: "default" },
+      { ...viewer, peer: 1, track: 0, from: 1, to: 1, face: "frames" },
+      { do: "sleep", millis: 100 },
+      { do: "group", peer: 0, track: 0, skip: 1, frames: [20], chunks: 1, end: "open" },
+      { do: "sleep", millis: 100 }
+    ]
+  }
+}
+
+describe("what the proof has found", () => {
+  for (const [name, plan] of Object.entries(found)) it(name, () => provePlan(plan))
+})
