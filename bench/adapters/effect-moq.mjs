@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { readFileSync } from "node:fs"
-import { Router, Session, Track, Transport, WebTransport } from "../../dist/index.js"
+import { Router, Session, Subscription, Track, Transport, WebTransport } from "../../dist/index.js"
 
 export const name = "effect-moq"
 export const version = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version

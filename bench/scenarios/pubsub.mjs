@@ -150,8 +150,8 @@ async function memory({ n = 200, kind }) {
   await live(pub, "warm", 1)
   if (kind === "tracks") {
     const h0 = await heap()
-    for (let i = 0; i < n; i++) keep.push(await s.subscribe({ broadcast: B, track: "t", onFrame() {} }))
-    await live(pub, "t", n)
+    for (let i = 0; i < n; i++) keep.push(await s.subscribe({ broadcast: B, track: `t${i}`, onFrame() {} }))
+    for (let i = 0; i < n; i++) await live(pub, `t${i}`, 1)
     return { value: ((await heap()) - h0) / n, n: keep.length }
   }
   const h0 = await heap()

@@ -43,8 +43,6 @@ export class Outgoing extends Entry {
   code: number | undefined
   /** Whether it has a place among the streams of its subscription: once it is about to open its own. */
   isPlaced: boolean
-  /** Whether it is to wait again for its time to begin, rather than to be given up. */
-  isShelved: boolean
   private readonly onPlaced: () => void
   private stream: SendStream | undefined
   private scope: Scope.Scope | undefined
@@ -69,7 +67,6 @@ export class Outgoing extends Entry {
     this.resume = undefined
     this.code = undefined
     this.isPlaced = false
-    this.isShelved = false
     this.onPlaced = onPlaced
     this.scope = undefined
     this.fiber = undefined
@@ -96,12 +93,6 @@ export class Outgoing extends Entry {
   /** Ends it early with a code. Does nothing once it has ended. */
   drop(code: number): void {
     this.code ??= code
-    this.fiber?.interruptUnsafe()
-  }
-
-  /** Ends it before it has begun, to begin another time. */
-  shelve(): void {
-    this.isShelved = true
     this.fiber?.interruptUnsafe()
   }
 

@@ -305,14 +305,7 @@ export class Serving implements Droppable {
   }
 
   hasRoom(next: Waiting.Item): boolean {
-    if (this.groups.size >= this.context.limits.groupsInFlight) {
-      // one that nobody has seen anything of yet makes room for one that goes before it
-      const last = this.lane.at(this.groups.size - 1)!
-      const isBefore = this.lane.isAscending ? next.sequence < last.sequence : next.sequence > last.sequence
-      if (!isBefore || last.isPlaced) return false
-      last.shelve()
-      return this.groups.size < this.context.limits.groupsInFlight
-    }
+    if (this.groups.size >= this.context.limits.groupsInFlight) return false
     if (next.group !== undefined || this.groups.size === 0) return true
     let bytes = this.track!.group(next.sequence)?.size ?? 0
     for (const outgoing of this.groups.values()) bytes += outgoing.unsent
@@ -334,12 +327,11 @@ export class Serving implements Droppable {
   }
 
   ended(outgoing: Outgoing): void {
-    const { code, group, isShelved, sequence } = outgoing
+    const { code, sequence } = outgoing
     this.groups.delete(sequence)
     this.sending.leave(outgoing)
     if (this.groups.size === 0 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
-    if (isShelved) Waiting.add(this.waiting, sequence, sequence < this.joined ? undefined : group)
-    else if (code !== undefined) this.tell({ from: sequence, to: sequence, code })
+    if (code !== undefined) this.tell({ from: sequence, to: sequence, code })
     this.rank()
     this.fill()
   }

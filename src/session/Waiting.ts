@@ -17,7 +17,7 @@ export interface Item {
 
 /** @internal */
 export interface Waiting {
-  // lowest sequence first; those before `head` are taken
+  // lowest sequence first
   items: Array<Item>
 }
 

@@ -197,12 +197,31 @@ describe("Sending", () => {
       yield* stuck.stop(0)
     }))
 
-  it.effect("a group that goes before those in flight takes the place of one that nobody has seen", () =>
+  it.effect("who waits goes on as soon as a write is taken, whether or not its group goes on", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* limited({}, { window: 1_000 })
+      const [low, high] = [yield* publish(session, "low"), yield* publish(session, "high")]
+      yield* subscribe(peer, "low", { priority: 1 })
+      yield* subscribe(peer, "high", { priority: 2 })
+      const group = yield* high.appendGroup
+      yield* group.writeFrame(new Uint8Array(10_000))
+      yield* settle
+      // the first one passes, the second one waits
+      yield* whole(low, 10_000)
+      const [first, passes] = [yield* peer.connection.acceptUni, yield* peer.connection.acceptUni]
+      yield* Effect.replicateEffect(passes.pull, 11)
+      yield* whole(low, 10_000)
+      const arrived = yield* readAll(peer)
+      assert.deepStrictEqual(yield* arrived, [])
+      yield* Effect.replicateEffect(first.pull, 11)
+      assert.deepStrictEqual(yield* arrived, ["1 fin"])
+    }))
+
+  it.effect("of the groups beyond those in flight the newest goes first", () =>
     Effect.gen(function*() {
       const { peer, session } = yield* limited({ groupsInFlight: 10 }, { window: 1_000 })
       const track = yield* publish(session, "live")
       yield* subscribe(peer, "live")
-      // the first eight are as much as may be under way
       for (let i = 0; i < 15; i++) {
         yield* whole(track, 18_000)
         yield* settle
@@ -309,6 +328,27 @@ describe("Sending, limits", () => {
       yield* settle
       const end = yield* closed(peer.connection)
       assert.deepStrictEqual([end?.code, end?.reason], [3, "timed out: no write was taken for 30 seconds"])
+    }))
+
+  it.effect("stalled: not while the peer takes something, of whichever stream", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* limited({}, { window: 100 })
+      const track = yield* publish(session, "live")
+      yield* subscribe(peer, "live")
+      for (let i = 0; i < 2; i++) {
+        yield* whole(track, 10_000)
+        yield* settle
+      }
+      yield* TestClock.adjust("29 seconds")
+      const stream = yield* peer.connection.acceptUni
+      for (let i = 0; i < 100; i++) yield* stream.pull
+      yield* settle
+      yield* TestClock.adjust("29 seconds")
+      yield* settle
+      assert.isUndefined(yield* closed(peer.connection))
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.strictEqual((yield* closed(peer.connection))?.code, 3)
     }))
 
   it.effect("stalled: not while nothing waits", () =>

@@ -533,11 +533,16 @@ describe("Serving", () => {
       yield* stream.hear(Info.decode)
       yield* (yield* track.appendGroup).writeFrame(bytes("x"))
       assert.deepStrictEqual(yield* arrived, ["0:x open"])
-      for (let i = 1; i < 3; i++) yield* (yield* track.appendGroup).writeFrame(bytes("x"))
+      const [, last] = yield* Effect.replicateEffect(
+        Effect.tap(track.appendGroup, (group) => group.writeFrame(bytes("x"))),
+        2
+      )
       assert.deepStrictEqual(yield* arrived, [])
       yield* stream.say(SubscribeUpdate.encode, update({ min: 2 }))
       assert.deepStrictEqual(yield* arrived, ["0:x 0", "2:x open"])
       assert.deepStrictEqual(yield* gaps(stream), ["0-0!0"])
+      yield* last!.finish
+      assert.deepStrictEqual(yield* arrived, ["2:x fin"])
     }))
 
   it.effect("a peer that reads nothing blocks neither another subscription nor the publisher", () =>
