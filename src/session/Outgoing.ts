@@ -13,11 +13,11 @@ import * as Scope from "effect/Scope"
 import * as Writer from "../coding/Writer.ts"
 import { type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
 import * as FrameMessage from "../message/Frame.ts"
-import type { Frame, ReadError } from "../model/Frame.ts"
+import * as Frame from "../model/Frame.ts"
 import type { Group } from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { toResetCode } from "./MessageStream.ts"
-import type { Sending } from "./Sending.ts"
+import type { Sender, Sending } from "./Sending.ts"
 import { Entry, type Lane } from "./SendQueue.ts"
 
 /**
@@ -25,7 +25,7 @@ import { Entry, type Lane } from "./SendQueue.ts"
  *
  * @internal
  */
-export type SendError = ReadError | StreamReset | SessionClosed
+export type SendError = Frame.ReadError | StreamReset | SessionClosed
 
 /**
  * Sends a group: what is there together leaves in one write, the header with the first frames, in writes of about 16 KiB.
@@ -34,10 +34,9 @@ export type SendError = ReadError | StreamReset | SessionClosed
  *
  * @internal
  */
-export class Outgoing extends Entry {
+export class Outgoing extends Entry implements Sender {
   readonly sending: Sending
   readonly group: Group
-  /** Wakes it when it waits for its turn, or for a stream. */
   resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
@@ -128,19 +127,23 @@ export class Outgoing extends Entry {
     return this.stream.reset(toResetCode(this.code, this.sending.context))
   }
 
-  private readonly write = (frames: NonEmptyReadonlyArray<Frame>): Effect.Effect<void, SendError> => {
+  private readonly write = (frames: NonEmptyReadonlyArray<Frame.Frame>): Effect.Effect<void, SendError> => {
     for (const frame of frames) {
       FrameMessage.encodeHeader(writer, frame.size)
       this.push(writer.finish())
       // only the last frame of a batch can still be growing
       const payload = frame.isComplete ? frame.payload : undefined
-      if (payload === undefined) return this.writeChunks(frame)
+      if (payload === undefined) {
+        const chunks = this.writeChunks(frame)
+        // what is before it does not wait for its first bytes
+        return frame !== frames[0] && Frame.logOf(frame)?.next === 0 ? Effect.andThen(this.flush, chunks) : chunks
+      }
       if (payload.length > 0) this.push(payload)
     }
     return this.flush
   }
 
-  private writeChunks(frame: Frame): Effect.Effect<void, SendError> {
+  private writeChunks(frame: Frame.Frame): Effect.Effect<void, SendError> {
     return Effect.scoped(Effect.flatMap(frame.reader, (chunks) =>
       chunks.pipe(
         Effect.flatMap((batch) => {
@@ -190,12 +193,15 @@ export class Outgoing extends Entry {
     return this.size === 0 ? Effect.void : this.flush
   }
 
-  // how many bytes the next write has: whole chunks, unless the last one of them is too large
+  // how many bytes the next write has: whole chunks, unless the last one of them is too large. Somewhat more is fine where
+  // that saves cutting a chunk: a frame of 16 KiB and its header.
   private get next(): number {
-    if (this.size <= slack) return this.size
+    const { writeSize } = this.sending
+    const most = writeSize + writeSize / 4
+    if (this.size <= most) return this.size
     let bytes = 0
     for (let i = this.head; bytes < writeSize; i++) bytes += this.chunks[i]!.length
-    return bytes <= slack ? bytes : writeSize
+    return bytes <= most ? bytes : writeSize
   }
 
   // the bytes that were requested
@@ -223,7 +229,3 @@ export class Outgoing extends Entry {
 // internal
 
 const writer = Writer.make()
-
-// A write is of this many bytes, or of somewhat more where that saves cutting a chunk: a frame of 16 KiB and its header.
-const writeSize = 16 * 1024
-const slack = writeSize + writeSize / 4

@@ -94,11 +94,20 @@ export class Peer {
         this.rates.hear(update)
       }
     })
-    return Effect.raceFirst(read, Effect.asVoid(this.control.send.stopped)).pipe(
-      Effect.andThen(this.connection.close(0, "the session stream was closed")),
+    return read.pipe(
+      Effect.andThen(this.over),
       Effect.catch((error) => end(this.connection, error)),
       Effect.ensuring(Effect.sync(() => this.rates.end()))
     )
+  }
+
+  /** Ends the session when the peer stops the Session stream. */
+  get stopped(): Effect.Effect<void> {
+    return Effect.andThen(this.control.send.stopped, this.over)
+  }
+
+  private get over(): Effect.Effect<void> {
+    return this.connection.close(0, "the session stream was closed")
   }
 
   /** What the peer says of the rate at which it can send. */

@@ -117,8 +117,8 @@ export class SendQueue<E extends Entry = Entry> {
     this.pending = 0
   }
 
-  /** Adds a subscription or a fetch. */
-  lane(priority: Priority, isAscending: boolean): Lane<E> {
+  /** Adds a subscription or a fetch, which sends groups of one kind. */
+  lane<F extends E>(priority: Priority, isAscending: boolean): Lane<F> {
     return new Lane(this.level(priority), isAscending)
   }
 

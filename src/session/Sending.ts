@@ -7,11 +7,11 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberHandle from "effect/FiberHandle"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
-import type { Outgoing } from "./Outgoing.ts"
-import { patience, SendQueue } from "./SendQueue.ts"
+import { type Entry, patience, SendQueue } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
 
 /**
@@ -29,30 +29,58 @@ export interface Droppable {
   readonly expire: (now: number) => number
 }
 
+/**
+ * A group that is being sent, as far as it waits for others.
+ *
+ * @internal
+ */
+export interface Sender extends Entry {
+  /** Wakes it when it waits for its turn, or for a stream. */
+  resume: (() => void) | undefined
+  /** Ends it early with a code. */
+  readonly drop: (code: number) => void
+}
+
 /** @internal */
 export class Sending {
   static make(context: PublisherContext): Effect.Effect<Sending, never, Scope.Scope> {
-    return Effect.withFiber((fiber) => {
-      const sending = new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher)
-      return Effect.as(Effect.forkScoped(sending.watch, { startImmediately: true }), sending)
-    })
+    return Effect.flatMap(
+      FiberHandle.make<void>(),
+      (handle) =>
+        Effect.flatMap(
+          FiberHandle.runtime(handle)(),
+          (run) =>
+            Effect.withFiber((fiber) =>
+              Effect.succeed(new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher, run))
+            )
+        )
+    )
   }
 
   readonly context: PublisherContext
   readonly clock: Clock.Clock
   readonly dispatcher: Scheduler.SchedulerDispatcher
-  readonly queue: SendQueue<Outgoing>
+  readonly queue: SendQueue<Sender>
   /** Subscriptions that may have something to give up. */
   readonly droppable: Set<Droppable>
   // those that have a place among the streams that may be open, and those that wait for one
-  private readonly open: Set<Outgoing>
-  private readonly homeless: Set<Outgoing>
+  private readonly open: Set<Sender>
+  private readonly homeless: Set<Sender>
   private readonly stalled: number
+  /** How many bytes a write has: more than usual while the transport takes them at once. */
+  writeSize: number
   // when a write was last taken, or the first of those that wait began to
   private taken: number
   private readonly timer: Timer
+  private readonly fork: (effect: Effect.Effect<void>) => void
+  private isWatching: boolean
   private isScheduled: boolean
-  constructor(context: PublisherContext, clock: Clock.Clock, dispatcher: Scheduler.SchedulerDispatcher) {
+  constructor(
+    context: PublisherContext,
+    clock: Clock.Clock,
+    dispatcher: Scheduler.SchedulerDispatcher,
+    fork: (effect: Effect.Effect<void>) => void
+  ) {
     this.context = context
     this.clock = clock
     this.dispatcher = dispatcher
@@ -61,42 +89,48 @@ export class Sending {
     this.open = new Set()
     this.homeless = new Set()
     this.stalled = Duration.toMillis(Duration.fromInputUnsafe(context.limits.stalled))
+    this.writeSize = usualSize
     this.taken = 0
     this.timer = new Timer(dispatcher)
+    this.fork = fork
+    this.isWatching = false
     this.isScheduled = false
   }
 
   // turns
 
   /** Whether a group may write so many bytes now; if not, it has to {@link turn}. */
-  request(outgoing: Outgoing, bytes: number): boolean {
+  request(sender: Sender, bytes: number): boolean {
     const now = this.clock.currentTimeMillisUnsafe()
     if (this.queue.pending === 0) {
       this.taken = now
       this.look(now + this.stalled)
     }
-    if (this.queue.request(outgoing, bytes, now)) return true
+    if (this.queue.request(sender, bytes, now)) return true
     this.look(now + patience)
     return false
   }
 
   /** Suspends until it is the turn of a group that has requested it. */
-  turn(outgoing: Outgoing): Effect.Effect<void> {
-    return parked(outgoing, () => outgoing.state !== "waiting")
+  turn(sender: Sender): Effect.Effect<void> {
+    return parked(sender, () => sender.state !== "waiting")
   }
 
   /** The write of a group has been taken. */
-  done(outgoing: Outgoing): void {
-    this.queue.done(outgoing)
-    if (this.queue.pending > 0) this.taken = this.clock.currentTimeMillisUnsafe()
+  done(sender: Sender): void {
+    const now = this.clock.currentTimeMillisUnsafe()
+    if (now > sender.since + atOnce) this.writeSize = usualSize
+    else if (sender.bytes >= this.writeSize) this.writeSize = Math.min(2 * this.writeSize, largestSize)
+    this.queue.done(sender)
+    this.taken = now
     this.wake()
   }
 
   /** A group has come to its end, wherever it was. */
-  leave(outgoing: Outgoing): void {
-    this.queue.remove(outgoing)
-    this.homeless.delete(outgoing)
-    if (this.open.delete(outgoing)) this.house()
+  leave(sender: Sender): void {
+    this.queue.remove(sender)
+    this.homeless.delete(sender)
+    if (this.open.delete(sender)) this.house()
     this.wake()
   }
 
@@ -114,10 +148,10 @@ export class Sending {
   // streams
 
   /** Whether a group may open its stream. */
-  isHoused(outgoing: Outgoing): boolean {
-    if (this.open.has(outgoing)) return true
+  isHoused(sender: Sender): boolean {
+    if (this.open.has(sender)) return true
     if (this.open.size >= this.context.connection.capabilities.maxStreams) return false
-    this.open.add(outgoing)
+    this.open.add(sender)
     return true
   }
 
@@ -125,20 +159,20 @@ export class Sending {
    * Suspends until a group may open its stream. It gives its turn back meanwhile, and the last one of those that are open
    * gives way to it, if that comes after it.
    */
-  housed(outgoing: Outgoing): Effect.Effect<void> {
+  housed(sender: Sender): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.queue.done(outgoing)
-      this.homeless.add(outgoing)
-      let last: Outgoing | undefined
+      this.queue.done(sender)
+      this.homeless.add(sender)
+      let last: Sender | undefined
       for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
-      if (last !== undefined && goesBefore(outgoing, last)) last.drop(codeLagged)
+      if (last !== undefined && goesBefore(sender, last)) last.drop(codeLagged)
       this.wake()
-      return parked(outgoing, () => this.open.has(outgoing))
+      return parked(sender, () => this.open.has(sender))
     })
   }
 
   private house(): void {
-    let first: Outgoing | undefined
+    let first: Sender | undefined
     for (const other of this.homeless) if (first === undefined || goesBefore(other, first)) first = other
     if (first === undefined) return
     const { resume } = first
@@ -173,6 +207,11 @@ export class Sending {
   look(at: number): void {
     const { timer } = this
     if (at >= timer.at) return
+    // a session that sends nothing has nothing to look after
+    if (!this.isWatching) {
+      this.isWatching = true
+      this.fork(this.watch)
+    }
     timer.at = at
     timer.wake()
   }
@@ -206,19 +245,26 @@ export class Sending {
 
 // internal
 
+const usualSize = 16 * 1024
+
+const largestSize = 16 * usualSize
+
+// a write that is done within so many milliseconds has not waited for the network
+const atOnce = 1
+
 const codeLagged = toCode(new Lagged({}))
 
-const goesBefore = (a: Outgoing, b: Outgoing): boolean =>
+const goesBefore = (a: Sender, b: Sender): boolean =>
   a.lane.priority === b.lane.priority ? a.place < b.place : a.lane.priority > b.lane.priority
 
 // a group is woken by whoever gives it what it waits for
-const parked = (outgoing: Outgoing, isOver: () => boolean): Effect.Effect<void> =>
+const parked = (sender: Sender, isOver: () => boolean): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     if (isOver()) return resume(Effect.void)
     const leave = () => {
-      outgoing.resume = undefined
+      sender.resume = undefined
     }
-    outgoing.resume = () => {
+    sender.resume = () => {
       leave()
       resume(Effect.void)
     }

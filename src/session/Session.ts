@@ -299,6 +299,7 @@ class Opening {
       const peer = yield* Scope.provide(Peer.Peer.make(this.connection, this.limits, this.router, agreed), this.scope)
       this.peer = peer
       yield* this.fork(peer.session)
+      yield* this.fork(peer.stopped)
       yield* this.fork(peer.keepAlive)
     })
   }

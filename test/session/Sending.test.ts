@@ -113,33 +113,39 @@ describe("Sending", () => {
   it.effect("writes are of about 16 KiB: what is small leaves together, what is large in pieces, no header alone", () =>
     Effect.gen(function*() {
       const writes: Array<Array<number>> = []
+      let isSlow = true
       const { peer, session } = yield* observed(({ write }) => ({
         write: (chunks) => {
           writes.push(chunks.map(({ length }) => length))
-          return write(chunks)
+          return isSlow ? Effect.andThen(write(chunks), Effect.sleep("2 millis")) : write(chunks)
         }
       }))
       const arrived = yield* readAll(peer)
       const track = yield* publish(session, "live")
       yield* subscribe(peer, "live")
       const group = yield* track.appendGroup
-      for (let i = 0; i < 3; i++) yield* group.writeFrame(new Uint8Array(10))
-      yield* arrived
+      const written = (...frames: ReadonlyArray<number>) =>
+        Effect.gen(function*() {
+          for (const size of frames) yield* group.writeFrame(new Uint8Array(size))
+          yield* Effect.repeat(Effect.andThen(settle, TestClock.adjust("2 millis")), { times: 8 })
+          yield* arrived
+          return writes.splice(0)
+        })
       // type, subscribe and sequence; then each frame with its size
-      assert.deepStrictEqual(writes.splice(0), [[3, 1, 10, 1, 10, 1, 10]])
-      yield* group.writeFrame(new Uint8Array(16 * 1024))
-      yield* arrived
-      assert.deepStrictEqual(writes.splice(0), [[4, 16 * 1024]])
-      yield* group.writeFrame(new Uint8Array(40_000))
-      yield* arrived
-      assert.deepStrictEqual(writes.splice(0), [[4, 16_380], [16_384], [7_236]])
-      for (let i = 0; i < 5; i++) yield* group.writeFrame(new Uint8Array(5_000))
-      yield* arrived
-      assert.deepStrictEqual(writes.splice(0), [[2, 5_000, 2, 5_000, 2, 5_000, 2, 5_000], [2, 5_000]])
-      for (let i = 0; i < 3; i++) yield* group.writeFrame(new Uint8Array(12_000))
-      yield* arrived
-      assert.deepStrictEqual(writes.splice(0), [[2, 12_000, 2, 4_380], [7_620, 2, 12_000]])
+      assert.deepStrictEqual(yield* written(10, 10, 10), [[3, 1, 10, 1, 10, 1, 10]])
+      assert.deepStrictEqual(yield* written(16 * 1024), [[4, 16 * 1024]])
+      assert.deepStrictEqual(yield* written(40_000), [[4, 16_380], [16_384], [7_236]])
+      const small = [[2, 5_000, 2, 5_000, 2, 5_000, 2, 5_000], [2, 5_000]]
+      assert.deepStrictEqual(yield* written(5_000, 5_000, 5_000, 5_000, 5_000), small)
+      assert.deepStrictEqual(yield* written(12_000, 12_000, 12_000), [[2, 12_000, 2, 4_380], [7_620, 2, 12_000]])
+
+      // twice as much once a whole one was taken at once, as usual again once one was not
+      isSlow = false
+      assert.deepStrictEqual(yield* written(16 * 1024, 40_000), [[4, 16_384], [4, 40_000]])
+      isSlow = true
+      assert.deepStrictEqual(yield* written(100_000), [[4, 65_532], [16_384], [16_384 + 1_700]])
       yield* group.finish
+      yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* arrived, ["0 fin"])
     }))
 

@@ -157,6 +157,19 @@ for (const profile of Profile.all) {
         assert.deepStrictEqual(concat(...yield* stream.pull), concat(bytes("def"), frame("g")))
       }))
 
+    it.effect("whole frames do not wait for one that has begun after them", () =>
+      Effect.gen(function*() {
+        const { peer, session } = yield* client(profile)
+        const track = yield* live(session)
+        yield* (yield* peer.subscribe(["live"])).hear(Info.decode)
+        const group = yield* track.appendGroup
+        yield* group.writeFrame(bytes("whole"))
+        yield* group.createFrame(6)
+        const stream = yield* peer.connection.acceptUni
+        const begun = concat(fromHex("000000"), frame("whole"), frame("begun!").slice(0, 1))
+        assert.deepStrictEqual(concat(...yield* stream.pull), begun)
+      }))
+
     it.effect("a group without frames is a header and an end", () =>
       Effect.gen(function*() {
         const { peer, session } = yield* client(profile)
