@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import { BoundsExceeded, Duplicate, type RequestError } from "../core/MoqError.ts"
+import { type BoundsExceeded, Duplicate, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Loopback from "../node/Loopback.ts"
 import type * as Session from "../session/Session.ts"
@@ -65,12 +65,8 @@ export interface Target {
  * @category parsing
  * @since 0.1.0
  */
-export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded> => {
-  const path = Path.fromString(text)
-  return path.length === 0
-    ? Effect.fail(new BoundsExceeded({ detail: "a path has at least one part" }))
-    : Path.validate(path)
-}
+export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded> =>
+  Path.validateTrack(Path.fromString(text))
 
 /**
  * Opens a session for as long as the scope.

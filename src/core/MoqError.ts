@@ -427,8 +427,9 @@ export type FetchError = RequestError | Evicted | NotSupportedByPeer
 export type PublishError = Duplicate | BoundsExceeded
 
 /**
- * How changing a subscription can fail: {@link BoundsExceeded} when its range would become wider,
- * {@link NotSupportedByPeer} when the peer's version takes no changes, {@link SessionClosed} when the session is over.
+ * How changing a subscription can fail: {@link BoundsExceeded} when its range would become wider or a number is none
+ * that can travel, {@link NotSupportedByPeer} when the peer's version takes no changes, {@link SessionClosed} when the
+ * session is over.
  *
  * @category models
  * @since 0.1.0

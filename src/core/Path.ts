@@ -176,7 +176,7 @@ export const validate = (path: Path): Effect.Effect<Path, BoundsExceeded> => {
 }
 
 /**
- * Succeeds with the path when a track can have it: as {@link validate}, and it has at least one part.
+ * Succeeds with the path when a track can have it: fails as {@link validate} does, and when it has no part.
  *
  * @category validation
  * @since 0.1.0

@@ -25,7 +25,7 @@ export interface Broadcast<out E = never> {
   readonly prefix: Path.Path
   /** Which tracks there are: see `announced` of a session. */
   readonly tracks: Stream.Stream<Announced.Announced, E>
-  /** Subscribes to one of its tracks, by what follows the prefix. */
+  /** Subscribes to one of its tracks, by what follows the prefix. Fails as `subscribe` of a session does. */
   readonly subscribe: (
     name: string | Path.Path,
     options?: Subscription.Options

@@ -159,16 +159,16 @@ export const letGoUnsafe = (self: Group): void => (self as GroupImpl).onTake?.()
 export const dropUnsafe = (self: Producer, error: Lagged): void => (self as GroupImpl).drop(error)
 
 /**
- * Whether a frame more of that size would cut frames that a reader has still to take; one who has not begun to, if
- * `isAwaited`.
+ * Whether a frame more of that size would cut frames that a reader has still to take; `isAwaited` tells whether there is
+ * one who has not begun to.
  *
  * @internal
  */
-export const overflows = (self: Group, bytes: number, isAwaited: boolean): boolean => {
+export const overflows = (self: Group, bytes: number, isAwaited: (self: Group) => boolean): boolean => {
   const { impl } = self as GroupImpl | Tail
   if (!impl.isOverfull(bytes, 1)) return false
   const { index } = impl.whatFits(bytes, 1)
-  return isAwaited || Log.unreadUnsafe(impl.log) < index
+  return isAwaited(self) || Log.unreadUnsafe(impl.log) < index
 }
 
 /** @internal */

@@ -85,7 +85,8 @@ export interface Subscribable<out E = never> {
   readonly trackInfo: (path: Path.Path) => Effect.Effect<TrackState, RequestError>
   /**
    * Gives one group that is still cached, from a frame on, for as long as the scope; one that is still being written
-   * goes on. Fails with {@link NotFound} when nobody has it, and with {@link Evicted} when it, or the frame, is gone.
+   * goes on. Fails with {@link NotFound} when nobody has it, with {@link Evicted} when it, or the frame, is gone, and as
+   * its source does.
    */
   readonly fetch: (
     path: Path.Path,
@@ -104,7 +105,8 @@ export interface Subscribable<out E = never> {
  */
 export interface Router extends Subscribable {
   /**
-   * Offers a track under its own path for as long as the scope. Fails with {@link Duplicate} when the path is taken.
+   * Offers a track under its own path for as long as the scope. Fails with {@link Duplicate} when the path is taken, with
+   * `BoundsExceeded` when it is empty or too long.
    */
   readonly publish: (track: Track.Track) => Effect.Effect<void, PublishError, Scope.Scope>
   /** Offers whatever a source gives for its path, for as long as the scope. Fails as `publish` does. */
@@ -114,7 +116,7 @@ export interface Router extends Subscribable {
    * what `serve` makes of the path. The first one makes the track, others share it, and its scope closes with the last
    * of them. Of several routes that fit, the one with the longest prefix serves. It announces nothing: see `announce`.
    *
-   * Fails with {@link Duplicate} when the prefix has a route, with {@link BoundsExceeded} when it is too long.
+   * Fails with {@link Duplicate} when the prefix has a route, with `BoundsExceeded` when it is too long.
    */
   readonly route: (
     prefix: Path.Path,
@@ -190,7 +192,10 @@ export const include: (self: Router, that: Router) => Effect.Effect<void, Publis
 export const below = (self: Router, prefix: Path.Path): Router => prefix.length === 0 ? self : new Below(self, prefix)
 
 /**
- * Subscribes, and when nobody publishes the path waits for up to `options.wait` until somebody does.
+ * Subscribes to a path of `source`, and when nobody publishes it waits for up to `options.wait` until `source` announces
+ * it: how routers and sessions make `wait` of a `subscribe` that knows nothing of it.
+ *
+ * Fails with {@link NotFound} when nobody publishes the path (in that time), else as `source` does.
  *
  * @category combinators
  * @since 0.1.0

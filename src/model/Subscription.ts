@@ -69,6 +69,20 @@ export interface Changes {
 /**
  * A track to read, as it was asked for.
  *
+ * **Example** (From now on, nothing above group 99, and less important than before)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Session } from "effect-moq"
+ *
+ * const program = Effect.gen(function*() {
+ *   const session = yield* Session.Session
+ *   const video = yield* session.subscribe(["room", "alice", "video"], { order: "desc", expires: 2_000 })
+ *   yield* video.update({ to: 99, priority: -10 })
+ *   yield* Stream.runDrain(video.frames)
+ * }).pipe(Effect.scoped)
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */
@@ -79,8 +93,8 @@ export interface Subscription extends Track.Track {
    * Changes what it asks for. It holds for groups that wait to be sent, too; those that fall out of the range are not
    * sent any more.
    *
-   * Fails with `BoundsExceeded` when the range would become wider, with `NotSupportedByPeer` when the peer's version
-   * takes no changes (draft-03, section "SUBSCRIBE_UPDATE"; the crate ignores them), and with `SessionClosed`.
+   * Fails with `BoundsExceeded` when the range would become wider or a number is none that can travel, with
+   * `NotSupportedByPeer` when the peer's version takes no changes (draft-03, section "SUBSCRIBE_UPDATE"; the crate ignores them), and with `SessionClosed`.
    */
   readonly update: (changes: Changes) => Effect.Effect<void, UpdateError>
 }

@@ -171,22 +171,28 @@ export interface CacheOptions {
 }
 
 /**
+ * What can be chosen of a track. Its priority is 0 by default, its order `"default"`, and its groups never expire.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Partial<TrackInfo> {
+  /** Where readers begin unless they say otherwise; `"latest"` by default. */
+  readonly start?: Start | undefined
+  /** The lowest sequence that can still come; 0 by default. */
+  readonly first?: number | undefined
+  /** What is kept for those who join late. */
+  readonly cache?: CacheOptions | undefined
+}
+
+/**
  * Makes a track for as long as the scope: when that closes with success the track finishes, else it fails with
  * {@link Cancelled}.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (
-  path: Path.Path,
-  options?: Partial<TrackInfo> & {
-    /** Where readers begin unless they say otherwise; `"latest"` by default. */
-    readonly start?: Start | undefined
-    /** The lowest sequence that can still come; 0 by default. */
-    readonly first?: number | undefined
-    readonly cache?: CacheOptions | undefined
-  }
-): Effect.Effect<Producer, never, Scope.Scope> =>
+export const make = (path: Path.Path, options?: Options): Effect.Effect<Producer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Clock.clockWith((clock) => Effect.sync(() => new TrackImpl(clock, path, options ?? {}))),
     (track, exit) => Effect.sync(() => track.close(Exit.isSuccess(exit) ? undefined : abandoned))
@@ -229,11 +235,7 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   constructor(
     clock: Clock.Clock,
     path: Path.Path,
-    options: Partial<TrackInfo> & {
-      readonly start?: Start | undefined
-      readonly first?: number | undefined
-      readonly cache?: CacheOptions | undefined
-    }
+    options: Options
   ) {
     super(clock, {
       maxAge: Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds")),

@@ -202,14 +202,16 @@ export class TrackCache {
     }
   }
 
+  /** Whether a frame more of that size would drop what a reader has still to take. */
   readonly overflows = (bytes: number, group: Group.Group | undefined): boolean => {
     // what is too old goes anyway
     this.evict()
-    const unread = Log.unreadUnsafe(this.log)
-    const isTaken = (kept: Kept | undefined): boolean => kept === undefined || kept.index < unread
-    if (group !== undefined && Group.overflows(group, bytes, !isTaken(this.shelf[this.placeOf(group.sequence)]))) {
-      return true
-    }
+    // mostly there is room, and then nobody is asked what was read
+    let unread: number | undefined
+    const isTaken = (kept: Kept | undefined): boolean =>
+      kept === undefined || kept.index < (unread ??= Log.unreadUnsafe(this.log))
+    const isAwaited = ({ sequence }: Group.Group): boolean => !isTaken(this.shelf[this.placeOf(sequence)])
+    if (group !== undefined && Group.overflows(group, bytes, isAwaited)) return true
     let size = this.size + bytes
     let count = this.shelf.length - this.cleared + (group === undefined ? 1 : 0)
     for (const group of this.detached) {

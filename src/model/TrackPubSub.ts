@@ -63,6 +63,23 @@ export const toPubSub = (
  * With `overflow: "suspend"` a slow reader of the track makes this subscriber of the `PubSub` a slow one, and what happens
  * then is up to the `PubSub`.
  *
+ * **Example** (What a program publishes within itself, for others as well)
+ *
+ * ```ts
+ * import { Effect, PubSub } from "effect"
+ * import { Session, TrackPubSub } from "effect-moq"
+ *
+ * const program = Effect.gen(function*() {
+ *   const session = yield* Session.Session
+ *   const broadcast = yield* session.broadcast(["room", "alice"])
+ *   const track = yield* broadcast.track("events")
+ *   const pubsub = yield* PubSub.bounded<Uint8Array>(64)
+ *   yield* TrackPubSub.fromPubSub(track, pubsub, { group: { frames: 100 }, overflow: "suspend" })
+ *   yield* PubSub.publish(pubsub, new TextEncoder().encode("hello"))
+ *   yield* session.closed
+ * }).pipe(Effect.scoped)
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */

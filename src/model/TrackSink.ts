@@ -19,6 +19,18 @@ import * as Group from "./Group.ts"
  *
  * The last group is finished when the Stream ends, and fails with `Cancelled` when the Stream fails or is interrupted.
  *
+ * **Example** (A Stream that cannot wait, and must not lose anything unnoticed)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Track } from "effect-moq"
+ *
+ * const write = (track: Track.Producer, events: Stream.Stream<Uint8Array>) =>
+ *   Stream.run(events, track.sink({ group: { every: "1 second" }, overflow: "fail" })).pipe(
+ *     Effect.catchTag("MoqOverflow", (error) => Effect.andThen(Effect.logError(error.message), track.fail(error)))
+ *   )
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */

@@ -16,9 +16,13 @@ import * as Log from "../model/Log.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
-/** @internal */
+/**
+ * Hears what the peer says of its rate, and tells it of ours.
+ *
+ * @internal
+ */
 export class Bitrate {
-  readonly options: SessionContext
+  readonly context: SessionContext
   readonly control: MessageStream
   readonly scope: Scope.Scope
   readonly writing: Semaphore.Semaphore
@@ -26,8 +30,8 @@ export class Bitrate {
   readonly log: Log.Log<number | undefined>
   // what the peer was told last, in bits a second; 0 for unknown
   told: number
-  constructor(options: SessionContext, control: MessageStream, scope: Scope.Scope) {
-    this.options = options
+  constructor(context: SessionContext, control: MessageStream, scope: Scope.Scope) {
+    this.context = context
     this.control = control
     this.scope = scope
     this.writing = Semaphore.makeUnsafe(1)
@@ -55,7 +59,7 @@ export class Bitrate {
 
   /** Tells the peer; `undefined` when it is not known. */
   report(bits: number | undefined): Effect.Effect<void, NotSupportedByPeer | SessionClosed> {
-    const { profile } = this.options
+    const { profile } = this.context
     if (!profile.sendsSessionUpdate) {
       return Effect.fail(new NotSupportedByPeer({ detail: `${profile.name} has no SESSION_UPDATE` }))
     }

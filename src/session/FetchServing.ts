@@ -13,7 +13,7 @@ import { Outgoing } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
 import type { Sending } from "./Sending.ts"
 import type { Lane } from "./SendQueue.ts"
-import type { PublisherContext } from "./SessionContext.ts"
+import { linger, type PublisherContext } from "./SessionContext.ts"
 
 /**
  * Sends one group on the stream that asked for it: its frames, from the first one wanted on, and then the end.
@@ -100,8 +100,3 @@ export class FetchServing {
     )
   }
 }
-
-// internal
-
-// how long a peer is given to take the last of it where it does not say that it has
-const linger = "1 second"

@@ -16,9 +16,15 @@ export interface Limits {
   readonly setup: Duration.Input
   /** How long a peer may take for the first message of a stream that it opened; 5 seconds by default. */
   readonly firstMessage: Duration.Input
-  /** How long an answer to SUBSCRIBE, INFO_PLEASE or FETCH may take; 10 seconds by default. */
+  /**
+   * How long an answer to SUBSCRIBE, INFO_PLEASE or FETCH may take, and how long a session that reconnects lets a request
+   * wait for a connection; 10 seconds by default.
+   */
   readonly request: Duration.Input
-  /** How often to ask whether the peer is alive, where the transport can; 5 seconds by default. */
+  /**
+   * How often to ask whether the peer is alive, where the transport can, and to look whether the rate at which it can
+   * send has changed; 5 seconds by default.
+   */
   readonly keepAlive: Duration.Input
   /** How long a peer may be silent, and not answer, before the session ends; 20 seconds by default. */
   readonly idle: Duration.Input
@@ -47,14 +53,20 @@ export interface Limits {
    * grows counts as read.)
    */
   readonly unread: number
-  /** How many streams a second the peer may open for no live subscription, after a burst of four times as many; 500. */
+  /**
+   * How many streams a second the peer may open for no live subscription, after a burst of four times as many;
+   * 500 by default.
+   */
   readonly strayRate: number
   /**
    * How many streams may wait for their header at a time; 64 by default, beyond the groups that live subscriptions may
    * have in flight.
    */
   readonly strayStreams: number
-  /** How many streams a second the peer may reset before their header, after a burst of four times as many; 200. */
+  /**
+   * How many streams a second the peer may reset before their header, after a burst of four times as many;
+   * 200 by default.
+   */
   readonly strayResetRate: number
 }
 

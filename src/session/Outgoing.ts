@@ -28,8 +28,8 @@ import { Entry, type Lane } from "./SendQueue.ts"
 export type SendError = Frame.ReadError | StreamReset | SessionClosed
 
 /**
- * Sends a group: what is there together leaves in one write, the header with the first frames, in writes of about 16 KiB.
- * The stream opens with the first of them: one that carries nothing yet would only use up the time that its receiver
+ * Sends a group: what is there together leaves in one write, the header with the first frames, or in several of about the
+ * size that a write may have now. The stream opens with the first of them: one that carries nothing yet would only use up the time that its receiver
  * gives to the header.
  *
  * @internal

@@ -9,11 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
 import {
   BoundsExceeded,
   type MoqError,
-  type NotSupportedByPeer,
   ProtocolViolation,
   type SessionClosed,
   type Timeout,
@@ -65,7 +63,7 @@ export class Peer {
   readonly control: MessageStream
   readonly publisher: Publisher
   readonly subscriber: Subscriber
-  readonly rates: Bitrate
+  readonly bitrate: Bitrate
   // how many Announce streams of the peer are served
   announcing: number
   constructor(
@@ -73,7 +71,7 @@ export class Peer {
     control: MessageStream,
     publisher: Publisher,
     subscriber: Subscriber,
-    rates: Bitrate
+    bitrate: Bitrate
   ) {
     this.connection = connection
     this.limits = limits
@@ -81,7 +79,7 @@ export class Peer {
     this.control = control
     this.publisher = publisher
     this.subscriber = subscriber
-    this.rates = rates
+    this.bitrate = bitrate
     this.announcing = 0
   }
 
@@ -91,13 +89,13 @@ export class Peer {
       while (true) {
         const update = yield* this.control.read(SessionUpdate.decode, this.profile)
         if (update === undefined) return
-        this.rates.hear(update)
+        this.bitrate.hear(update)
       }
     })
     return read.pipe(
       Effect.andThen(this.over),
       Effect.catch((error) => end(this.connection, error)),
-      Effect.ensuring(Effect.sync(() => this.rates.end()))
+      Effect.ensuring(Effect.sync(() => this.bitrate.end()))
     )
   }
 
@@ -108,16 +106,6 @@ export class Peer {
 
   private get over(): Effect.Effect<void> {
     return this.connection.close(0, "the session stream was closed")
-  }
-
-  /** What the peer says of the rate at which it can send. */
-  get bitrate(): Stream.Stream<number | undefined> {
-    return this.rates.stream
-  }
-
-  /** Tells the peer at which rate this side can send, in bits a second. */
-  reportBitrate(bits: number | undefined): Effect.Effect<void, NotSupportedByPeer | SessionClosed> {
-    return this.rates.report(bits)
   }
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */

@@ -11,7 +11,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
-import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, toCode } from "../core/MoqError.ts"
+import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
@@ -26,7 +26,7 @@ import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 export class Receiving {
   static make(stream: MessageStream, context: SubscriberContext): Effect.Effect<Receiving, never, Scope.Scope> {
     return Effect.tap(
-      Effect.map(FiberSet.make<void, MoqError>(), (groups) => new Receiving(stream, context, groups)),
+      Effect.map(FiberSet.make(), (groups) => new Receiving(stream, context, groups)),
       (receiving) => Effect.addFinalizer(() => Effect.sync(() => context.unread.forget(receiving)))
     )
   }
@@ -34,7 +34,7 @@ export class Receiving {
   readonly stream: MessageStream
   readonly context: SubscriberContext
   /** The fibers that read the streams of its groups. */
-  readonly groups: FiberSet.FiberSet<void, MoqError>
+  readonly groups: FiberSet.FiberSet
   // groups may overtake INFO: their streams wait for the track
   readonly track: Deferred.Deferred<Track.Producer>
   // nothing more is to come, whatever the Subscribe stream says
@@ -55,8 +55,12 @@ export class Receiving {
   highest: number
   // how many groups are being read
   reading: number
+  // whether a stream was lost before it said whose it was, since the last look at what is missing
+  isSuspicious: boolean
+  isLooking: boolean
+  scope: Scope.Scope | undefined
 
-  constructor(stream: MessageStream, context: SubscriberContext, groups: FiberSet.FiberSet<void, MoqError>) {
+  constructor(stream: MessageStream, context: SubscriberContext, groups: FiberSet.FiberSet) {
     this.stream = stream
     this.context = context
     this.groups = groups
@@ -71,6 +75,9 @@ export class Receiving {
     this.end = undefined
     this.highest = -1
     this.reading = 0
+    this.isSuspicious = false
+    this.isLooking = false
+    this.scope = undefined
   }
 
   /**
@@ -101,6 +108,7 @@ export class Receiving {
       )
     )
     return Effect.gen({ self: this }, function*() {
+      this.scope = yield* Effect.scope
       if (profile.skipsSilently) yield* Effect.forkScoped(this.fillSkipped(track))
       if (profile.announceEndsTracks) {
         yield* Effect.forkScoped(Effect.andThen(withdrawn, Deferred.succeed(this.over, undefined)))
@@ -150,20 +158,61 @@ export class Receiving {
           continue
         }
         yield* Effect.sleep(Math.max(0, next.at + quiet - this.context.clock.currentTimeMillisUnsafe()))
-        for (const range of Ranges.claim(this.seen, this.first, Math.min(next.by - 1, this.last))) {
-          yield* track.gap({ ...range, code: codeEvicted })
-        }
-        this.checkComplete()
+        yield* this.fillMissing(track, next.by - 1, codeEvicted)
       }
     })
   }
 
-  hasFinished(sequence: number): void {
-    if (sequence <= this.highest) return
+  fillMissing(track: Track.Producer, to: number, code: number): Effect.Effect<void> {
+    const missing = Ranges.claim(this.seen, this.first, Math.min(to, this.last))
+    return Effect.andThen(
+      Effect.forEach(missing, (range) => track.gap({ ...range, code }), { discard: true }),
+      Effect.sync(() => this.checkComplete())
+    )
+  }
+
+  /**
+   * A stream was lost before it said whose it was, and its sender may take it for delivered: then nobody says so. What is
+   * missing some time after a group above it has come is taken for it.
+   */
+  get suspect(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isSuspicious = true
+      return this.look
+    })
+  }
+
+  // one look at a time; suspicion lasts until something was missing
+  private get look(): Effect.Effect<void> {
+    const { scope } = this
+    if (!this.isSuspicious || this.isLooking || scope === undefined || !this.isMissingBelow(this.highest)) {
+      return Effect.void
+    }
+    this.isLooking = true
+    const looked = Effect.gen({ self: this }, function*() {
+      const track = yield* Deferred.await(this.track)
+      yield* Effect.sleep(patience)
+      this.isLooking = false
+      if (!this.isMissingBelow(this.highest)) return
+      this.isSuspicious = false
+      yield* this.fillMissing(track, this.highest - 1, codeTimeout)
+    })
+    return Effect.asVoid(Effect.forkIn(looked, scope))
+  }
+
+  private isMissingBelow(sequence: number): boolean {
+    return !Ranges.covers(this.seen, this.first, Math.min(sequence, this.last + 1))
+  }
+
+  hasFinished(sequence: number): Effect.Effect<void> {
+    if (sequence <= this.highest) return Effect.void
     this.highest = sequence
-    if (!this.context.profile.skipsSilently || Ranges.covers(this.seen, this.first, sequence)) return
-    this.overtaken.push({ by: sequence, at: this.context.clock.currentTimeMillisUnsafe() })
-    this.overtaking.openUnsafe()
+    if (!this.context.profile.skipsSilently) return this.look
+    if (this.isMissingBelow(sequence)) {
+      this.overtaken.push({ by: sequence, at: this.context.clock.currentTimeMillisUnsafe() })
+      this.overtaking.openUnsafe()
+    }
+    return Effect.void
   }
 
   // the end of the Subscribe stream may overtake groups
@@ -194,7 +243,7 @@ export class Receiving {
   receive(stream: ReceiveStream, reader: Reader.Reader, sequence: number): Effect.Effect<void, MoqError> {
     return Effect.withFiber((fiber) => {
       this.context.onBytes()
-      FiberSet.addUnsafe(this.groups, fiber as never)
+      FiberSet.addUnsafe(this.groups, fiber)
       this.arrival.openUnsafe()
       this.reading++
       return Deferred.await(this.track).pipe(
@@ -222,7 +271,7 @@ export class Receiving {
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     Ranges.claim(this.seen, sequence)
     return Effect.flatMap(begun, (group) =>
-      Effect.map(
+      Effect.flatMap(
         fill(stream, reader, group, this.context, this, (error) => {
           Track.dropUnsafe(track, group, error)
           return stream.stop(resetCode(error, this.context))
@@ -236,5 +285,10 @@ export class Receiving {
 
 // how long, in milliseconds, a group may still be on its way when nothing tells
 const quiet = 2_000
+
+// how long one that may have been lost may still be on its way
+const patience = "10 seconds"
+
+const codeTimeout = toCode(new Timeout({}))
 
 const codeEvicted = toCode(new Evicted({}))

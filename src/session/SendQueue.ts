@@ -16,11 +16,18 @@
 import type { Priority } from "../core/Priority.ts"
 
 /**
+ * How many bytes a write has while the network is the limit.
+ *
+ * @internal
+ */
+export const usualSize = 16 * 1024
+
+/**
  * How many bytes of one priority may be under way: eight writes of the usual size.
  *
  * @internal
  */
-export const maxUnderWay = 8 * 16 * 1024
+export const maxUnderWay = 8 * usualSize
 
 /**
  * How many bytes a subscription may be ahead of one that has a write under way; what one that was idle gets for it is
@@ -28,7 +35,7 @@ export const maxUnderWay = 8 * 16 * 1024
  *
  * @internal
  */
-export const maxLead = 2 * 16 * 1024
+export const maxLead = 2 * usualSize
 
 /**
  * How many milliseconds a write may be under way, for each that is, before nobody waits for it any more.

@@ -11,7 +11,7 @@ import * as FiberHandle from "effect/FiberHandle"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
-import { type Entry, patience, SendQueue } from "./SendQueue.ts"
+import { type Entry, patience, SendQueue, usualSize } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
 
 /**
@@ -189,14 +189,18 @@ export class Sending {
     while (true) {
       let sum = 0
       let worst: Droppable | undefined
+      let most = 0
       for (const one of this.droppable) {
         const bytes = one.unsent
         sum += bytes
         if (bytes === 0) continue
         if (
           worst === undefined || one.priority < worst.priority ||
-          (one.priority === worst.priority && bytes > worst.unsent)
-        ) worst = one
+          (one.priority === worst.priority && bytes > most)
+        ) {
+          worst = one
+          most = bytes
+        }
       }
       if (sum <= unsent || worst === undefined) return
       worst.dropOldest(codeLagged)
@@ -244,8 +248,6 @@ export class Sending {
 }
 
 // internal
-
-const usualSize = 16 * 1024
 
 const largestSize = 16 * usualSize
 

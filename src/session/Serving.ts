@@ -41,7 +41,7 @@ import { Outgoing } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
 import type { Droppable, Sending } from "./Sending.ts"
 import type { Lane } from "./SendQueue.ts"
-import { maxRanges, type PublisherContext } from "./SessionContext.ts"
+import { linger, maxRanges, type PublisherContext } from "./SessionContext.ts"
 import * as Waiting from "./Waiting.ts"
 
 /** @internal */
@@ -435,9 +435,6 @@ export class Serving implements Droppable {
 }
 
 // internal
-
-// how long a peer is given to take the last of it where it does not say that it has
-const linger = "1 second"
 
 // how many bytes of groups that were there before the subscription may wait to be sent, before more of them begin
 const maxBacklog = 1024 * 1024

@@ -29,7 +29,7 @@ import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { BoundsExceeded, type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
+import { type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Profile from "../message/Profile.ts"
 import * as Router from "../model/Router.ts"
@@ -68,6 +68,9 @@ export interface Options {
  * `url` is an `https:` URL (or `wss:`; `ws:` for a loopback address); its path is the root of the session: paths are
  * relative to it. When the scope closes with success, tracks that have finished arrive whole and groups that have begun
  * come to their end, for 5 seconds at most; no more groups of live tracks begin. Otherwise it closes at once.
+ *
+ * Fails with `TransportError` when `url` is none or there is no connection to be had, else as the handshake does: see
+ * {@link ConnectError}.
  *
  * @category constructors
  * @since 0.1.0
@@ -139,18 +142,18 @@ export interface ReconnectOptions extends Options, Transport.ConnectOptions {
  * `n` comes as `n` plus the number after the last that was told of, so that the sequences of one track never go back.
  * `fetch` takes the numbers of the publisher.
  *
- * **Example** (A token for each attempt, and a schedule that gives up)
+ * **Example** (A track that is watched over one connection after the other)
  *
  * ```ts
- * import { Effect, Layer, Schedule } from "effect"
+ * import { Effect, Stream } from "effect"
  * import { Session } from "effect-moq"
- * import { NodeTransport } from "effect-moq/node"
  *
- * const url = Effect.sync(() => `https://relay.example/room?jwt=${Math.random()}`)
- *
- * const SessionLayer = Session.layerReconnect(url, {
- *   schedule: Schedule.exponential("200 millis").pipe(Schedule.upTo({ times: 10 }))
- * }).pipe(Layer.provide(NodeTransport.layer))
+ * const watch = Effect.gen(function*() {
+ *   const session = yield* Session.reconnect("https://relay.example/room")
+ *   yield* Effect.forkScoped(Stream.runForEach(session.status, (status) => Effect.log(status._tag)))
+ *   const track = yield* session.subscribe(["alice", "clock"], { wait: "10 seconds" })
+ *   yield* Stream.runForEach(track.frames, (frame) => Effect.log(new TextDecoder().decode(frame)))
+ * }).pipe(Effect.scoped)
  * ```
  *
  * @category constructors
@@ -175,7 +178,8 @@ export const reconnect: <R = never>(
 )
 
 /**
- * Answers a client on an open connection, and gives the session for as long as the scope.
+ * Answers a client on an open connection, and gives the session for as long as the scope. Fails as the handshake does:
+ * see `Handshake.HandshakeError`.
  *
  * @category constructors
  * @since 0.1.0
@@ -204,6 +208,25 @@ export const layerConnect = (
 /**
  * The session of {@link reconnect}: it is there once its first connection is open. One such constant, provided twice in
  * one program, is one session.
+ *
+ * **Example** (A token for each attempt, and a schedule that gives up)
+ *
+ * ```ts
+ * import { Effect, Layer, Schedule } from "effect"
+ * import { MoqError, Session } from "effect-moq"
+ * import { NodeTransport } from "effect-moq/node"
+ *
+ * declare const freshToken: Effect.Effect<string, Error>
+ *
+ * const url = freshToken.pipe(
+ *   Effect.map((token) => `https://relay.example/room?jwt=${token}`),
+ *   Effect.mapError((error) => new MoqError.TransportError({ detail: error.message }))
+ * )
+ *
+ * const SessionLayer = Session.layerReconnect(url, {
+ *   schedule: Schedule.exponential("200 millis").pipe(Schedule.upTo({ times: 10 }))
+ * }).pipe(Layer.provide(NodeTransport.layer))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -329,9 +352,9 @@ class SessionImpl extends Offering implements Session {
     return this.connection.info
   }
   get bitrate(): Session["bitrate"] {
-    return this.peer.bitrate
+    return this.peer.bitrate.stream
   }
-  readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.reportBitrate(bitsPerSecond)
+  readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.bitrate.report(bitsPerSecond)
   get status(): Session["status"] {
     const closed = Effect.map(this.closed, (error): Status => ({ _tag: "Closed", error }))
     return Stream.unwrap(
@@ -353,21 +376,18 @@ class SessionImpl extends Offering implements Session {
     error === undefined ? this.connection.close(0, "") : Peer.end(this.connection, error)
   readonly subscribe: Session["subscribe"] = (path, options = {}) =>
     Effect.andThen(
-      validate(path),
+      Path.validateTrack(path),
       Router.rendezvous(path, options, {
         subscribe: (request) => this.peer.subscriber.subscribe(path, request),
         announced: this.announced
       })
     )
   readonly trackInfo: Session["trackInfo"] = (path) =>
-    Effect.andThen(validate(path), this.peer.subscriber.trackInfo(path))
+    Effect.andThen(Path.validateTrack(path), this.peer.subscriber.trackInfo(path))
   readonly fetch: Session["fetch"] = (path, sequence, options) =>
-    Effect.andThen(validate(path), this.peer.subscriber.fetch(path, sequence, options))
+    Effect.andThen(Path.validateTrack(path), this.peer.subscriber.fetch(path, sequence, options))
   readonly announced: Session["announced"] = (prefix = Path.empty) => this.peer.subscriber.announced(prefix)
 }
-
-const validate = (path: Path.Path): Effect.Effect<Path.Path, BoundsExceeded> =>
-  path.length === 0 ? Effect.fail(new BoundsExceeded({ detail: "a path has at least one part" })) : Path.validate(path)
 
 const parse = (url: string | URL): Effect.Effect<URL, TransportError> =>
   Effect.try({

@@ -44,3 +44,10 @@ export interface SubscriberContext extends SessionContext {
  * @internal
  */
 export const maxRanges = 1024
+
+/**
+ * How long a peer is given to take the last of what is sent where it does not say that it has it.
+ *
+ * @internal
+ */
+export const linger = "1 second"

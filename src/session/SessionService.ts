@@ -41,14 +41,14 @@ export interface Session extends Router.Subscribable<RequestError> {
   readonly router: Router.Router
   /**
    * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with `Duplicate` when
-   * a path is taken in this session, with {@link BoundsExceeded} when it is empty or too long.
+   * a path is taken in this session, with `BoundsExceeded` when it is empty or too long.
    */
   readonly publish: (
     offer: Track.Track | Broadcast.Producer
   ) => Effect.Effect<void, PublishError, Scope.Scope>
   /**
    * Serves the tracks below a prefix on demand, for as long as the scope: see `Router.route`. Fails with
-   * `Duplicate` when the prefix has a route in this session.
+   * `Duplicate` when the prefix has a route in this session, with `BoundsExceeded` when it is too long.
    */
   readonly route: Router.Router["route"]
   /** Announces a path whose track is made by a route, for as long as the scope. Fails as `publish` does. */
@@ -62,8 +62,8 @@ export interface Session extends Router.Subscribable<RequestError> {
    * Subscribes to a track of the peer for as long as the scope.
    *
    * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does
-   * not answer within 10 seconds, with `BoundsExceeded` when the path is empty or beyond the limits of a path, with the
-   * code that the peer refuses with, and with {@link SessionClosed}.
+   * not answer within 10 seconds (`limits.request`), with `BoundsExceeded` when the path is empty or too long or a number
+   * is out of its range, with the code that the peer refuses with, and with {@link SessionClosed}.
    */
   readonly subscribe: (
     path: Path.Path,
@@ -76,7 +76,21 @@ export interface Session extends Router.Subscribable<RequestError> {
    * written goes on.
    *
    * Fails as `subscribe` without `wait` does, with `Evicted` when the group or the frame is no longer there, and with
-   * `NotSupportedByPeer` when the peer does not serve FETCH.
+   * `NotSupportedByPeer` when the peer does not serve FETCH (draft-03, section "FETCH"; the crate does not).
+   *
+   * **Example** (The group before the newest)
+   *
+   * ```ts
+   * import { Effect, Stream } from "effect"
+   * import type { Session } from "effect-moq"
+   *
+   * const before = (session: Session.Session) =>
+   *   Effect.gen(function*() {
+   *     const { latest = 0 } = yield* session.trackInfo(["room", "chat"])
+   *     const group = yield* session.fetch(["room", "chat"], latest - 1)
+   *     return yield* Stream.runCollect(group.frames)
+   *   }).pipe(Effect.scoped)
+   * ```
    */
   readonly fetch: (
     path: Path.Path,

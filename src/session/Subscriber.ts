@@ -126,9 +126,12 @@ export class Subscriber {
       const header = tooMany === undefined ? this.header(stream) : this.context.violation(tooMany)
       return Effect.onExit(header, (exit) => {
         this.strays.waiting--
+        if (Exit.isSuccess(exit)) return Effect.void
         const isReset = Exit.findErrorOption(exit).pipe(Option.exists((error) => error._tag === "MoqStreamReset"))
         const exceeded = isReset ? this.strays.reset() : undefined
-        return exceeded === undefined ? Effect.void : Effect.ignore(this.context.violation(exceeded))
+        return exceeded === undefined
+          ? Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
+          : Effect.ignore(this.context.violation(exceeded))
       })
     })
   }

@@ -197,7 +197,8 @@ export interface Options extends Conditions {
 /**
  * Nothing was left to happen, and the scenario still waited.
  *
- * `time` is in milliseconds since the beginning; `suspended` tells which calls of the transport have not returned.
+ * `time` is in milliseconds since the beginning, `fibers` is how many wait; `suspended` tells which calls of the transport
+ * have not returned.
  *
  * @category errors
  * @since 0.1.0
@@ -296,6 +297,17 @@ export const run = <A, E, R>(
  * that fails: see {@link run} for how it tells its seed.
  *
  * `seeds` are the seeds, or how many, counted from the `seed` of the options; 100 by default.
+ *
+ * **Example** (A thousand bad networks)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Simulator } from "effect-moq/testing"
+ *
+ * declare const scenario: Effect.Effect<void, never, Simulator.Network>
+ *
+ * const program = Simulator.runAll(scenario, { loss: 0.1, death: 0.001, seeds: 1_000 })
+ * ```
  *
  * @category running
  * @since 0.1.0

@@ -26,6 +26,38 @@ const found: Readonly<Record<string, Plan>> = {
     network: { ...perfect, bandwidth: 1_000_000, reset: 0.01 },
     steps: []
   },
+  "a group whose stream was stopped before its header, and after its end had left, was never told of": {
+    seed: 5757,
+    peers: [{ ...draft03, reconnects: true }, draft03, { ...draft03, reconnects: true }, draft03],
+    isTight: false,
+    network: { ...perfect, latency: 40, jitter: 10, bandwidth: 100_000, stop: 0.01, death: 0.005 },
+    steps: [
+      { do: "publish", peer: 0, track: 0, order: "default" },
+      {
+        ...viewer,
+        peer: 1,
+        track: 0,
+        from: 0,
+        to: undefined,
+        priority: 100,
+        order: "desc",
+        expires: 50,
+        face: "events"
+      },
+      { do: "group", peer: 0, track: 0, skip: 0, frames: [20, 0], chunks: 1, end: "finish" },
+      { do: "group", peer: 0, track: 0, skip: 0, frames: [1], chunks: 1, end: "finish" },
+      {
+        ...viewer,
+        peer: 0,
+        track: 2,
+        from: 0,
+        to: undefined,
+        wait: false,
+        face: "events"
+      },
+      { do: "sleep", millis: 700 }
+    ]
+  },
   "the frames of a range spun when all of it was told of and its last group still grew": {
     seed: 1257,
     peers: [draft03, draft03],

@@ -182,11 +182,10 @@ class World {
       publication.next = sequence + 1
       const written: Written = { frames: [], end: undefined }
       publication.life.groups.set(sequence, written)
+      publication.open.push({ producer, written })
       yield* this.frames(publication, producer, written, step.frames, step.chunks)
-      if (step.end === "open") {
-        publication.open.push({ producer, written })
-        return
-      }
+      if (step.end === "open") return
+      publication.open.pop()
       written.end = step.end === "finish" ? "finished" : "failed"
       yield* step.end === "finish" ? producer.finish : producer.fail(new App({ code: 3 }))
     }).pipe((write) => this.written(peer, step.track, write))
@@ -238,7 +237,14 @@ class World {
     return Effect.flatMap(Effect.exit(write), (exit) =>
       Effect.sync(() => {
         typed(exit, "write")
-        if (Exit.isFailure(exit)) this.over(peer, track, "failed")
+        const publication = peer.publications.get(track)
+        if (Exit.isSuccess(exit) || publication === undefined) return
+        if (publication.track.track.end !== undefined) return this.over(peer, track, "failed")
+        // the track is full, and has let go of the group
+        for (const one of publication.open.splice(0)) {
+          if (one.producer.group.end === undefined) publication.open.push(one)
+          else one.written.end = "failed"
+        }
       }))
   }
 

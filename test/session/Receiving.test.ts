@@ -356,6 +356,40 @@ for (const profile of Profile.all) {
 }
 
 describe("Receiving, draft03", () => {
+  it.effect("a stream that is lost before its header: what is missing 10 seconds after it was overtaken is a gap", () =>
+    Effect.gen(function*() {
+      const { id, peer, reading } = yield* subscribed(draft03)
+      yield* whole(peer, id, 1, "b")
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* got(reading), ["1:b", "1."], "whatever is missing may still come")
+      const lost = yield* peer.openUni(peer.header(id, 0).subarray(0, 1))
+      yield* settle
+      yield* lost.reset(4)
+      yield* settle
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* got(reading), ["1:b", "1."])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* got(reading), ["1:b", "1.", "0-0!3"])
+
+      // the newest one: until another comes, nothing is missing
+      const newest = yield* peer.openUni(peer.header(id, 2).subarray(0, 1))
+      yield* settle
+      yield* newest.reset(4)
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      yield* whole(peer, id, 3, "d")
+      yield* settle
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual((yield* got(reading)).slice(3), ["3:d", "3.", "2-2!3"])
+
+      // that was it: what is missing now may still come
+      yield* whole(peer, id, 5, "f")
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual((yield* got(reading)).slice(6), ["5:f", "5."])
+    }))
+
   it.effect("the end of the Subscribe stream may overtake groups: the track ends when the last one is here", () =>
     Effect.gen(function*() {
       const { id, peer, reading, stream } = yield* subscribed(draft03)

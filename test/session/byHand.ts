@@ -55,6 +55,16 @@ export const received = (stream: ReceiveStream): Effect.Effect<End> =>
     "open"
   )
 
+/** What has come by now, byte by byte, and has not been taken before. */
+export const arrived = (stream: ReceiveStream): Effect.Effect<ReadonlyArray<number>> =>
+  Effect.suspend(() => {
+    const all: Array<number> = []
+    const taken = Effect.map(stream.pull, (chunks) => {
+      for (const chunk of chunks) all.push(...chunk)
+    })
+    return Effect.as(now(Effect.ignore(Effect.forever(taken, { disableYield: true })), undefined), all)
+  })
+
 /** Whether the peer has asked for no more, and with which code. */
 export const stopped = (stream: SendStream): Effect.Effect<End> => now<End, never, End>(stream.stopped, "open")
 

@@ -8,10 +8,10 @@ import type { Seeded } from "./Seeded.ts"
 import type { Event, Timeline } from "./Timeline.ts"
 
 /** Bytes that a packet carries. */
-export const packetSize = 1_200
+const packetSize = 1_200
 
 /** The code of streams that the network ends. */
-export const faultCode = 4
+const faultCode = 4
 
 /** What all connections of a simulation share. */
 export interface World {

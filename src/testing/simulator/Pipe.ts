@@ -84,9 +84,7 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream, Sent
     return this.stream.number
   }
 
-  // ---------------------------------------------------------------------------
   // at the writer
-  // ---------------------------------------------------------------------------
 
   readonly write = (chunks: NonEmptyReadonlyArray<Uint8Array>): Effect.Effect<void, StreamReset | SessionClosed> =>
     Effect.suspend(() => {
@@ -227,9 +225,7 @@ export class Pipe implements Transport.SendStream, Transport.ReceiveStream, Sent
     this.markOver()
   }
 
-  // ---------------------------------------------------------------------------
   // at the reader
-  // ---------------------------------------------------------------------------
 
   private get unread(): number {
     return this.arrived - this.taken
