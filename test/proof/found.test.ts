@@ -58,6 +58,19 @@ const found: Readonly<Record<string, Plan>> = {
       { do: "sleep", millis: 700 }
     ]
   },
+  "a simulated stream was stopped and ended all the same, before its last bytes": {
+    seed: 203737,
+    peers: [{ reconnects: true, profile: "fork02" }, draft03, { reconnects: false, profile: "fork04" }, draft03],
+    isTight: true,
+    network: { ...perfect, latency: 0, loss: 0.1, bandwidth: 100_000, reset: 0.01, stop: 0.01 },
+    steps: [
+      { do: "publish", peer: 0, track: 0, order: "default" },
+      { ...viewer, peer: 1, track: 0, from: "latest", to: undefined, face: "events", pace: 30 },
+      { do: "info", peer: 3, track: 1 },
+      { do: "group", peer: 0, track: 0, skip: 1, frames: [20_000, 1], chunks: 3, end: "finish" },
+      { do: "sleep", millis: 3_000 }
+    ]
+  },
   "the frames of a range spun when all of it was told of and its last group still grew": {
     seed: 1257,
     peers: [draft03, draft03],

@@ -364,6 +364,24 @@ describe("faults", () => {
       isCode4(yield* failsWith(send.write([Uint8Array.of(1)])))
     })))
 
+  it.effect("reset and stop: a stream that ends cleanly is whole, whatever else is lost on the way", () =>
+    Effect.gen(function*() {
+      const bytes = 5 * 1_200 + 7
+      const whole = yield* Simulator.runAll(
+        Effect.gen(function*() {
+          const { client, network, server } = yield* pair()
+          const { receive, send } = yield* open(client, server)
+          yield* network.set({ reset: 0.05, stop: 0.2, loss: 0.2, bandwidth: "1 Mbit", latency: "20 millis" })
+          yield* Effect.forkScoped(Effect.ignore(Effect.andThen(send.write([new Uint8Array(bytes)]), send.finish)))
+          const read = yield* Effect.exit(readAll(receive))
+          if (Exit.isSuccess(read)) assert.strictEqual(read.value.bytes, bytes)
+          return Exit.isSuccess(read)
+        }),
+        { seeds: 300 }
+      )
+      assert.sameMembers(Array.from(new Set(whole)), [true, false])
+    }))
+
   it.effect("death: the connection ends at both ends, and others live on", () =>
     Simulator.run(Effect.gen(function*() {
       const { client, far, network, server } = yield* pair()

@@ -285,7 +285,10 @@ export class Flow {
       if (random.happens(this.path.death)) return this.onDeath()
       if (random.happens(this.path.reset)) return pipe.abort(faultCode)
       if (random.happens(this.path.stop)) {
-        timeline.schedule(this.arrival(duration, losses), () => pipe.halt(faultCode))
+        // what follows, its end above all, comes after that
+        pipe.lastArrival = Math.max(pipe.lastArrival, this.arrival(duration, losses))
+        pipe.arriving = undefined
+        timeline.schedule(pipe.lastArrival, () => pipe.halt(faultCode))
         return
       }
     }
