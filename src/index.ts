@@ -77,6 +77,8 @@ export * as Router from "./model/Router.ts"
 export * as Subscription from "./model/Subscription.ts"
 /** Tracks: live series of groups. */
 export * as Track from "./model/Track.ts"
+/** What happens on a track. */
+export * as TrackEvent from "./model/TrackEvent.ts"
 /** The events of a track in sequence. */
 export * as TrackOrdered from "./model/TrackOrdered.ts"
 /** Connects tracks with the `PubSub`s of a program. */

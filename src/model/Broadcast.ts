@@ -51,7 +51,7 @@ export interface Producer {
     name: string | Path.Path,
     options?: Partial<Track.TrackInfo> & { readonly cache?: Track.CacheOptions | undefined }
   ) => Effect.Effect<Track.Producer, PublishError, Scope.Scope>
-  /** Fails all of its tracks. */
+  /** Fails all of its tracks, those that are made later included. Does nothing once it has failed. */
   readonly fail: (error: ReadError) => Effect.Effect<void>
 }
 
@@ -68,6 +68,7 @@ export const make: (prefix: Path.Path, options?: {
   const router = options?.router ?? (yield* Router.make)
   const scope = yield* Effect.scope
   const tracks = new Set<Track.Producer>()
+  let failure: ReadError | undefined
   const track: Producer["track"] = Effect.fnUntraced(function*(name, options) {
     // closes with the broadcast or with the scope of the track, whichever comes first
     const own = yield* Scope.fork(scope)
@@ -79,6 +80,7 @@ export const make: (prefix: Path.Path, options?: {
         () => Effect.sync(() => tracks.delete(producer))
       )
       yield* router.publish(producer.track)
+      if (failure !== undefined) yield* producer.fail(failure)
       return producer
     }).pipe(Scope.provide(own), Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))))
   })
@@ -86,7 +88,12 @@ export const make: (prefix: Path.Path, options?: {
     prefix,
     router,
     track,
-    fail: (error) => Effect.suspend(() => Effect.forEach([...tracks], (track) => track.fail(error), { discard: true }))
+    fail: (error) =>
+      Effect.suspend(() => {
+        if (failure !== undefined) return Effect.void
+        failure = error
+        return Effect.forEach([...tracks], (track) => track.fail(error), { discard: true })
+      })
   }
 })
 

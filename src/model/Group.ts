@@ -176,13 +176,29 @@ export const tooLarge = (size: number): FrameTooLarge =>
   new FrameTooLarge({ detail: `${size} bytes, at most ${maxFrameBytes} are allowed` })
 
 /**
+ * Tells that a reader has not done with the group: until it is released the group does not count as taken.
+ *
+ * @internal
+ */
+export const holdUnsafe = (self: Group): void => {
+  ;(self as GroupImpl | Tail).impl.held++
+}
+
+/** @internal */
+export const releaseUnsafe = (self: Group): void => {
+  const { impl } = self as GroupImpl | Tail
+  impl.held--
+  if (impl.held === 0) Log.wakeWatchersUnsafe(impl.log)
+}
+
+/**
  * Whether there is nothing left for any reader to take; that of a failed group is not waited for.
  *
  * @internal
  */
 export const isTaken = (self: Group): boolean => {
-  const log = logOf(self)
-  return log.end?._tag === "Failure" || Log.isTaken(log)
+  const { held, log } = (self as GroupImpl | Tail).impl
+  return log.end?._tag === "Failure" || (held === 0 && Log.isTaken(log))
 }
 
 /** @internal */
@@ -283,6 +299,7 @@ class GroupImpl implements Group, Producer {
   open: Frame.Growing | undefined
   failure: Frame.ReadError | undefined
   endedAt: number | undefined
+  held: number
   constructor(
     sequence: number,
     start: number,
@@ -298,6 +315,7 @@ class GroupImpl implements Group, Producer {
     this.open = undefined
     this.failure = undefined
     this.endedAt = undefined
+    this.held = 0
     this.log = Log.makeUnsafe(start)
   }
   get group(): Group {

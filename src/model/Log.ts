@@ -304,6 +304,14 @@ export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effec
   impl(self).watching.until(ready)
 
 /**
+ * Has those that wait for readers look again.
+ *
+ * @category waiting
+ * @since 0.1.0
+ */
+export const wakeWatchersUnsafe = <A, E>(self: Log<A, E>): void => impl(self).watching.notify()
+
+/**
  * The lowest index that an open cursor has still to read; the index of the next entry when there is none. A cursor whose
  * entries were cut does not count: it has lost them, and waits for nothing.
  *

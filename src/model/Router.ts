@@ -192,8 +192,8 @@ export const include: (self: Router, that: Router) => Effect.Effect<void, Publis
 export const below = (self: Router, prefix: Path.Path): Router => prefix.length === 0 ? self : new Below(self, prefix)
 
 /**
- * Subscribes to a path of `source`, and when nobody publishes it waits for up to `options.wait` until `source` announces
- * it: how routers and sessions make `wait` of a `subscribe` that knows nothing of it.
+ * Subscribes to a path of `source`, and when nobody publishes it waits for up to `options.wait` until `source`
+ * announces it: what the option `wait` of routers and sessions is made of.
  *
  * Fails with {@link NotFound} when nobody publishes the path (in that time), else as `source` does.
  *

@@ -94,7 +94,8 @@ export interface Subscription extends Track.Track {
    * sent any more.
    *
    * Fails with `BoundsExceeded` when the range would become wider or a number is none that can travel, with
-   * `NotSupportedByPeer` when the peer's version takes no changes (draft-03, section "SUBSCRIBE_UPDATE"; the crate ignores them), and with `SessionClosed`.
+   * `NotSupportedByPeer` when the peer's version takes no changes (draft-03, section "SUBSCRIBE_UPDATE"; the crate
+   * ignores them), and with `SessionClosed`.
    */
   readonly update: (changes: Changes) => Effect.Effect<void, UpdateError>
 }

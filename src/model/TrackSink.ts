@@ -23,11 +23,11 @@ import * as Group from "./Group.ts"
  *
  * ```ts
  * import { Effect, Stream } from "effect"
- * import { Track } from "effect-moq"
+ * import { MoqError, type Track } from "effect-moq"
  *
  * const write = (track: Track.Producer, events: Stream.Stream<Uint8Array>) =>
  *   Stream.run(events, track.sink({ group: { every: "1 second" }, overflow: "fail" })).pipe(
- *     Effect.catchTag("MoqOverflow", (error) => Effect.andThen(Effect.logError(error.message), track.fail(error)))
+ *     Effect.catchTag("MoqOverflow", (error) => track.fail(new MoqError.Lagged({ detail: error.message })))
  *   )
  * ```
  *

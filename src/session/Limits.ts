@@ -17,8 +17,8 @@ export interface Limits {
   /** How long a peer may take for the first message of a stream that it opened; 5 seconds by default. */
   readonly firstMessage: Duration.Input
   /**
-   * How long an answer to SUBSCRIBE, INFO_PLEASE or FETCH may take, and how long a session that reconnects lets a request
-   * wait for a connection; 10 seconds by default.
+   * How long an answer to SUBSCRIBE, INFO_PLEASE or FETCH may take, and how long a request of a session that reconnects
+   * waits for a connection; 10 seconds by default.
    */
   readonly request: Duration.Input
   /**

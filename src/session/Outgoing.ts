@@ -14,7 +14,7 @@ import * as Writer from "../coding/Writer.ts"
 import { type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
 import * as FrameMessage from "../message/Frame.ts"
 import * as Frame from "../model/Frame.ts"
-import type { Group } from "../model/Group.ts"
+import * as Group from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { toResetCode } from "./MessageStream.ts"
 import type { Sender, Sending } from "./Sending.ts"
@@ -28,15 +28,15 @@ import { Entry, type Lane } from "./SendQueue.ts"
 export type SendError = Frame.ReadError | StreamReset | SessionClosed
 
 /**
- * Sends a group: what is there together leaves in one write, the header with the first frames, or in several of about the
- * size that a write may have now. The stream opens with the first of them: one that carries nothing yet would only use up the time that its receiver
- * gives to the header.
+ * Sends a group: what is there together leaves in one write, the header with the first frames, or in several of the size
+ * that writes have now. The stream opens with the first of them: one that carries nothing yet would only use up the time
+ * that its receiver gives to the header.
  *
  * @internal
  */
 export class Outgoing extends Entry implements Sender {
   readonly sending: Sending
-  readonly group: Group
+  readonly group: Group.Group
   resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
@@ -52,10 +52,11 @@ export class Outgoing extends Entry implements Sender {
   private size: number
   private written: number
   private rank: number
+  private isHolding: boolean
   constructor(
     sending: Sending,
     lane: Lane,
-    group: Group,
+    group: Group.Group,
     first: Uint8Array | SendStream,
     /** Hears that it has a place; {@link setRank} is to follow. */
     onPlaced: () => void
@@ -72,6 +73,7 @@ export class Outgoing extends Entry implements Sender {
     this.head = 0
     this.written = 0
     this.rank = 0
+    this.isHolding = false
     // a group of a subscription has a header and opens its stream; the reply to a fetch has the one that asked for it
     if (first instanceof Uint8Array) {
       this.stream = undefined
@@ -87,6 +89,20 @@ export class Outgoing extends Entry implements Sender {
   /** How many bytes of the group, as far as it has come, wait to be written. */
   get unsent(): number {
     return this.code === undefined ? Math.max(0, this.group.size - this.written) : 0
+  }
+
+  /** Has the group not count as taken: before it is read, and while what was read of it has still to leave. */
+  hold(): void {
+    if (this.isHolding) return
+    this.isHolding = true
+    Group.holdUnsafe(this.group)
+  }
+
+  /** The opposite of `hold`. */
+  release(): void {
+    if (!this.isHolding) return
+    this.isHolding = false
+    Group.releaseUnsafe(this.group)
   }
 
   /** Ends it early with a code. Does nothing once it has ended. */
@@ -106,12 +122,14 @@ export class Outgoing extends Entry implements Sender {
   get run(): Effect.Effect<void, SendError> {
     const sent = Effect.scopedWith((scope) => {
       this.scope = scope
-      return Effect.flatMap(Scope.provide(this.group.reader, scope), (frames) =>
-        frames.pipe(
+      return Effect.flatMap(Scope.provide(this.group.reader, scope), (frames) => {
+        this.release()
+        return frames.pipe(
           Effect.flatMap(this.write),
           Effect.forever({ disableYield: true }),
           Pull.catchDone(() => this.finish)
-        )).pipe(Effect.onExit((exit) => this.reset(exit)))
+        )
+      }).pipe(Effect.onExit((exit) => this.reset(exit)))
     })
     return Effect.withFiber((fiber) => {
       this.fiber = fiber
@@ -120,6 +138,7 @@ export class Outgoing extends Entry implements Sender {
   }
 
   private reset(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
+    this.release()
     if (Exit.isSuccess(exit)) return Effect.void
     const error = Exit.findError(exit)
     if (Result.isSuccess(error)) this.code ??= toCode(error.success)
@@ -156,6 +175,7 @@ export class Outgoing extends Entry implements Sender {
   }
 
   private push(chunk: Uint8Array): void {
+    this.hold()
     this.chunks.push(chunk)
     this.size += chunk.length
   }
@@ -190,7 +210,9 @@ export class Outgoing extends Entry implements Sender {
   private readonly taken = (): Effect.Effect<void, SendError> => {
     this.written += this.bytes
     this.sending.done(this)
-    return this.size === 0 ? Effect.void : this.flush
+    if (this.size > 0) return this.flush
+    this.release()
+    return Effect.void
   }
 
   // how many bytes the next write has: whole chunks, unless the last one of them is too large. Somewhat more is fine where

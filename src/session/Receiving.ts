@@ -40,8 +40,8 @@ export class Receiving {
   // nothing more is to come, whatever the Subscribe stream says
   readonly over: Deferred.Deferred<void>
   readonly arrival: Latch.Latch
-  // Groups that have finished while others below them had not come: where those may be left out without a word, what is
-  // still missing some time later is taken for that.
+  // Groups that have finished, or were not asked for, while others below them had not come: where those may be left out
+  // without a word, what is still missing some time later is taken for that.
   readonly overtaken: Array<{ readonly by: number; readonly at: number }>
   readonly overtaking: Latch.Latch
   // the sequences that have begun to arrive, or will not come
@@ -51,7 +51,7 @@ export class Receiving {
   last: number
   // where the track ends, once the publisher has said so
   end: number | undefined
-  // the highest sequence that has finished
+  // the highest sequence that may have overtaken others
   highest: number
   // how many groups are being read
   reading: number
@@ -82,19 +82,31 @@ export class Receiving {
 
   /**
    * Fills the track that INFO has told of, until it ends, or all of the range is here. `withdrawn` succeeds when
-   * something else than the Subscribe stream tells that the track has ended.
+   * something else than the Subscribe stream tells that the track has ended; `onOver` runs once anything has told that,
+   * while groups may still be on their way.
    */
   run(
     track: Track.Producer,
     first: number,
     last: number,
-    withdrawn: Effect.Effect<void>
+    withdrawn: Effect.Effect<void>,
+    onOver: Effect.Effect<void>
   ): Effect.Effect<void, never, Scope.Scope> {
     this.narrow(first, last)
     Deferred.doneUnsafe(this.track, Exit.succeed(track))
     const { profile } = this.context
-    const received = Effect.raceFirst(this.readGaps(track), Deferred.await(this.over)).pipe(
-      Effect.andThen(this.settled),
+    // what the Subscribe stream still says counts until the last group is here: the track may have failed
+    const told = this.readGaps(track).pipe(
+      // a session that closes then is for `settled` to judge
+      Effect.catchTag(
+        "MoqSessionClosed",
+        (closed) => Deferred.isDoneUnsafe(this.over) ? Effect.void : Effect.fail(closed)
+      ),
+      Effect.andThen(Deferred.succeed(this.over, undefined)),
+      Effect.andThen(Effect.never)
+    )
+    const over = Deferred.await(this.over).pipe(Effect.andThen(onOver), Effect.andThen(this.settled))
+    const received = Effect.raceFirst(told, over).pipe(
       Effect.andThen(track.finish),
       // tells the publisher that everything is here
       Effect.andThen(this.stream.send.finish),
@@ -204,7 +216,7 @@ export class Receiving {
     return !Ranges.covers(this.seen, this.first, Math.min(sequence, this.last + 1))
   }
 
-  hasFinished(sequence: number): Effect.Effect<void> {
+  hasOvertaken(sequence: number): Effect.Effect<void> {
     if (sequence <= this.highest) return Effect.void
     this.highest = sequence
     if (!this.context.profile.skipsSilently) return this.look
@@ -263,7 +275,8 @@ export class Receiving {
     sequence: number
   ): Effect.Effect<void, MoqError> {
     if (sequence < this.first || sequence > this.last) {
-      return Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+      const refused = Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
+      return sequence < this.first ? refused : Effect.andThen(this.hasOvertaken(sequence), refused)
     }
     if (Ranges.has(this.seen, sequence)) {
       return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
@@ -276,7 +289,7 @@ export class Receiving {
           Track.dropUnsafe(track, group, error)
           return stream.stop(resetCode(error, this.context))
         }),
-        () => this.hasFinished(sequence)
+        () => this.hasOvertaken(sequence)
       ))
   }
 }

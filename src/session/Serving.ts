@@ -162,6 +162,7 @@ export class Serving implements Droppable {
   close(): void {
     this.fork = () => {}
     Waiting.clear(this.waiting)
+    for (const outgoing of this.groups.values()) outgoing.release()
     this.sending.droppable.delete(this)
   }
 
@@ -318,6 +319,7 @@ export class Serving implements Droppable {
       return this.giveUp({ from: sequence, to: sequence, code: codeExpired })
     }
     const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence), this.rank)
+    outgoing.hold()
     this.groups.set(sequence, outgoing)
     this.sending.queue.add(outgoing)
     this.fork(outgoing.run.pipe(
@@ -329,6 +331,7 @@ export class Serving implements Droppable {
   ended(outgoing: Outgoing): void {
     const { code, sequence } = outgoing
     this.groups.delete(sequence)
+    outgoing.release()
     this.sending.leave(outgoing)
     if (this.groups.size === 0 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
     if (code !== undefined) this.tell({ from: sequence, to: sequence, code })

@@ -29,6 +29,20 @@ import type { Status } from "./Status.ts"
 /**
  * A connection to one peer, on which both sides publish and subscribe. It ends with the scope that made it.
  *
+ * **Example** (Fetching the group before the newest)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import type { Session } from "effect-moq"
+ *
+ * const before = (session: Session.Session) =>
+ *   Effect.gen(function*() {
+ *     const { latest = 0 } = yield* session.trackInfo(["room", "chat"])
+ *     const group = yield* session.fetch(["room", "chat"], Math.max(0, latest - 1))
+ *     return yield* Stream.runCollect(group.frames)
+ *   }).pipe(Effect.scoped)
+ * ```
+ *
  * @category services
  * @since 0.1.0
  */
@@ -62,8 +76,8 @@ export interface Session extends Router.Subscribable<RequestError> {
    * Subscribes to a track of the peer for as long as the scope.
    *
    * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does
-   * not answer within 10 seconds (`limits.request`), with `BoundsExceeded` when the path is empty or too long or a number
-   * is out of its range, with the code that the peer refuses with, and with {@link SessionClosed}.
+   * not answer within 10 seconds (`limits.request`), with `BoundsExceeded` when the path is empty or too long, or a
+   * number out of its range, with the code that the peer refuses with, and with {@link SessionClosed}.
    */
   readonly subscribe: (
     path: Path.Path,
@@ -77,20 +91,6 @@ export interface Session extends Router.Subscribable<RequestError> {
    *
    * Fails as `subscribe` without `wait` does, with `Evicted` when the group or the frame is no longer there, and with
    * `NotSupportedByPeer` when the peer does not serve FETCH (draft-03, section "FETCH"; the crate does not).
-   *
-   * **Example** (The group before the newest)
-   *
-   * ```ts
-   * import { Effect, Stream } from "effect"
-   * import type { Session } from "effect-moq"
-   *
-   * const before = (session: Session.Session) =>
-   *   Effect.gen(function*() {
-   *     const { latest = 0 } = yield* session.trackInfo(["room", "chat"])
-   *     const group = yield* session.fetch(["room", "chat"], latest - 1)
-   *     return yield* Stream.runCollect(group.frames)
-   *   }).pipe(Effect.scoped)
-   * ```
    */
   readonly fetch: (
     path: Path.Path,

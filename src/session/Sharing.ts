@@ -37,14 +37,21 @@ export class Sharing {
   readonly context: SubscriberContext
   /** Suspends until the peer announces that a track has ended. */
   readonly withdrawn: (path: Path.Path) => Effect.Effect<void>
+  /** Hears that one on the wire has ended here. */
+  readonly onEnd: (id: number) => void
   /** Those on the wire, by id. */
   readonly receiving: Map<number, Receiving>
   // those that take further holders, by path
   readonly shared: Map<string, Array<Shared>>
   nextId: number
-  constructor(context: SubscriberContext, withdrawn: (path: Path.Path) => Effect.Effect<void>) {
+  constructor(
+    context: SubscriberContext,
+    withdrawn: (path: Path.Path) => Effect.Effect<void>,
+    onEnd: (id: number) => void
+  ) {
     this.context = context
     this.withdrawn = withdrawn
+    this.onEnd = onEnd
     this.receiving = new Map()
     this.shared = new Map()
     this.nextId = 0
@@ -244,10 +251,15 @@ class Shared {
       // before SUBSCRIBE leaves: groups may overtake its answer
       yield* Effect.acquireRelease(
         Effect.sync(() => byId.set(id, receiving)),
-        () => Effect.sync(() => byId.delete(id))
+        () =>
+          Effect.sync(() => {
+            byId.delete(id)
+            this.sharing.onEnd(id)
+          })
       )
       yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
-      if (profile.subscriberFinishesEarly) yield* stream.send.finish
+      // a peer that refuses may stop this side before it has taken its end; the answer says why
+      if (profile.subscriberFinishesEarly) yield* Effect.ignore(stream.send.finish)
       const answer = yield* stream.expect(Info.decode, profile)
       const first = from === "latest" ? answer.latest : from
       const track = yield* Track.make(this.path, {
@@ -261,11 +273,9 @@ class Shared {
       this.track = track
       this.asked = { ...this.asked, min: first }
       for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
-      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path))
-      yield* Effect.forkScoped(
-        Effect.ensuring(run, Effect.sync(() => this.sharing.retire(this))),
-        { startImmediately: true }
-      )
+      const retire = Effect.sync(() => this.sharing.retire(this))
+      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path), retire)
+      yield* Effect.forkScoped(Effect.ensuring(run, retire), { startImmediately: true })
       if (!profile.subscriberFinishesEarly) yield* Effect.forkScoped(this.updates(track.track, stream, receiving))
       return track
     })

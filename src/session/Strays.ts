@@ -19,29 +19,64 @@ export class Strays {
   readonly resets: Rate
   /** How many streams wait for their header. */
   waiting: number
+  private readonly clock: Clock.Clock
+  // the subscriptions that have ended here of late, oldest first, and how many resets each of them excuses
+  private readonly left: Array<{ readonly id: number; readonly until: number; resets: number }>
   constructor(limits: Limits, clock: Clock.Clock) {
     this.limits = limits
+    this.clock = clock
+    this.left = []
     this.rate = new Rate(clock, limits.strayRate, 4 * limits.strayRate)
     this.resets = new Rate(clock, limits.strayResetRate, 4 * limits.strayResetRate)
     this.waiting = 0
+  }
+
+  /**
+   * A subscription has ended here. Its publisher hears of that later: the groups that are under way until then lead
+   * nowhere, and are no fault.
+   */
+  unsubscribed(id: number): void {
+    const { groupsInFlight } = this.limits
+    this.forget()
+    this.left.push({ id, until: this.clock.currentTimeMillisUnsafe() + underWay, resets: groupsInFlight })
   }
 
   /** One is opened. A publisher may have as many under way as its subscriptions allow, for `live` of them. */
   opened(live: number): BoundsExceeded | undefined {
     this.waiting++
     const { groupsInFlight, strayStreams } = this.limits
-    return this.waiting > strayStreams + live * groupsInFlight
+    this.forget()
+    return this.waiting > strayStreams + (live + this.left.length) * groupsInFlight
       ? new BoundsExceeded({ detail: `${this.waiting} streams without a header` })
       : undefined
   }
 
   /** One was reset before its header came. */
   reset(): BoundsExceeded | undefined {
-    return this.resets.take() ? undefined : new BoundsExceeded({ detail: "too many streams reset before their header" })
+    return this.isExcused() || this.resets.take() ? undefined : new BoundsExceeded({ detail: "too many streams reset before their header" })
   }
 
-  /** One is for no live subscription. */
-  stray(): BoundsExceeded | undefined {
-    return this.rate.take() ? undefined : new BoundsExceeded({ detail: "too many streams for no live subscription" })
+  /** One is for a subscription of that id, which does not live. */
+  stray(id: number): BoundsExceeded | undefined {
+    this.forget()
+    return this.left.some((one) => one.id === id) || this.rate.take() ? undefined : new BoundsExceeded({ detail: "too many streams for no live subscription" })
+  }
+
+  private isExcused(): boolean {
+    this.forget()
+    const first = this.left.find(({ resets }) => resets > 0)
+    if (first === undefined) return false
+    first.resets--
+    return true
+  }
+
+  private forget(): void {
+    const now = this.clock.currentTimeMillisUnsafe()
+    while (this.left.length > 0 && this.left[0]!.until <= now) this.left.shift()
   }
 }
+
+// internal
+
+// how long, in milliseconds, what was sent for a subscription that has ended may be on its way
+const underWay = 10_000

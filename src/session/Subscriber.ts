@@ -63,8 +63,8 @@ export class Subscriber {
       }
     }
     this.announcements = announcements
-    this.sharing = new Sharing(this.context, (path) => this.withdrawn(path))
     this.strays = new Strays(session.limits, clock)
+    this.sharing = new Sharing(this.context, (path) => this.withdrawn(path), (id) => this.strays.unsubscribed(id))
     this.heard = 0
   }
 
@@ -82,7 +82,8 @@ export class Subscriber {
     const { limits, profile } = this.context
     return Effect.gen({ self: this }, function*() {
       const stream = yield* request(this.context, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
-      yield* stream.send.finish
+      // a peer that has answered may stop this side before it has taken its end
+      yield* Effect.ignore(stream.send.finish)
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
     }).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
@@ -147,7 +148,7 @@ export class Subscriber {
           Effect.suspend((): Effect.Effect<void, MoqError> => {
             const receiving = this.sharing.receiving.get(message.subscribe)
             if (receiving !== undefined) return receiving.receive(stream, reader, message.sequence)
-            const exceeded = this.strays.stray()
+            const exceeded = this.strays.stray(message.subscribe)
             return exceeded === undefined
               ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
               : violation(exceeded)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Group } from "../model/Group.ts"
+import * as Group from "../model/Group.ts"
 
 /**
  * A group that has not begun; without `group`, whatever the track's cache still has of it then.
@@ -12,7 +12,7 @@ import type { Group } from "../model/Group.ts"
  */
 export interface Item {
   readonly sequence: number
-  readonly group: Group | undefined
+  readonly group: Group.Group | undefined
 }
 
 /** @internal */
@@ -32,11 +32,17 @@ export const size = (self: Waiting): number => self.items.length
 
 /** @internal */
 export const clear = (self: Waiting): void => {
+  for (const item of self.items) release(item)
   self.items = []
 }
 
-/** @internal */
-export const add = (self: Waiting, sequence: number, group: Group | undefined): void => {
+/**
+ * A group that waits does not count as taken.
+ *
+ * @internal
+ */
+export const add = (self: Waiting, sequence: number, group: Group.Group | undefined): void => {
+  if (group !== undefined) Group.holdUnsafe(group)
   let at = self.items.length
   while (at > 0 && self.items[at - 1]!.sequence > sequence) at--
   self.items.splice(at, 0, { sequence, group })
@@ -54,6 +60,7 @@ export const peek = (self: Waiting, isAscending: boolean): Item | undefined =>
 export const remove = (self: Waiting, item: Item): void => {
   if (self.items[0] === item) self.items.shift()
   else self.items.splice(self.items.lastIndexOf(item), 1)
+  release(item)
 }
 
 /**
@@ -62,5 +69,15 @@ export const remove = (self: Waiting, item: Item): void => {
  * @internal
  */
 export const narrow = (self: Waiting, min: number, max: number): void => {
-  self.items = self.items.filter(({ sequence }) => sequence >= min && sequence <= max)
+  self.items = self.items.filter((item) => {
+    const isKept = item.sequence >= min && item.sequence <= max
+    if (!isKept) release(item)
+    return isKept
+  })
+}
+
+// internal
+
+const release = ({ group }: Item): void => {
+  if (group !== undefined) Group.releaseUnsafe(group)
 }

@@ -96,7 +96,7 @@ describe("Broadcast", () => {
       }
     }))
 
-  it.effect("fails all of its tracks by hand, and no other", () =>
+  it.effect("fails all of its tracks by hand, later ones too, and no other", () =>
     Effect.gen(function*() {
       const router = yield* Router.make
       const broadcast = yield* Broadcast.make(prefix, { router })
@@ -104,7 +104,12 @@ describe("Broadcast", () => {
       const other = yield* Effect.flatMap(Broadcast.make(["other"], { router }), (other) => other.track("a"))
       const error = new Evicted({ detail: "gone" })
       yield* broadcast.fail(error)
-      for (const { track } of [a, b]) assert.strictEqual(yield* Effect.flip(Stream.runDrain(track.events)), error)
+      const late = yield* broadcast.track("late")
+      for (const { track } of [a, b, late]) assert.strictEqual(yield* Effect.flip(Stream.runDrain(track.events)), error)
+      // the first failure stays
+      yield* broadcast.fail(new Cancelled({}))
+      const { track } = yield* broadcast.track("later")
+      assert.strictEqual(yield* Effect.flip(Stream.runDrain(track.events)), error)
       assert.isUndefined(other.track.end)
     }))
 })

@@ -374,3 +374,50 @@ describe("promise 11: what holds of it on a network without priorities", () => {
       flat
     ))
 })
+
+describe("promise 5, over a network", () => {
+  it.effect("a sink that suspends goes no faster than the network, and nothing is dropped", () =>
+    Simulator.run(
+      Effect.gen(function*() {
+        const { publisher, viewer } = yield* meet({ publisher: { limits: { unsent: 50_000, groupsInFlight: 4 } } })
+        const file = yield* publish(publisher, "file")
+        const seen = yield* watch(viewer, "file")
+        const sent = yield* Stream.range(1, 500).pipe(
+          Stream.map(() => new Uint8Array(chunk)),
+          Stream.rechunk(7),
+          Stream.run(file.sink({ group: { frames: 10 }, overflow: "suspend" })),
+          Effect.andThen(Clock.currentTimeMillis)
+        )
+        yield* file.finish
+        yield* Effect.sleep("1 second")
+        assert.isAbove(sent, 3_000)
+        assert.strictEqual(seen.frames.length, 500)
+        assert.strictEqual(seen.failures.size, 0)
+      }),
+      narrow
+    ))
+
+  it.effect("nor does it wait for a viewer that has gone", () =>
+    Simulator.run(
+      Effect.gen(function*() {
+        const { publisher, viewer } = yield* meet()
+        const file = yield* publish(publisher, "file")
+        const reading = yield* Effect.forkScoped(
+          Effect.scoped(Effect.flatMap(viewer.subscribe(["file"]), ({ groups }) => Stream.runDrain(groups)))
+        )
+        yield* Effect.sleep("1 second")
+        const writing = yield* Stream.range(1, 2_000).pipe(
+          Stream.map(() => new Uint8Array(chunk)),
+          Stream.rechunk(7),
+          Stream.run(file.sink({ group: { frames: 10 }, overflow: "suspend" })),
+          Effect.andThen(Clock.currentTimeMillis),
+          Effect.forkScoped
+        )
+        yield* Effect.sleep("2 seconds")
+        assert.isUndefined(writing.pollUnsafe())
+        yield* Fiber.interrupt(reading)
+        assert.isBelow(yield* Fiber.join(writing), 4_000)
+      }),
+      narrow
+    ))
+})

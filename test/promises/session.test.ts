@@ -72,11 +72,17 @@ for (const profile of Profile.all) {
     it.effect("with SessionClosed, who closed it, and the code", () =>
       Effect.gen(function*() {
         const { client, server } = yield* peers(profile)
-        const track = yield* (yield* client.broadcast(["bound"])).track("one")
+        const bound = yield* client.broadcast(["bound"])
+        const track = yield* bound.track("one")
         const group = yield* track.appendGroup
         yield* server.close()
         yield* settle
-        const failed = yield* Effect.all([Effect.flip(group.writeFrame(bytes("late"))), Effect.flip(track.appendGroup)])
+        const later = yield* bound.track("two")
+        const failed = yield* Effect.all([
+          Effect.flip(group.writeFrame(bytes("late"))),
+          Effect.flip(track.appendGroup),
+          Effect.flip(later.appendGroup)
+        ])
         for (const error of failed) {
           if (error._tag !== "MoqSessionClosed") return assert.fail(error._tag)
           assert.deepStrictEqual([error.by, error.code], ["remote", 0])

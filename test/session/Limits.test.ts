@@ -296,6 +296,40 @@ for (const profile of Profile.all) {
         yield* ended11(peer)
       }))
 
+    it.effect("what was under way when a subscription ended here is no fault of the peer", () =>
+      Effect.gen(function*() {
+        const limits = { strayRate: 1, strayResetRate: 1, strayStreams: 1, groupsInFlight: 20 }
+        const { peer, session } = yield* server(profile, { limits })
+        const { close, id } = yield* subscribed(peer, session, "a")
+        const early = yield* Effect.replicateEffect(peer.openUni(), 12)
+        yield* settle
+        yield* close
+        for (let i = 0; i < 30; i++) yield* peer.group(id, i, "x")
+        for (const stream of early) yield* stream.reset(0)
+        yield* settle
+        const reset = Effect.flatMap(peer.openUni(), (stream) =>
+          Effect.andThen(settle, Effect.andThen(stream.reset(0), settle)))
+        // 8 more that it may have had, and 4 that may come anyway
+        yield* Effect.replicateEffect(reset, 12)
+        assert.isUndefined(yield* closed(peer.connection))
+        yield* reset
+        yield* ended11(peer)
+      }))
+
+    it.effect("but for 10 seconds only", () =>
+      Effect.gen(function*() {
+        const { peer, session } = yield* server(profile, { limits: { strayRate: 1, keepAlive: "1 hour" } })
+        const { close, id } = yield* subscribed(peer, session, "a")
+        yield* close
+        yield* settle
+        yield* TestClock.adjust("10 seconds")
+        for (let i = 0; i < 4; i++) yield* peer.group(id, i, "x")
+        yield* settle
+        assert.isUndefined(yield* closed(peer.connection))
+        yield* peer.group(id, 4, "x")
+        yield* ended11(peer)
+      }))
+
     it.effect("a stream that says nothing, or half of something, for 5 seconds: the stream, 3", () =>
       Effect.gen(function*() {
         const { peer } = yield* client(profile, { limits: { firstMessage: "2 seconds" } })

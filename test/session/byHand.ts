@@ -313,3 +313,16 @@ export const takeSubscribe = (peer: ByHand) =>
     const stream = yield* peer.acceptType("subscribe")
     return { stream, message: yield* stream.hear(Subscribe.decode) }
   })
+
+/** SUBSCRIBE as the crate writes it: priority 0x80, order 1, no range. */
+export const subscribeLikeTheCrate = (peer: ByHand, id: number, ...path: ReadonlyArray<string>) =>
+  peer.open(
+    type("subscribe"),
+    Uint8Array.of(id, path.length),
+    ...path.flatMap((part) => [Uint8Array.of(part.length), bytes(part)]),
+    Uint8Array.of(0x80, 1, ...(peer.profile.expires ? [0] : []), 0, 0)
+  )
+
+/** A group that is finished at once. */
+export const whole = (peer: ByHand, id: number, sequence: number, ...frames: ReadonlyArray<string>) =>
+  Effect.flatMap(peer.group(id, sequence, ...frames), (stream) => stream.finish)
