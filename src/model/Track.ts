@@ -95,7 +95,8 @@ export interface Track {
   /**
    * The payloads of the frames: what most people want. It stays live: when a group ends it goes on with the newest one,
    * and it leaves a group that fails, or stalls for a second while a newer one is there. With order `"asc"` it goes
-   * through the groups in sequence instead. Ends when the track has finished.
+   * through the groups in sequence instead, without those that come after a newer one has begun. Ends when the track has
+   * finished.
    */
   readonly frames: Stream.Stream<Uint8Array, ReadError>
   /** The groups, in the order in which they begin. Gaps are left out. A group that fails does not fail its track. */

@@ -50,7 +50,8 @@ export interface Options {
    * - `"drop"` (the default) goes on, and the limits of the track and of its groups drop the oldest. A reader that is
    *   behind gets a gap, or `Lagged`. For what is only worth having while it is new.
    * - `"suspend"` waits until every reader that is open has taken what is there, after each batch and before each new
-   *   group, so that a reader of `frames` gets them all. For a Stream that can wait, such as a file.
+   *   group, so that a reader of `frames` gets them all. A session has taken what its transport has. For a Stream that
+   *   can wait, such as a file; with order `"asc"`, so that nothing is overtaken until it is too old.
    * - `"fail"` goes on for as long as there is room, and then fails with `Overflow` instead of dropping what a reader
    *   that is open has not taken. For a Stream that cannot wait, where losing something must not go unnoticed. What is
    *   dropped for its age alone is no overflow, and what nobody reads is dropped as ever.

@@ -53,13 +53,17 @@ export class Strays {
 
   /** One was reset before its header came. */
   reset(): BoundsExceeded | undefined {
-    return this.isExcused() || this.resets.take() ? undefined : new BoundsExceeded({ detail: "too many streams reset before their header" })
+    return this.isExcused() || this.resets.take()
+      ? undefined
+      : new BoundsExceeded({ detail: "too many streams reset before their header" })
   }
 
   /** One is for a subscription of that id, which does not live. */
   stray(id: number): BoundsExceeded | undefined {
     this.forget()
-    return this.left.some((one) => one.id === id) || this.rate.take() ? undefined : new BoundsExceeded({ detail: "too many streams for no live subscription" })
+    return this.left.some((one) => one.id === id) || this.rate.take()
+      ? undefined
+      : new BoundsExceeded({ detail: "too many streams for no live subscription" })
   }
 
   private isExcused(): boolean {

@@ -307,8 +307,10 @@ for (const profile of Profile.all) {
         for (let i = 0; i < 30; i++) yield* peer.group(id, i, "x")
         for (const stream of early) yield* stream.reset(0)
         yield* settle
-        const reset = Effect.flatMap(peer.openUni(), (stream) =>
-          Effect.andThen(settle, Effect.andThen(stream.reset(0), settle)))
+        const reset = Effect.flatMap(
+          peer.openUni(),
+          (stream) => Effect.andThen(settle, Effect.andThen(stream.reset(0), settle))
+        )
         // 8 more that it may have had, and 4 that may come anyway
         yield* Effect.replicateEffect(reset, 12)
         assert.isUndefined(yield* closed(peer.connection))
