@@ -133,7 +133,7 @@ export const expires: Flag.Flag<number> = text(
 export const order: Flag.Flag<Option.Option<"asc" | "desc">> = oneOf(
   "order",
   ["asc", "desc"],
-  "Which groups are sent first under congestion: the oldest or the newest"
+  "Which groups are sent first under congestion, the oldest or the newest; publish says asc by default"
 ).pipe(Flag.optional)
 
 // internal

@@ -58,7 +58,7 @@ export const publish = Command.make(
     const broadcast = yield* session.broadcast(path.slice(0, -1))
     const track = yield* broadcast.track(path.slice(-1), {
       priority: Option.getOrElse(options.priority, () => 0),
-      order: Option.getOrElse(options.order, () => "default" as const),
+      order: Option.getOrElse(options.order, () => "asc" as const),
       expires: options.expires
     })
     yield* tell("announced", `${Text.path(path)} is announced at ${options.url}`)

@@ -154,6 +154,10 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
   override get end(): Exit.Exit<void, ReadError> | undefined {
     return this.left === undefined ? this.impl.log.end : Exit.fail(this.left)
   }
+  override get order(): GroupOrder {
+    const { order = "default" } = this.request
+    return order === "default" ? this.info.order : order
+  }
   // its readers look at the range again whenever they look for news
   override get range(): Track.Range {
     return this

@@ -95,8 +95,8 @@ export interface Track {
   /**
    * The payloads of the frames: what most people want. It stays live: when a group ends it goes on with the newest one,
    * and it leaves a group that fails, or stalls for a second while a newer one is there. With order `"asc"` it goes
-   * through the groups in sequence instead, without those that come after a newer one has begun. Ends when the track has
-   * finished.
+   * through the groups in sequence instead, and waits for up to a second for one that a newer one has overtaken. Ends
+   * when the track has finished.
    */
   readonly frames: Stream.Stream<Uint8Array, ReadError>
   /** The groups, in the order in which they begin. Gaps are left out. A group that fails does not fail its track. */
@@ -339,6 +339,10 @@ export abstract class Handle implements Track {
     this.impl = impl
   }
   abstract readonly range: Range
+  /** The order in which its frames are read. */
+  get order(): GroupOrder {
+    return this.info.order
+  }
   get path(): Path.Path {
     return this.impl.path
   }
@@ -370,7 +374,7 @@ export abstract class Handle implements Track {
     return Stream.filter(this.events, (event): event is Group.Group => event._tag === "Group")
   }
   get frames(): Stream.Stream<Uint8Array, ReadError> {
-    return TrackFrames.make(this.impl.openReader(this.range), this.info.order !== "asc")
+    return TrackFrames.make(this.impl.openReader(this.range), this.order !== "asc")
   }
 }
 

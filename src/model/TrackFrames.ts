@@ -27,6 +27,8 @@ export interface Source {
   readonly isReady: () => boolean
   /** Whether a group of that sequence is wanted still. */
   readonly wants: (sequence: number) => boolean
+  /** Whether every sequence from `from` up to, and without, `end` has been told of. */
+  readonly knows: (from: number, end: number) => boolean
   /** How it has ended, once there is nothing more to take. */
   readonly end: Exit.Exit<void, Frame.ReadError> | undefined
 }
@@ -45,7 +47,8 @@ export const make = (
 
 // internal
 
-const stall = "1 second"
+// in milliseconds
+const stall = 1_000
 
 class Reader {
   readonly source: Source
@@ -54,6 +57,9 @@ class Reader {
   // the groups that have been taken and not read, by sequence; when newest first, only the newest
   waiting: Array<Group.Group>
   last: number
+  // until when those after the last group are waited for, and after which one they are not
+  overtaken: { readonly last: number; readonly until: number } | undefined
+  hurriedOn: number
   log: Log.Log<Frame.Frame, Frame.ReadError> | undefined
   cursor: Log.Cursor | undefined
   // frames that are taken from the group and not handed out: the first of them still grows
@@ -63,6 +69,8 @@ class Reader {
     this.newestFirst = newestFirst
     this.waiting = []
     this.last = -1
+    this.overtaken = undefined
+    this.hurriedOn = -1
     this.log = undefined
     this.cursor = undefined
     this.taken = []
@@ -81,6 +89,7 @@ class Reader {
     // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
     if (this.log === undefined || !this.hasNext) this.collect()
     if (this.log === undefined || this.cursor === undefined) {
+      if (this.isOvertaking) return this.awaitOvertaken
       if (this.enter()) return this.pull
       const { end } = this.source
       if (end !== undefined) return Log.endOf(end)
@@ -93,6 +102,22 @@ class Reader {
       return this.pull
     }
     return this.wait(this.log, this.cursor)
+  }
+  // whether the next group has come before others that may still be on their way
+  get isOvertaking(): boolean {
+    const next = this.waiting[0]
+    return !this.newestFirst && next !== undefined && this.last >= 0 && this.hurriedOn !== this.last &&
+      this.source.end === undefined && !this.source.knows(this.last + 1, next.sequence)
+  }
+  get awaitOvertaken(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
+    return Effect.clockWith((clock) => {
+      const now = clock.currentTimeMillisUnsafe()
+      if (this.overtaken?.last !== this.last) this.overtaken = { last: this.last, until: now + stall }
+      const left = this.overtaken.until - now
+      if (left <= 0) this.hurriedOn = this.last
+      const news = Log.awaitUntil(this.source.log, this.source.isReady)
+      return left <= 0 ? this.pull : Effect.flatMap(Effect.timeoutOption(news, left), () => this.pull)
+    })
   }
   get hasNext(): boolean {
     return this.waiting.some((group) => this.source.wants(group.sequence))

@@ -76,6 +76,8 @@ export class TrackReader {
   }
   /** Whether a group of that sequence is wanted still. */
   readonly wants = (sequence: number): boolean => this.from <= sequence && sequence <= this.to
+  /** Whether every sequence from `from` up to, and without, `end` has been told of. */
+  readonly knows = (from: number, end: number): boolean => Ranges.covers(this.told, from, end)
   readonly isReady = (): boolean => Log.isReady(this.log, this.cursor) || this.end !== undefined
   /** What has come since the last call. */
   readonly take = (): ReadonlyArray<TrackEvent.TrackEvent> => {

@@ -95,3 +95,19 @@ export const defaults: Limits = {
   strayStreams: 64,
   strayResetRate: 200
 }
+
+/**
+ * The limits of a session: those that are given, and the defaults. A number or size that is not above 0 is a defect: nothing
+ * would ever happen in such a session.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (limits: Partial<Limits> = {}): Limits => {
+  const all = { ...defaults, ...limits }
+  for (const name of Object.keys(defaults) as Array<keyof Limits>) {
+    const isNumber = typeof defaults[name] === "number"
+    if (isNumber && !(Number(all[name]) > 0)) throw new RangeError(`Limits: ${name} must be above 0`)
+  }
+  return all
+}

@@ -278,7 +278,7 @@ class Opening {
     scope: Scope.Closeable
   ) {
     this.connection = connection
-    this.limits = { ...Limits.defaults, ...options?.limits }
+    this.limits = Limits.make(options?.limits)
     this.profiles = options?.profiles ?? Profile.all
     this.router = router
     this.scope = scope

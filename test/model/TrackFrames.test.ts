@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { Expired } from "../../src/core/MoqError.ts"
 import * as Group from "../../src/model/Group.ts"
 import * as Log from "../../src/model/Log.ts"
+import * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import { attached, bytes, nobody, read, settle, text } from "./fixtures.ts"
 
@@ -88,6 +89,65 @@ describe("Track.frames", () => {
       yield* producer.finish
       yield* Fiber.join(reading.fiber)
       assert.deepStrictEqual(reading.got, ["0a", "1a", "1b", "2a", "2b", "3a", "3b"])
+    }))
+
+  it.effect("waits for up to a second, when the order is asc, for a group that has been overtaken", () =>
+    Effect.gen(function*() {
+      const producer = yield* Track.make(path, { order: "asc" })
+      const create = (sequence: number) =>
+        Effect.gen(function*() {
+          const group = yield* producer.createGroup(sequence)
+          yield* write(group, String(sequence))
+          yield* group.finish
+          yield* settle
+        })
+      yield* create(0)
+      const { got } = yield* frames(producer)
+      yield* create(2)
+      yield* TestClock.adjust("900 millis")
+      yield* create(1)
+      yield* settle
+      assert.deepStrictEqual(got, ["0", "1", "2"])
+
+      yield* create(4)
+      yield* TestClock.adjust("500 millis")
+      yield* create(5)
+      yield* TestClock.adjust("499 millis")
+      yield* settle
+      assert.deepStrictEqual(got.slice(3), [])
+      yield* TestClock.adjust("1 millis")
+      yield* settle
+      assert.deepStrictEqual(got.slice(3), ["4", "5"])
+
+      // what was said not to come is not waited for
+      yield* producer.gap({ from: 6, to: 8, code: 2 })
+      yield* create(9)
+      assert.deepStrictEqual(got.slice(5), ["9"])
+    }))
+
+  it.effect("goes in the order that a subscription asks for, whatever the track says", () =>
+    Effect.gen(function*() {
+      for (
+        const [of, asked, expected] of [["desc", "asc", "012"], ["asc", "desc", "02"], [
+          "asc",
+          "default",
+          "012"
+        ]] as const
+      ) {
+        const producer = yield* Track.make(path, { order: of })
+        const group = yield* producer.appendGroup
+        yield* write(group, "0")
+        const subscription = Subscription.make(producer.track, { from: 0, order: asked })
+        const { got } = yield* read(subscription.frames, text)
+        for (const name of ["1", "2"]) {
+          const group = yield* producer.appendGroup
+          yield* write(group, name)
+          yield* group.finish
+        }
+        yield* group.finish
+        yield* settle
+        assert.strictEqual(got.join(""), expected)
+      }
     }))
 
   it.effect("never goes back to an older group that comes late", () =>

@@ -8,6 +8,7 @@ import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import type * as Subscription from "../../src/model/Subscription.ts"
+import * as Limits from "../../src/session/Limits.ts"
 import { Rate } from "../../src/session/Rate.ts"
 import type * as Session from "../../src/session/Session.ts"
 import {
@@ -349,6 +350,13 @@ for (const profile of Profile.all) {
 }
 
 describe("Limits", () => {
+  it("are those that are given, else the defaults; none of them is 0", () => {
+    assert.deepStrictEqual(Limits.make(), Limits.defaults)
+    assert.strictEqual(Limits.make({ unread: 5, drain: 0 }).unread, 5)
+    assert.throws(() => Limits.make({ groupsInFlight: 0 }), RangeError)
+    assert.throws(() => Limits.make({ strayRate: Number.NaN }), RangeError)
+  })
+
   it.effect("a rate fills up with time, up to its burst", () =>
     Effect.gen(function*() {
       const rate = new Rate(yield* Clock.Clock, 10, 3)
