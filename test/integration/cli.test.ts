@@ -526,7 +526,7 @@ describe("announced and info", () => {
       const json = yield* Command.run(["info", url, "demo/a", "--json"])
       assert.deepStrictEqual(
         { ...JSON.parse(json.stdout.toString()) as object, latest: undefined },
-        { path: "demo/a", priority: 7, order: "default", expires: 0, latest: undefined }
+        { path: "demo/a", priority: 7, order: "asc", expires: 0, latest: undefined }
       )
       publishers[0]!.kill("SIGKILL")
       yield* follower.until((lines) => lines.includes("- demo/a"))
