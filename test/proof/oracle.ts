@@ -30,7 +30,7 @@ export interface Seen {
   readonly track: number
   /** Whether it may go on with another life of the track, under other numbers. */
   readonly resumes: boolean
-  /** Whether it is told of every sequence; the crate's versions have no word for some. */
+  /** Whether it is told of every sequence: the crate's versions have no word for those that never began. */
   readonly isExact: boolean
   readonly events: Array<Event>
   readonly groups: Array<Received>

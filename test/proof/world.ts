@@ -284,7 +284,7 @@ class World {
         name: `subscription ${this.watching.length}`,
         track: step.track,
         resumes: peer.plan.reconnects,
-        isExact: peer.plan.profile === "draft03",
+        isExact: this.peers.every(({ plan }) => plan.profile === "draft03"),
         events: [],
         groups: [],
         frames: [],
