@@ -17,6 +17,7 @@ import {
   type PublishError,
   type RequestError
 } from "../core/MoqError.ts"
+import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import * as Announced from "./Announced.ts"
@@ -172,7 +173,7 @@ export const make: Effect.Effect<Router> = Effect.sync(() => new RouterImpl())
  * @since 0.1.0
  */
 export const include: (self: Router, that: Router) => Effect.Effect<void, PublishError, Scope.Scope> = (self, that) =>
-  orNothing(Effect.gen(function*() {
+  inOwnScope(Effect.gen(function*() {
     yield* mirror(that.announced(), self.announced(), (path) =>
       self.add({
         path,
@@ -253,7 +254,7 @@ export const fromEffect = (
   path,
   subscribe: (request) => Effect.map(track, (track) => Subscription.make(track, request)),
   trackInfo: Effect.scoped(Effect.map(track, (track) => ({ ...track.info, latest: track.latest }))),
-  fetch: (sequence, options) => orNothing(Effect.flatMap(track, (track) => cached(track, sequence, options)))
+  fetch: (sequence, options) => inOwnScope(Effect.flatMap(track, (track) => cached(track, sequence, options)))
 })
 
 /**
@@ -297,13 +298,6 @@ export const fromRoutes = (path: Path.Path, routes: Routes.Routes): Source =>
     path,
     Effect.flatMap(Path.validateTrack(path), () => routes.find(path) ?? Effect.fail(notFound(path)))
   )
-
-// what an effect that fails has acquired goes at once, though the scope goes on
-const orNothing = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E, Scope.Scope> =>
-  Effect.gen(function*() {
-    const own = yield* Scope.fork(yield* Effect.scope)
-    return yield* Effect.onError(Scope.provide(effect, own), (cause) => Scope.close(own, Exit.failCause(cause)))
-  })
 
 // offers what `theirs` tells of, for as long as it does; what is taken is tried again when `ours` tells that it is free
 const mirror = (

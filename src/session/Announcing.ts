@@ -7,14 +7,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { BoundsExceeded, type MoqError, type RequestError, SessionClosed, toRequestError } from "../core/MoqError.ts"
+import { BoundsExceeded, type MoqError, type RequestError, toRequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
 import * as Announced from "../model/Announced.ts"
 import { type MessageStream, resetCode, toReadError, within } from "./MessageStream.ts"
 import { Rate } from "./Rate.ts"
-import { request } from "./Requests.ts"
+import { closedHere, request } from "./Requests.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
@@ -48,8 +48,6 @@ export const open = (
 
 // without a `live` marker, so many milliseconds without news are taken for it
 const quiet = 500
-
-const closedHere = new SessionClosed({ code: 0, reason: "", by: "local" })
 
 class Announcing {
   readonly context: SessionContext

@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { fromCode, type MoqError, type RequestError, SessionClosed, type Timeout, toCode } from "../core/MoqError.ts"
+import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type * as Profile from "../message/Profile.ts"
 import * as Announced from "../model/Announced.ts"
@@ -28,7 +29,7 @@ import type * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
 import { within } from "./MessageStream.ts"
 import { Offering } from "./Offering.ts"
-import { inOwnScope } from "./Requests.ts"
+import { closedHere } from "./Requests.ts"
 import * as Resume from "./Resume.ts"
 import type { Session } from "./SessionService.ts"
 import { Statuses } from "./Status.ts"
@@ -178,25 +179,38 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
   readonly lost = (session: Session): Effect.Effect<void> =>
     Effect.andThen(session.closed, Effect.sync(() => this.forget(session)))
 
-  readonly run: Resume.Connections["run"] = <A, E extends { readonly _tag: string }, R>(
-    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>,
-    patience?: Duration.Input
-  ): Effect.Effect<A, E | SessionClosed | Timeout, R> =>
-    Effect.suspend((): Effect.Effect<A, E | SessionClosed | Timeout, R> => {
-      const awaited = Deferred.await(this.next)
-      const connected: Effect.Effect<Session, SessionClosed | Timeout> =
-        patience === undefined || this.link !== undefined
-          ? awaited
-          : within(patience, "there is no connection")(awaited)
-      return Effect.flatMap(
-        connected,
-        (session) =>
-          Effect.catch(use(session), (error) =>
+  readonly run: Resume.Connections["run"] = (use) => this.again(this.connected, use)
+
+  /** As `run`, but waits no longer than that for a connection. */
+  runWithin<A, E extends { readonly _tag: string }, R>(
+    patience: Duration.Input,
+    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>
+  ): Effect.Effect<A, E | SessionClosed | Timeout, R> {
+    const connected = within(patience, "there is no connection")(this.connected)
+    return this.again(Effect.suspend(() => this.link === undefined ? connected : this.connected), use)
+  }
+
+  readonly connected: Effect.Effect<Session, SessionClosed> = Effect.suspend(() => Deferred.await(this.next))
+
+  again<A, E extends { readonly _tag: string }, R, E2>(
+    connected: Effect.Effect<Session, E2>,
+    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>
+  ): Effect.Effect<A, E | E2 | SessionClosed, R> {
+    return Effect.flatMap(
+      connected,
+      (session) =>
+        Effect.catch(
+          use(session),
+          (error): Effect.Effect<A, E | E2 | SessionClosed, R> =>
             error._tag === "MoqSessionClosed"
-              ? Effect.andThen(this.lost(session), this.run(use, patience))
-              : Effect.fail(error))
-      )
-    })
+              ? Effect.andThen(
+                this.lost(session),
+                Effect.suspend(() => this.again(connected, use))
+              )
+              : Effect.fail(error)
+        )
+    )
+  }
 
   // the end
 
@@ -265,10 +279,10 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     return this.statuses.stream
   }
   get ping(): Session["ping"] {
-    return this.forever((session) => session.ping)
+    return this.run((session) => session.ping)
   }
   get bitrate(): Session["bitrate"] {
-    const next: Session["bitrate"] = this.forever(Effect.succeed).pipe(
+    const next: Session["bitrate"] = this.run(Effect.succeed).pipe(
       Effect.map((session) =>
         Stream.concat(session.bitrate, Stream.unwrap(Effect.as(this.lost(session), Stream.suspend(() => next))))
       ),
@@ -289,34 +303,27 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
 
   // requests
 
-  /** As `run`, without an end to its patience. */
-  forever<A, R>(use: (session: Session) => Effect.Effect<A, SessionClosed, R>): Effect.Effect<A, SessionClosed, R> {
-    return this.run(use) as Effect.Effect<A, SessionClosed, R>
-  }
-
   readonly subscribe: Session["subscribe"] = (path, { wait, ...options } = {}) =>
     Effect.flatMap(Clock.currentTimeMillis, (since) => {
       const waits = wait === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(wait))
-      const first = this.run(
+      const patience = Math.max(Duration.toMillis(Duration.fromInputUnsafe(this.options.patience)), waits)
+      const first = this.runWithin(
+        patience,
         (session) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) =>
             Resume.subscribeOn(session, path, {
               ...options,
               ...(wait === undefined ? {} : { wait: Math.max(0, waits - (now - since)) })
-            })),
-        Math.max(Duration.toMillis(Duration.fromInputUnsafe(this.options.patience)), waits)
+            }))
       )
       return Resume.subscribe(this, path, first)
     })
 
   readonly trackInfo: Session["trackInfo"] = (path) =>
-    this.run((session) => session.trackInfo(path), this.options.patience)
+    this.runWithin(this.options.patience, (session) => session.trackInfo(path))
 
   readonly fetch: Session["fetch"] = (path, sequence, options) =>
-    this.run(
-      (session) => inOwnScope(session.fetch(path, sequence, options)),
-      this.options.patience
-    )
+    this.runWithin(this.options.patience, (session) => inOwnScope(session.fetch(path, sequence, options)))
 
   readonly announced: Session["announced"] = (prefix = Path.empty) =>
     Stream.unwrap(Effect.gen({ self: this }, function*() {
@@ -329,8 +336,6 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
       return registry.announced(Path.empty)
     }))
 }
-
-const closedHere = new SessionClosed({ code: 0, reason: "", by: "local" })
 
 // those that another attempt does not mend
 const isFinal = (error: ConnectError): boolean =>

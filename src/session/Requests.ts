@@ -7,13 +7,15 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import {
   BoundsExceeded,
+  Cancelled,
   isMoqError,
   type MoqError,
   NotFound,
   type RequestError,
+  SessionClosed,
   toCode,
   toRequestError
 } from "../core/MoqError.ts"
@@ -74,28 +76,18 @@ export const request = <A>(
   Effect.tap(open(context), (stream) => stream.send.write([requestBytes(type, layout, message, context.profile)]))
 
 /**
- * Runs something in a scope of its own within the current one: when it fails, it leaves nothing behind.
+ * What readers of a subscription see that was closed here.
  *
  * @internal
  */
-export const inOwnScope = <A, E, R>(
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> => withOwnScope(() => effect)
+export const left = new Cancelled({ detail: "the subscription was closed" })
 
 /**
- * The same, for what closes that scope itself before the current one closes.
+ * How a session ends that was closed here, with nothing to say.
  *
  * @internal
  */
-export const withOwnScope = <A, E, R>(
-  use: (own: Scope.Closeable) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
-  Effect.flatMap(
-    Effect.scope,
-    (scope) =>
-      Effect.flatMap(Scope.fork(scope), (own) =>
-        Effect.onError(Scope.provide(use(own), own), (cause) => Scope.close(own, Exit.failCause(cause))))
-  )
+export const closedHere = new SessionClosed({ code: 0, reason: "", by: "local" })
 
 /**
  * What the failure of a request for a path means; a code says that something was not found, but not what.

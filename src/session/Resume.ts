@@ -3,27 +3,25 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
-  Cancelled,
   type RequestError,
   type SessionClosed,
-  type Timeout,
   toCode,
   TransportError,
   type UpdateError
 } from "../core/MoqError.ts"
+import { withOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
 import { Mirror } from "../model/Mirror.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { withOwnScope } from "./Requests.ts"
+import { left } from "./Requests.ts"
 import type { Session } from "./SessionService.ts"
 
 /**
@@ -34,13 +32,11 @@ import type { Session } from "./SessionService.ts"
 export interface Connections {
   /**
    * Does something on the connection that is there, or on the next one; and once more when that connection is lost before
-   * it is done. Fails with `SessionClosed` when there will be no other, and with `Timeout` when there is none for as long
-   * as `patience`.
+   * it is done. Fails with `SessionClosed` when there will be no other.
    */
   readonly run: <A, E extends { readonly _tag: string }, R>(
-    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>,
-    patience?: Duration.Input
-  ) => Effect.Effect<A, E | SessionClosed | Timeout, R>
+    use: (session: Session) => Effect.Effect<A, E | SessionClosed, R>
+  ) => Effect.Effect<A, E | SessionClosed, R>
   /** Suspends until everybody knows that the connection of a session is lost. */
   readonly lost: (session: Session) => Effect.Effect<void>
   /** How it ended for good, once it has. */
@@ -97,8 +93,6 @@ export const subscribeOn = (
 
 // a server that goes may let go of its tracks before it closes its sessions
 const leaving = "1 second"
-
-const left = new Cancelled({ detail: "the subscription was closed" })
 
 const codeTransport = toCode(new TransportError({}))
 

@@ -7,15 +7,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
-import {
-  type BoundsExceeded,
-  Cancelled,
-  NotSupportedByPeer,
-  type RequestError,
-  type UpdateError
-} from "../core/MoqError.ts"
+import { type BoundsExceeded, NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import * as Info from "../message/Info.ts"
@@ -25,7 +20,7 @@ import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
 import { encode, type MessageStream, type ReceiveError, within } from "./MessageStream.ts"
 import { Receiving } from "./Receiving.ts"
-import { check, errorOf, open, requestBytes } from "./Requests.ts"
+import { check, errorOf, left, open, requestBytes } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -192,11 +187,9 @@ class Shared {
       return Effect.fail(new NotSupportedByPeer({ detail: `SUBSCRIBE_UPDATE, on ${profile.name}` }))
     }
     return Effect.flatMap(check(next), () => {
-      const end = this.track?.track.end
-      if (end !== undefined && Exit.isFailure(end)) {
-        const reason = end.cause.reasons[0]
-        if (reason?._tag === "Fail" && reason.error._tag === "MoqSessionClosed") return Effect.fail(reason.error)
-      }
+      const { end = Exit.void } = this.track?.track ?? {}
+      const error = Exit.findErrorOption(end)
+      if (Option.isSome(error) && error.value._tag === "MoqSessionClosed") return Effect.fail(error.value)
       holder.request = next
       if (next.from !== "latest") holder.begin = next.from
       this.changed.openUnsafe()
@@ -309,7 +302,6 @@ class Shared {
 
   // what all holders want together; one that names no priority wants that of the publisher
   merged(ofPublisher: Priority): Asked | undefined {
-    if (this.holders.size === 0) return undefined
     let next: Asked | undefined
     for (const { begin, request } of this.holders) {
       const { expires = 0, order = "default", priority = ofPublisher, to = Infinity } = request
@@ -328,8 +320,6 @@ class Shared {
     }
   }
 }
-
-const left = new Cancelled({ detail: "the subscription was closed" })
 
 const isSame = (one: Asked, other: Asked): boolean =>
   one.priority === other.priority && one.order === other.order && one.expires === other.expires &&

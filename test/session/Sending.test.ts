@@ -5,7 +5,6 @@ import { TestClock } from "effect/testing"
 import * as Info from "../../src/message/Info.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as Subscribe from "../../src/message/Subscribe.ts"
-import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as Limits from "../../src/session/Limits.ts"
@@ -13,7 +12,7 @@ import * as Rank from "../../src/session/Rank.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection, SendStream } from "../../src/transport/Transport.ts"
-import { ByHand, client, closed, type Hand, hello, Incoming, type, update } from "./byHand.ts"
+import { ByHand, client, closed, gaps, hello, Incoming, type, update } from "./byHand.ts"
 import { bytes, readers, settle } from "./sessions.ts"
 
 const { draft03, fork04 } = Profile
@@ -26,24 +25,6 @@ const whole = (track: Track.Producer, size: number) =>
     const group = yield* track.appendGroup
     yield* group.writeFrame(new Uint8Array(size))
     yield* group.finish
-  })
-
-/** Takes the gaps that have arrived on a Subscribe stream, joined where one follows the other. */
-const gaps = (stream: Hand) =>
-  Effect.gen(function*() {
-    const out: Array<string> = []
-    while (true) {
-      const fiber = yield* Effect.forkScoped(Effect.exit(stream.stream.read(SubscribeGap.decode, stream.profile)))
-      yield* settle
-      const exit = fiber.pollUnsafe()
-      if (exit === undefined) {
-        yield* Fiber.interrupt(fiber)
-        return out
-      }
-      const gap = yield* Effect.flatten(Fiber.join(fiber))
-      if (gap === undefined) return out
-      out.push(`${gap.start}-${gap.start + gap.count}!${gap.code}`)
-    }
   })
 
 /** Reads whatever arrives from now on; gives what has ended, `sequence end`, and what has not. */

@@ -9,7 +9,6 @@ import * as AnnouncePlease from "../../src/message/AnnouncePlease.ts"
 import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
-import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
@@ -18,7 +17,7 @@ import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection, SendStream } from "../../src/transport/Transport.ts"
 import { fromHex } from "../fixtures/bytes.ts"
-import { ByHand, client, closed, concat, frame, type Hand, hello, Incoming, type, update } from "./byHand.ts"
+import { ByHand, client, closed, concat, frame, gaps, hello, Incoming, type, update } from "./byHand.ts"
 import { bytes, ledger, owned, readers, settle, streams } from "./sessions.ts"
 
 const { draft03, fork02, fork04 } = Profile
@@ -63,26 +62,6 @@ const collect = (peer: ByHand) =>
       }
       return news.sort((a, b) => parseInt(a, 10) - parseInt(b, 10))
     })
-  })
-
-/** The gaps that have arrived on a Subscribe stream, and its end if that has come. */
-const gaps = (stream: Hand) =>
-  Effect.gen(function*() {
-    yield* settle
-    const out: Array<string> = []
-    while (true) {
-      const fiber = yield* Effect.forkScoped(Effect.exit(stream.stream.read(SubscribeGap.decode, stream.profile)))
-      yield* settle
-      const exit = fiber.pollUnsafe()
-      if (exit === undefined) {
-        yield* Fiber.interrupt(fiber)
-        return out
-      }
-      const gap = yield* Effect.flatten(Fiber.join(fiber))
-      if (gap === undefined) return [...out, "fin"]
-      const to = gap.start + gap.count
-      out.push(`${gap.start}-${to === Number.MAX_SAFE_INTEGER ? "" : to}!${gap.code}`)
-    }
   })
 
 for (const profile of Profile.all) {

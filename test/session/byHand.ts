@@ -326,3 +326,23 @@ export const subscribeLikeTheCrate = (peer: ByHand, id: number, ...path: Readonl
 /** A group that is finished at once. */
 export const whole = (peer: ByHand, id: number, sequence: number, ...frames: ReadonlyArray<string>) =>
   Effect.flatMap(peer.group(id, sequence, ...frames), (stream) => stream.finish)
+
+/** The gaps that have arrived on a Subscribe stream, and its end if that has come. */
+export const gaps = (stream: Hand) =>
+  Effect.gen(function*() {
+    yield* settle
+    const out: Array<string> = []
+    while (true) {
+      const fiber = yield* Effect.forkScoped(Effect.exit(stream.stream.read(SubscribeGap.decode, stream.profile)))
+      yield* settle
+      const exit = fiber.pollUnsafe()
+      if (exit === undefined) {
+        yield* Fiber.interrupt(fiber)
+        return out
+      }
+      const gap = yield* Effect.flatten(Fiber.join(fiber))
+      if (gap === undefined) return [...out, "fin"]
+      const to = gap.start + gap.count
+      out.push(`${gap.start}-${to === Number.MAX_SAFE_INTEGER ? "" : to}!${gap.code}`)
+    }
+  })
