@@ -8,13 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import {
-  type RequestError,
-  type SessionClosed,
-  toCode,
-  TransportError,
-  type UpdateError
-} from "../core/MoqError.ts"
+import { type RequestError, type SessionClosed, toCode, TransportError, type UpdateError } from "../core/MoqError.ts"
 import { withOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
