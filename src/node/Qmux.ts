@@ -177,7 +177,8 @@ export const make: (options: {
       backpressure: true,
       priority: true,
       ping: true,
-      maxStreams: arrivals.maxStreams
+      maxStreams: arrivals.maxStreams,
+      idleTimeout: limits.idleTimeout
     },
     streamError: (code) => new StreamError(code)
   })

@@ -102,6 +102,7 @@ export const make: (options: Options) => Effect.Effect<TransportServer, Transpor
           `https://${Net.isIPv6(host) ? `[${host}]` : host}:${port}`
         ),
         transports: ["websocket"],
+        unavailable: [],
         fingerprint: certificate.fingerprint,
         requests: Stream.fromPull(Effect.succeed(Effect.map(take(requests), (request) => [request] as const)))
       }

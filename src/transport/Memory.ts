@@ -163,6 +163,7 @@ export const makeNetwork = (options?: Options): Effect.Effect<Network> =>
           Effect.map((queue) => ({
             urls: [`https://${host === anyHost ? "localhost" : host}`],
             transports: ["memory"],
+            unavailable: [],
             fingerprint: undefined,
             requests: Stream.fromEffectRepeat(Effect.tap(Queue.take(queue), (call) => call.taken)).pipe(
               Stream.filter((call) => !call.gone)

@@ -307,7 +307,8 @@ export class Side implements Transport.Connection {
       backpressure: true,
       priority: false,
       ping: false,
-      maxStreams: link.maxStreams
+      maxStreams: link.maxStreams,
+      idleTimeout: Infinity
     }
   }
 

@@ -46,6 +46,12 @@ export interface Capabilities {
   readonly ping: boolean
   /** How many streams of each kind may be open at once; opening one more waits. */
   readonly maxStreams: number
+  /**
+   * How long a peer that has gone without a word (its process killed, its network cut) can stay unnoticed, in
+   * milliseconds: the connection has ended by then, with {@link SessionClosed} by `"transport"`. `Infinity` where that
+   * cannot happen.
+   */
+  readonly idleTimeout: number
 }
 
 /**
@@ -162,6 +168,11 @@ export interface Connection {
 export interface ConnectOptions {
   /** SHA-256 fingerprints (hex, with or without colons) of certificates to accept, instead of the system's authorities. */
   readonly fingerprints?: ReadonlyArray<string> | undefined
+  /**
+   * Certificates (PEM) of authorities to trust instead of the system's. Where the transport cannot do that, connecting
+   * fails with {@link TransportError}.
+   */
+  readonly roots?: ReadonlyArray<string> | undefined
   /** Accept any certificate. For development only. */
   readonly insecure?: boolean | undefined
   /** How long connecting may take; 5 seconds by default. */
@@ -216,6 +227,17 @@ export interface Request {
 }
 
 /**
+ * A transport that cannot be had, and why.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Unavailable {
+  readonly transport: TransportName
+  readonly reason: string
+}
+
+/**
  * The server side of a transport: bound to an address for as long as the layer that provides it.
  *
  * @category services
@@ -225,7 +247,9 @@ export interface TransportServer {
   /** URLs at which clients reach this server, the one to print first. */
   readonly urls: ReadonlyArray<string>
   readonly transports: ReadonlyArray<TransportName>
-  /** SHA-256 of the certificate in lower-case hex, when the server generated it. */
+  /** Transports that were asked for and cannot be had here, with the reason in one line. */
+  readonly unavailable: ReadonlyArray<Unavailable>
+  /** SHA-256 of the certificate that it shows now, in lower-case hex, when the server generated it. */
   readonly fingerprint: string | undefined
   /** Clients as they come. Each is refused when nobody takes it within 5 seconds. */
   readonly requests: Stream.Stream<Request>

@@ -70,6 +70,7 @@ export class Machine {
     Effect.map((queue) => ({
       urls: [this.url],
       transports: ["memory"],
+      unavailable: [],
       fingerprint: undefined,
       requests: Stream.fromEffectRepeat(Effect.tap(Queue.take(queue), (call) => call.take)).pipe(
         Stream.filter((call) => !call.isGone)

@@ -208,7 +208,8 @@ export class Side implements Transport.Connection {
       backpressure: true,
       priority: link.world.priority,
       ping: true,
-      maxStreams: link.world.maxStreams
+      maxStreams: link.world.maxStreams,
+      idleTimeout: Infinity
     }
   }
 
