@@ -98,6 +98,8 @@ export * as Session from "./session/Session.ts"
 export * as Status from "./session/Status.ts"
 /** A transport within one process. */
 export * as Memory from "./transport/Memory.ts"
+/** Several transports as one: whichever connects first. */
+export * as Race from "./transport/Race.ts"
 /** The contract between a session and whatever carries its bytes. */
 export * as Transport from "./transport/Transport.ts"
 /** Any W3C WebTransport object as a transport. */

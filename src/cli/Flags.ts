@@ -9,6 +9,7 @@ import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import type * as Option from "effect/Option"
 import * as Priority from "../core/Priority.ts"
+import type { Name } from "../node/NodeTransport.ts"
 import * as Quantity from "./Quantity.ts"
 
 /**
@@ -90,6 +91,35 @@ export const duration = (name: string, description: string): Flag.Flag<Duration.
  */
 export const bytes = (name: string, description: string): Flag.Flag<number> =>
   text(name, "bytes", description).pipe(Flag.mapTryCatch(Quantity.bytes, explain))
+
+/**
+ * A flag with transports for a value, the preferred one first, separated by commas; `undefined` stands for `auto`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const transports = (description: string): Flag.Flag<ReadonlyArray<Name> | undefined> =>
+  text("transport", "auto|h3,websocket,h2", description).pipe(
+    Flag.mapTryCatch((value) => {
+      if (value.trim() === "auto") return undefined
+      const chosen = new Set<Name>()
+      for (const part of value.split(",")) {
+        const name = transportNames.find((name) => name === part.trim())
+        if (name === undefined) throw new Error(`auto, or some of ${transportNames.join(", ")} with commas between`)
+        chosen.add(name)
+      }
+      return [...chosen]
+    }, explain),
+    Flag.withDefault(undefined)
+  )
+
+/**
+ * The transports that there are, the preferred one first.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const transportNames: ReadonlyArray<Name> = ["h3", "websocket", "h2"]
 
 /**
  * `--json`, which every verb that prints results has.

@@ -8,13 +8,18 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Http from "node:http"
+import { X509Certificate } from "node:crypto"
+import { readFile } from "node:fs/promises"
 import { type BoundsExceeded, Duplicate, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as Loopback from "../node/Loopback.ts"
+import type { Name } from "../node/NodeTransport.ts"
+import * as Probe from "../node/Probe.ts"
 import type * as Session from "../session/Session.ts"
+import type { ConnectOptions } from "../transport/Transport.ts"
 import { Failure } from "./Failure.ts"
 import * as Flags from "./Flags.ts"
+import * as Output from "./Output.ts"
 
 /**
  * The arguments and flags of every verb that connects.
@@ -33,8 +38,13 @@ export const config = {
     "hex",
     "SHA-256 of the certificate to accept, or several with commas; for localhost the relay is asked for it"
   ).pipe(Flag.optional),
+  tlsRoot: Flags.text("tls-root", "file", "Certificates of authorities to trust instead of the system's, in PEM").pipe(
+    Flag.optional
+  ),
   insecure: Flags.isSet("insecure", "Accept any certificate: for development only"),
-  transport: Flags.oneOf("transport", ["websocket"], "How to connect").pipe(Flag.withDefault("websocket" as const))
+  transport: Flags.transports(
+    "How to connect: what is named first is preferred; auto, the default, is the best of h3 and websocket that works"
+  )
 }
 
 /**
@@ -56,7 +66,22 @@ export const path: Argument.Argument<string> = Argument.String("path").pipe(
 export interface Target {
   readonly url: string
   readonly fingerprint: Option.Option<string>
+  readonly tlsRoot: Option.Option<string>
   readonly insecure: boolean
+  readonly transport: ReadonlyArray<Name> | undefined
+}
+
+/**
+ * A target that has been read: where the relay is, and what makes its certificate a good one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Parsed {
+  readonly url: URL
+  readonly trust: Pick<ConnectOptions, "fingerprints" | "roots" | "insecure">
+  /** Nothing says which certificate to expect, and the address is one of this machine: the relay may tell. */
+  readonly asks: boolean
 }
 
 /**
@@ -69,35 +94,56 @@ export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded
   Path.validateTrack(Path.fromString(text))
 
 /**
- * Opens a session for as long as the scope.
+ * Reads a target, and the file that it names. Fails with {@link Failure} when the URL is none, and when the file cannot
+ * be read or has no certificate in it.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const parse: (target: Target) => Effect.Effect<Parsed, Failure> = Effect.fnUntraced(function*(target) {
+  if (!URL.canParse(target.url)) {
+    return yield* new Failure({ message: `${target.url} is not a URL; one is https://localhost:4443` })
+  }
+  const url = new URL(target.url)
+  const fingerprints = Option.getOrUndefined(target.fingerprint)?.split(",").filter((part) => part.trim() !== "")
+  const roots = Option.isSome(target.tlsRoot) ? yield* readRoots(target.tlsRoot.value) : undefined
+  return {
+    url,
+    trust: { fingerprints, roots, insecure: target.insecure },
+    asks: fingerprints === undefined && roots === undefined && !target.insecure &&
+      (url.protocol === "https:" || url.protocol === "wss:") && Loopback.isLoopbackName(url.hostname)
+  }
+})
+
+/**
+ * Opens a session for as long as the scope, and says over which transport to people who watch, when there was a choice.
  *
  * **Details**
  *
- * For a loopback address without a fingerprint, the relay is asked for that of its certificate first, over plain HTTP
- * and for 5 seconds at most; one that does not tell has a certificate that is trusted, or not, like any other. Fails
- * with {@link Failure} when the URL is none, and as `Session.connect` does.
+ * For a loopback address, when nothing says which certificate to expect, the relay is asked for the fingerprint of its
+ * own first, over plain HTTP and for 5 seconds at most; one that does not tell has a certificate that is trusted, or not,
+ * like any other. Fails with {@link Failure} as {@link parse} does, and as `Session.connect` does.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const connect: (
   target: Target
-) => Effect.Effect<Session.Session, Session.ConnectError | Failure, Scope.Scope> = Effect.fnUntraced(
+) => Effect.Effect<Session.Session, Session.ConnectError | Failure, Scope.Scope | Output.Output> = Effect.fnUntraced(
   function*(target) {
-    if (!URL.canParse(target.url)) {
-      return yield* new Failure({ message: `${target.url} is not a URL; one is https://localhost:4443` })
-    }
-    const url = new URL(target.url)
-    const pinned = Option.map(target.fingerprint, (text) => text.split(",").filter((part) => part.trim() !== ""))
-    const asks = Option.isNone(pinned) && !target.insecure && isSecure(url) && Loopback.isLoopbackName(url.hostname)
-    const [{ NodeTransport, Session }, found] = yield* Effect.all(
-      [modules, asks ? askFingerprint(url) : Effect.succeed([])],
+    const { asks, trust, url } = yield* parse(target)
+    const [{ NodeTransport, Session }, told] = yield* Effect.all(
+      [modules, asks ? Probe.fingerprint(Probe.placeOf(url), "5 seconds") : Effect.succeed(undefined)],
       { concurrency: 2 }
     )
-    return yield* Effect.provide(
-      Session.connect(url, { fingerprints: Option.getOrElse(pinned, () => found), insecure: target.insecure }),
-      NodeTransport.layer
+    const session = yield* Effect.provide(
+      Session.connect(url, told === undefined ? trust : { ...trust, fingerprints: [told] }),
+      NodeTransport.layerWith({ transports: target.transport })
     )
+    if (target.transport?.length !== 1) {
+      yield* Output.Output.use(({ progress }) => progress(`connected over ${session.transport.transport}`))
+    }
+    return session
   }
 )
 
@@ -128,25 +174,21 @@ const modules = Effect.promise(async () => {
   return { NodeTransport, Session }
 })
 
-const isSecure = (url: URL): boolean => url.protocol === "https:" || url.protocol === "wss:"
+const readRoots = (file: string): Effect.Effect<ReadonlyArray<string>, Failure> =>
+  Effect.tryPromise({
+    try: () => readFile(file, "utf8"),
+    catch: (error) => new Failure({ message: `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}` })
+  }).pipe(Effect.flatMap((pem) => {
+    const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
+    return found.length > 0 && found.every(isCertificate)
+      ? Effect.succeed(found)
+      : Effect.fail(new Failure({ message: `${file} has no certificate in PEM` }))
+  }))
 
-const askFingerprint = (url: URL): Effect.Effect<ReadonlyArray<string>> =>
-  Effect.callback<ReadonlyArray<string>>((resume) => {
-    const found = (text: string): void => resume(Effect.succeed(/^[0-9a-f]{64}$/i.test(text) ? [text] : []))
-    const request = Http.get({
-      host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
-      port: url.port === "" ? 443 : Number(url.port),
-      path: "/certificate.sha256",
-      agent: false
-    }, (response) => {
-      let text = ""
-      response.setEncoding("utf8")
-      response.on("data", (part: string) => {
-        text += part
-        if (text.length > 1024) response.destroy()
-      })
-      response.on("close", () => found(response.statusCode === 200 ? text.trim() : ""))
-    })
-    request.on("error", () => found(""))
-    return Effect.sync(() => request.destroy())
-  }).pipe(Effect.timeoutOption("5 seconds"), Effect.map(Option.getOrElse(() => [])))
+const isCertificate = (pem: string): boolean => {
+  try {
+    return new X509Certificate(pem).raw.length > 0
+  } catch {
+    return false
+  }
+}

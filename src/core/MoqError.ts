@@ -10,10 +10,10 @@
  *
  * @since 0.1.0
  */
-import * as Schema from "effect/Schema"
+import * as Data from "effect/Data"
 
 // `detail` says what exactly, in words; it never travels except as the reason of a session's close
-const fields = { detail: Schema.optionalKey(Schema.String) }
+type Detail = { readonly detail?: string }
 
 const describe = (summary: string, detail: string | undefined): string =>
   detail === undefined || detail === "" ? summary : `${summary}: ${detail}`
@@ -24,9 +24,7 @@ const describe = (summary: string, detail: string | undefined): string =>
  * @category errors
  * @since 0.1.0
  */
-export class Cancelled
-  extends Schema.TaggedError<Cancelled>("effect-moq/core/MoqError/Cancelled")("MoqCancelled", fields)
-{
+export class Cancelled extends Data.TaggedError("MoqCancelled")<Detail> {
   override get message() {
     return describe("cancelled", this.detail)
   }
@@ -38,12 +36,7 @@ export class Cancelled
  * @category errors
  * @since 0.1.0
  */
-export class RequiredExtension
-  extends Schema.TaggedError<RequiredExtension>("effect-moq/core/MoqError/RequiredExtension")(
-    "MoqRequiredExtension",
-    fields
-  )
-{
+export class RequiredExtension extends Data.TaggedError("MoqRequiredExtension")<Detail> {
   override get message() {
     return describe("a required extension is missing", this.detail)
   }
@@ -55,7 +48,7 @@ export class RequiredExtension
  * @category errors
  * @since 0.1.0
  */
-export class Expired extends Schema.TaggedError<Expired>("effect-moq/core/MoqError/Expired")("MoqExpired", fields) {
+export class Expired extends Data.TaggedError("MoqExpired")<Detail> {
   override get message() {
     return describe("expired", this.detail)
   }
@@ -68,7 +61,7 @@ export class Expired extends Schema.TaggedError<Expired>("effect-moq/core/MoqErr
  * @category errors
  * @since 0.1.0
  */
-export class Timeout extends Schema.TaggedError<Timeout>("effect-moq/core/MoqError/Timeout")("MoqTimeout", fields) {
+export class Timeout extends Data.TaggedError("MoqTimeout")<Detail> {
   override get message() {
     return describe("timed out", this.detail)
   }
@@ -80,9 +73,7 @@ export class Timeout extends Schema.TaggedError<Timeout>("effect-moq/core/MoqErr
  * @category errors
  * @since 0.1.0
  */
-export class TransportError
-  extends Schema.TaggedError<TransportError>("effect-moq/core/MoqError/TransportError")("MoqTransportError", fields)
-{
+export class TransportError extends Data.TaggedError("MoqTransportError")<Detail> {
   override get message() {
     return describe("transport failed", this.detail)
   }
@@ -95,9 +86,7 @@ export class TransportError
  * @category errors
  * @since 0.1.0
  */
-export class DecodeError
-  extends Schema.TaggedError<DecodeError>("effect-moq/core/MoqError/DecodeError")("MoqDecodeError", fields)
-{
+export class DecodeError extends Data.TaggedError("MoqDecodeError")<Detail> {
   override get message() {
     return describe("malformed message", this.detail)
   }
@@ -109,9 +98,7 @@ export class DecodeError
  * @category errors
  * @since 0.1.0
  */
-export class Unauthorized
-  extends Schema.TaggedError<Unauthorized>("effect-moq/core/MoqError/Unauthorized")("MoqUnauthorized", fields)
-{
+export class Unauthorized extends Data.TaggedError("MoqUnauthorized")<Detail> {
   override get message() {
     return describe("not authorised", this.detail)
   }
@@ -123,12 +110,7 @@ export class Unauthorized
  * @category errors
  * @since 0.1.0
  */
-export class UnsupportedVersion
-  extends Schema.TaggedError<UnsupportedVersion>("effect-moq/core/MoqError/UnsupportedVersion")(
-    "MoqUnsupportedVersion",
-    fields
-  )
-{
+export class UnsupportedVersion extends Data.TaggedError("MoqUnsupportedVersion")<Detail> {
   override get message() {
     return describe("no common version", this.detail)
   }
@@ -140,10 +122,7 @@ export class UnsupportedVersion
  * @category errors
  * @since 0.1.0
  */
-export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effect-moq/core/MoqError/UnexpectedStream")(
-  "MoqUnexpectedStream",
-  fields
-) {
+export class UnexpectedStream extends Data.TaggedError("MoqUnexpectedStream")<Detail> {
   override get message() {
     return describe("unexpected stream", this.detail)
   }
@@ -155,9 +134,7 @@ export class UnexpectedStream extends Schema.TaggedError<UnexpectedStream>("effe
  * @category errors
  * @since 0.1.0
  */
-export class BoundsExceeded
-  extends Schema.TaggedError<BoundsExceeded>("effect-moq/core/MoqError/BoundsExceeded")("MoqBoundsExceeded", fields)
-{
+export class BoundsExceeded extends Data.TaggedError("MoqBoundsExceeded")<Detail> {
   override get message() {
     return describe("out of bounds", this.detail)
   }
@@ -169,9 +146,7 @@ export class BoundsExceeded
  * @category errors
  * @since 0.1.0
  */
-export class Duplicate
-  extends Schema.TaggedError<Duplicate>("effect-moq/core/MoqError/Duplicate")("MoqDuplicate", fields)
-{
+export class Duplicate extends Data.TaggedError("MoqDuplicate")<Detail> {
   override get message() {
     return describe("duplicate", this.detail)
   }
@@ -183,7 +158,7 @@ export class Duplicate
  * @category errors
  * @since 0.1.0
  */
-export class NotFound extends Schema.TaggedError<NotFound>("effect-moq/core/MoqError/NotFound")("MoqNotFound", fields) {
+export class NotFound extends Data.TaggedError("MoqNotFound")<Detail> {
   override get message() {
     return describe("not found", this.detail)
   }
@@ -195,9 +170,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("effect-moq/core/MoqE
  * @category errors
  * @since 0.1.0
  */
-export class WrongSize
-  extends Schema.TaggedError<WrongSize>("effect-moq/core/MoqError/WrongSize")("MoqWrongSize", fields)
-{
+export class WrongSize extends Data.TaggedError("MoqWrongSize")<Detail> {
   override get message() {
     return describe("wrong frame size", this.detail)
   }
@@ -209,12 +182,7 @@ export class WrongSize
  * @category errors
  * @since 0.1.0
  */
-export class ProtocolViolation
-  extends Schema.TaggedError<ProtocolViolation>("effect-moq/core/MoqError/ProtocolViolation")(
-    "MoqProtocolViolation",
-    fields
-  )
-{
+export class ProtocolViolation extends Data.TaggedError("MoqProtocolViolation")<Detail> {
   override get message() {
     return describe("protocol violation", this.detail)
   }
@@ -226,7 +194,7 @@ export class ProtocolViolation
  * @category errors
  * @since 0.1.0
  */
-export class Lagged extends Schema.TaggedError<Lagged>("effect-moq/core/MoqError/Lagged")("MoqLagged", fields) {
+export class Lagged extends Data.TaggedError("MoqLagged")<Detail> {
   override get message() {
     return describe("lagged", this.detail)
   }
@@ -238,9 +206,7 @@ export class Lagged extends Schema.TaggedError<Lagged>("effect-moq/core/MoqError
  * @category errors
  * @since 0.1.0
  */
-export class FrameTooLarge
-  extends Schema.TaggedError<FrameTooLarge>("effect-moq/core/MoqError/FrameTooLarge")("MoqFrameTooLarge", fields)
-{
+export class FrameTooLarge extends Data.TaggedError("MoqFrameTooLarge")<Detail> {
   override get message() {
     return describe("frame too large", this.detail)
   }
@@ -252,22 +218,26 @@ export class FrameTooLarge
  * @category errors
  * @since 0.1.0
  */
-export class Evicted extends Schema.TaggedError<Evicted>("effect-moq/core/MoqError/Evicted")("MoqEvicted", fields) {
+export class Evicted extends Data.TaggedError("MoqEvicted")<Detail> {
   override get message() {
     return describe("evicted", this.detail)
   }
 }
 
 /**
- * An application's own code, 0 and up; it travels as 64 + `code`.
+ * An application's own code, 0 and up; it travels as 64 + `code`. A `code` that is no such integer throws a `RangeError`.
  *
  * @category errors
  * @since 0.1.0
  */
-export class App extends Schema.TaggedError<App>("effect-moq/core/MoqError/App")("MoqApp", {
-  ...fields,
-  code: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
-}) {
+export class App extends Data.TaggedError("MoqApp")<Detail & { readonly code: number }> {
+  constructor(fields: Detail & { readonly code: number }) {
+    if (!Number.isSafeInteger(fields.code) || fields.code < 0) {
+      throw new RangeError(`an application code is an integer, 0 and up: ${fields.code}`)
+    }
+    super(fields)
+  }
+
   override get message() {
     return describe(`application code ${this.code}`, this.detail)
   }
@@ -279,10 +249,7 @@ export class App extends Schema.TaggedError<App>("effect-moq/core/MoqError/App")
  * @category errors
  * @since 0.1.0
  */
-export class Remote extends Schema.TaggedError<Remote>("effect-moq/core/MoqError/Remote")("MoqRemote", {
-  ...fields,
-  code: Schema.Int
-}) {
+export class Remote extends Data.TaggedError("MoqRemote")<Detail & { readonly code: number }> {
   override get message() {
     return describe(`remote error code ${this.code}`, this.detail)
   }
@@ -300,14 +267,11 @@ export class Remote extends Schema.TaggedError<Remote>("effect-moq/core/MoqError
  * @category errors
  * @since 0.1.0
  */
-export class SessionClosed extends Schema.TaggedError<SessionClosed>("effect-moq/core/MoqError/SessionClosed")(
-  "MoqSessionClosed",
-  {
-    code: Schema.Int,
-    reason: Schema.String,
-    by: Schema.Literals(["local", "remote", "transport"])
-  }
-) {
+export class SessionClosed extends Data.TaggedError("MoqSessionClosed")<{
+  readonly code: number
+  readonly reason: string
+  readonly by: "local" | "remote" | "transport"
+}> {
   override get message() {
     const ends = { local: "session closed here", remote: "session closed by the peer", transport: "connection lost" }
     return describe(ends[this.by], this.reason === "" ? `code ${this.code}` : `${this.reason} (code ${this.code})`)
@@ -321,10 +285,7 @@ export class SessionClosed extends Schema.TaggedError<SessionClosed>("effect-moq
  * @category errors
  * @since 0.1.0
  */
-export class StreamReset extends Schema.TaggedError<StreamReset>("effect-moq/core/MoqError/StreamReset")(
-  "MoqStreamReset",
-  { code: Schema.Int }
-) {
+export class StreamReset extends Data.TaggedError("MoqStreamReset")<{ readonly code: number }> {
   override get message() {
     return `stream reset with code ${this.code}`
   }
@@ -336,7 +297,7 @@ export class StreamReset extends Schema.TaggedError<StreamReset>("effect-moq/cor
  * @category errors
  * @since 0.1.0
  */
-export class Overflow extends Schema.TaggedError<Overflow>("effect-moq/core/MoqError/Overflow")("MoqOverflow", fields) {
+export class Overflow extends Data.TaggedError("MoqOverflow")<Detail> {
   override get message() {
     return describe("no room", this.detail)
   }
@@ -348,12 +309,7 @@ export class Overflow extends Schema.TaggedError<Overflow>("effect-moq/core/MoqE
  * @category errors
  * @since 0.1.0
  */
-export class NotSupportedByPeer
-  extends Schema.TaggedError<NotSupportedByPeer>("effect-moq/core/MoqError/NotSupportedByPeer")(
-    "MoqNotSupportedByPeer",
-    fields
-  )
-{
+export class NotSupportedByPeer extends Data.TaggedError("MoqNotSupportedByPeer")<Detail> {
   override get message() {
     return describe("not supported by the peer", this.detail)
   }
@@ -468,7 +424,7 @@ export const toCode = (error: MoqError): number => {
     case "MoqNotSupportedByPeer":
       return 15
     default:
-      return codes[error._tag]
+      return coded[error._tag][0]
   }
 }
 
@@ -507,47 +463,29 @@ export const isMoqError = (u: unknown): u is MoqError =>
 
 // internal
 
-const classes = [
-  [0, Cancelled],
-  [1, RequiredExtension],
-  [2, Expired],
-  [3, Timeout],
-  [4, TransportError],
-  [5, DecodeError],
-  [6, Unauthorized],
-  [9, UnsupportedVersion],
-  [10, UnexpectedStream],
-  [11, BoundsExceeded],
-  [12, Duplicate],
-  [13, NotFound],
-  [14, WrongSize],
-  [15, ProtocolViolation],
-  [26, Lagged],
-  [27, FrameTooLarge],
-  [31, Evicted]
-] as const
+type Coded = Exclude<WireError, App | Remote>
 
-const codes: Record<Exclude<WireError, App | Remote>["_tag"], number> = {
-  MoqCancelled: 0,
-  MoqRequiredExtension: 1,
-  MoqExpired: 2,
-  MoqTimeout: 3,
-  MoqTransportError: 4,
-  MoqDecodeError: 5,
-  MoqUnauthorized: 6,
-  MoqUnsupportedVersion: 9,
-  MoqUnexpectedStream: 10,
-  MoqBoundsExceeded: 11,
-  MoqDuplicate: 12,
-  MoqNotFound: 13,
-  MoqWrongSize: 14,
-  MoqProtocolViolation: 15,
-  MoqLagged: 26,
-  MoqFrameTooLarge: 27,
-  MoqEvicted: 31
+const coded: { readonly [E in Coded as E["_tag"]]: readonly [code: number, make: new(fields: Detail) => E] } = {
+  MoqCancelled: [0, Cancelled],
+  MoqRequiredExtension: [1, RequiredExtension],
+  MoqExpired: [2, Expired],
+  MoqTimeout: [3, Timeout],
+  MoqTransportError: [4, TransportError],
+  MoqDecodeError: [5, DecodeError],
+  MoqUnauthorized: [6, Unauthorized],
+  MoqUnsupportedVersion: [9, UnsupportedVersion],
+  MoqUnexpectedStream: [10, UnexpectedStream],
+  MoqBoundsExceeded: [11, BoundsExceeded],
+  MoqDuplicate: [12, Duplicate],
+  MoqNotFound: [13, NotFound],
+  MoqWrongSize: [14, WrongSize],
+  MoqProtocolViolation: [15, ProtocolViolation],
+  MoqLagged: [26, Lagged],
+  MoqFrameTooLarge: [27, FrameTooLarge],
+  MoqEvicted: [31, Evicted]
 }
 
-const byCode = new Map<number, (typeof classes)[number][1]>(classes)
+const byCode = new Map<number, new(fields: Detail) => Coded>(Object.values(coded))
 
 const requestErrors = new Set<MoqError["_tag"]>([
   "MoqCancelled",
@@ -563,7 +501,7 @@ const requestErrors = new Set<MoqError["_tag"]>([
 ])
 
 const tags = new Set<string>([
-  ...Object.keys(codes),
+  ...Object.keys(coded),
   "MoqApp",
   "MoqRemote",
   "MoqSessionClosed",

@@ -57,18 +57,19 @@ export const byteLength = (path: Path): number => {
   return total
 }
 
+// on its own, so that bundlers see that neither does anything when it is not used
+const Part = Schema.String.check(
+  Schema.isMaxLength(maxBytes),
+  Schema.makeFilter((part: string) => part.isWellFormed(), { expected: "a well-formed string" })
+)
+
 /**
  * A `Schema` of paths within the bounds of {@link maxParts} and {@link maxBytes}.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const Path: Schema.Codec<Path> = Schema.Array(
-  Schema.String.check(
-    Schema.isMaxLength(maxBytes),
-    Schema.makeFilter((part: string) => part.isWellFormed(), { expected: "a well-formed string" })
-  )
-).check(
+export const Path: Schema.Codec<Path> = Schema.Array(Part).check(
   Schema.isMaxLength(maxParts),
   Schema.makeFilter((path: Path) => byteLength(path) <= maxBytes, { expected: `a path of at most ${maxBytes} bytes` })
 )

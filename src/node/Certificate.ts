@@ -10,8 +10,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { createHash, X509Certificate } from "node:crypto"
+import { createHash, createPrivateKey, X509Certificate } from "node:crypto"
 import { isIP } from "node:net"
+import { createSecureContext } from "node:tls"
 import * as selfsigned from "selfsigned"
 import { TransportError } from "../core/MoqError.ts"
 
@@ -83,6 +84,33 @@ export const generate: (options: {
 })
 
 /**
+ * A certificate of yours with its key, checked to belong together and to be good for TLS.
+ *
+ * **Details**
+ *
+ * Certificates of intermediate authorities may follow that of the server. Fails with {@link TransportError} that says
+ * in one line what is wrong. Dates and names are not looked at: that is for the clients.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromPem = (pem: {
+  readonly cert: string
+  readonly key: string
+}): Effect.Effect<Certificate, TransportError> =>
+  Effect.try({
+    try: () => {
+      const certificate = parsing(() => new X509Certificate(pem.cert), "the certificate is not in PEM")
+      const key = parsing(() => createPrivateKey(pem.key), keyProblem(pem.key))
+      if (!certificate.checkPrivateKey(key)) throw new Error("they do not belong together")
+      // the whole chain, and what OpenSSL does not let pass, such as a short key
+      createSecureContext({ cert: pem.cert, key: pem.key })
+      return { cert: pem.cert, key: pem.key, fingerprint: fingerprintOfDer(certificate.raw) }
+    },
+    catch: (error) => new TransportError({ detail: `certificate and key cannot be used: ${reasonOf(error)}` })
+  })
+
+/**
  * SHA-256 of the (first) certificate in a PEM text, in lower-case hex. Fails with {@link TransportError} when there is
  * none.
  *
@@ -115,5 +143,22 @@ const hour = 3_600_000
 
 // with the 12 hours before now this stays below the 14 days that browsers allow, whatever they do with the last second
 const maxDays = 13
+
+const parsing = <A>(parse: () => A, problem: string): A => {
+  try {
+    return parse()
+  } catch (error) {
+    throw new Error(problem, { cause: error })
+  }
+}
+
+const keyProblem = (key: string): string =>
+  key.includes("ENCRYPTED") ? "the key is encrypted; it has to be without a password" : "the key is not in PEM"
+
+// OpenSSL's whole message is for its authors
+const reasonOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return "reason" in error && typeof error.reason === "string" ? error.reason : error.message
+}
 
 const dnsName = /^(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?$/i

@@ -21,11 +21,21 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { TransportError } from "../core/MoqError.ts"
 import * as Transport from "../transport/Transport.ts"
+import * as Client from "./Client.ts"
+import type { ServerCertificate } from "./KeyRing.ts"
 import * as Qmux from "./Qmux.ts"
-import * as WebSocketClient from "./WebSocketClient.ts"
-import * as WebSocketServer from "./WebSocketServer.ts"
+import * as Server from "./Server.ts"
+
+/**
+ * The transports of Node, by name. `docs/transports.md` tells which to take.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Name = "h3" | "websocket" | "h2"
 
 /**
  * Bounds of every connection: how much the peer may make this side hold, and for how long it may be silent. Sizes are in
@@ -60,8 +70,24 @@ export interface Limits {
  * @category models
  * @since 0.1.0
  */
+export interface ClientOptions {
+  /**
+   * Which transports to try, the best one first; `["h3", "websocket"]` by default, without `h3` where it cannot be had.
+   * With several, the next one starts when the one before has failed or has not connected within `headStart`, and the
+   * first to connect is taken.
+   */
+  readonly transports?: ReadonlyArray<Name> | undefined
+  /** How long a better transport is ahead of the next one; 300 milliseconds by default. */
+  readonly headStart?: Duration.Input | undefined
+  readonly limits?: Limits | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
 export interface ServerOptions {
-  /** The TCP port; 4443 by default, 0 for a free one. */
+  /** The port, the same for TCP and UDP; 4443 by default, 0 for a free one. */
   readonly port?: number | undefined
   /**
    * The address to listen on: `"localhost"` for both loopbacks (the default), one address, or `""` for all of the
@@ -69,11 +95,23 @@ export interface ServerOptions {
    */
   readonly host?: string | undefined
   /**
-   * The certificate and its key in PEM, or the hosts to generate one for. With a generated certificate, which is for
-   * development, clients on this machine may also connect without TLS, and everybody can read its fingerprint at
-   * `/certificate.sha256`.
+   * The certificate and its key, in PEM or as files, or the hosts to generate one for. With a generated certificate,
+   * which is for development, clients on this machine may also connect without TLS, and everybody can read its
+   * fingerprint at `/certificate.sha256`.
    */
-  readonly tls: WebSocketServer.ServerCertificate
+  readonly tls: ServerCertificate
+  /** Reads certificate files again with each element. */
+  readonly reload?: Stream.Stream<unknown> | undefined
+  /**
+   * How long HTTP/3 sessions live on when the certificate changes, before the port is bound again with the new one; 60
+   * seconds by default. Other transports take the new certificate in place.
+   */
+  readonly renewGrace?: Duration.Input | undefined
+  /**
+   * What to offer; `["h3", "websocket"]` by default. What cannot be had here is left out, and told in `unavailable`;
+   * when nothing is left, the server fails.
+   */
+  readonly transports?: ReadonlyArray<Name> | undefined
   /** The origins (such as `https://example.com`) from which web pages may connect over TLS; all by default. */
   readonly allowOrigin?: ReadonlyArray<string> | undefined
   readonly limits?: Limits | undefined
@@ -84,25 +122,26 @@ export interface ServerOptions {
 }
 
 /**
- * The client side: WebSocket with QMux streams.
+ * The client side: a race between HTTP/3 and WebSocket, or whichever transports are asked for.
  *
  * **Details**
  *
- * `https:` and `wss:` URLs connect over TLS (port 443 by default), `ws:` URLs only to loopback addresses. A pinned
- * certificate is compared before anything of ours is sent.
+ * An `https:` URL is good for every transport (port 443 by default), a `wss:` or `ws:` URL for WebSocket alone, and `ws:`
+ * only for loopback addresses. A pinned certificate is compared before anything of ours is sent. The winner is
+ * remembered for each host, and goes first the next time; `connection.info.transport` tells which one it was.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (limits?: Limits): Transport.Transport => {
-  const resolved = resolve(limits)
-  return Transport.Transport.of({
-    connect: (url, options) => WebSocketClient.connect(url, resolved, options)
+export const make = (options?: ClientOptions): Transport.Transport =>
+  Client.make({
+    transports: options?.transports,
+    headStart: options?.headStart,
+    limits: resolve(options?.limits)
   })
-}
 
 /**
- * The client side with the default limits. See {@link make}.
+ * The client side with the default options. See {@link make}.
  *
  * @category layers
  * @since 0.1.0
@@ -110,13 +149,31 @@ export const make = (limits?: Limits): Transport.Transport => {
 export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Transport)(() => make())
 
 /**
+ * The client side as a layer. See {@link make}.
+ *
+ * **Example** (Only WebSocket)
+ *
+ * ```ts
+ * import { NodeTransport } from "effect-moq/node"
+ *
+ * const TransportLive = NodeTransport.layerWith({ transports: ["websocket"] })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: ClientOptions): Layer.Layer<Transport.Transport> =>
+  Layer.sync(Transport.Transport)(() => make(options))
+
+/**
  * The server side, bound until the scope closes.
  *
  * **Details**
  *
- * Fails with {@link TransportError} when the port cannot be bound or the certificate is of no use. `urls` has a URL that
- * works first: the names of your certificate, or the bound addresses of a generated one. Closing the scope closes every
- * connection with code 0, waits a second at most for peers to take that, and frees the port.
+ * Fails with {@link TransportError} when the port cannot be bound, the certificate is of no use, or none of the
+ * transports can be had. `urls` has a URL that works first: the names of your certificate, or the bound addresses of a
+ * generated one. Closing the scope closes every connection with code 0, waits a second at most for peers to take that,
+ * and frees the port.
  *
  * @category constructors
  * @since 0.1.0
@@ -124,10 +181,13 @@ export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Tran
 export const makeServer = (
   options: ServerOptions
 ): Effect.Effect<Transport.TransportServer, TransportError, Scope.Scope> =>
-  WebSocketServer.make({
+  Server.make({
     port: options.port ?? 4443,
     host: options.host ?? "localhost",
     tls: options.tls,
+    reload: options.reload,
+    renewGrace: millis(options.renewGrace, 60_000),
+    transports: options.transports ?? ["h3", "websocket"],
     allowOrigin: options.allowOrigin,
     limits: resolve(options.limits),
     waiting: options.waiting ?? 64,

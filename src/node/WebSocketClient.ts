@@ -36,11 +36,11 @@ import * as Qmux from "./Qmux.ts"
  */
 export const connect: (
   url: URL,
-  limits: Qmux.Limits,
-  options?: ConnectOptions
-) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, limits, options) => {
-  const timeout = Duration.fromInputUnsafe(options?.timeout ?? "5 seconds")
-  return open(url, limits, options ?? {}).pipe(
+  options: ConnectOptions,
+  limits: Qmux.Limits
+) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, options, limits) => {
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
+  return open(url, limits, options).pipe(
     Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message }))),
     Effect.timeoutOrElse({
       duration: timeout,

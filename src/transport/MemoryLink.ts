@@ -308,7 +308,8 @@ export class Side implements Transport.Connection {
       priority: false,
       ping: false,
       maxStreams: link.maxStreams,
-      idleTimeout: Infinity
+      idleTimeout: Infinity,
+      forgetsStreams: true
     }
   }
 

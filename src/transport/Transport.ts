@@ -20,12 +20,12 @@ import type * as Stream from "effect/Stream"
 import type { SessionClosed, StreamReset, Timeout, TransportError } from "../core/MoqError.ts"
 
 /**
- * The names of the transports, as they stand in options and in output.
+ * The names of transports, as they stand in options and in output: ours, or the one that you give to your own.
  *
  * @category models
  * @since 0.1.0
  */
-export type TransportName = "h3" | "websocket" | "h2" | "memory"
+export type TransportName = "h3" | "websocket" | "h2" | "memory" | (string & {})
 
 /**
  * What a transport can do. Conformance cases check each both ways.
@@ -52,6 +52,11 @@ export interface Capabilities {
    * cannot happen.
    */
   readonly idleTimeout: number
+  /**
+   * A stream that is over leaves no memory behind. Where it does (`false`), a connection grows by every stream until it
+   * is closed, so one that lives for days needs to be replaced now and then.
+   */
+  readonly forgetsStreams: boolean
 }
 
 /**

@@ -82,7 +82,8 @@ export interface Options {
   readonly info: Transport.ConnectionInfo
   /**
    * What the transport can do. By default codes of 0..255, resets past blocked writes, backpressure, no priorities, 100
-   * streams of each kind, an idle timeout of 30 seconds, and a ping when `ping` is given.
+   * streams of each kind, an idle timeout of 30 seconds, nothing kept of streams that are over, and a ping when `ping` is
+   * given.
    */
   readonly capabilities?: Partial<Transport.Capabilities> | undefined
   /** Asks the peer for a sign of life. Without it, `ping` succeeds at once while the connection is open. */
@@ -168,6 +169,7 @@ class ObjectConnection implements Transport.Connection, Owner {
       ping: options.ping !== undefined,
       maxStreams: 100,
       idleTimeout: 30_000,
+      forgetsStreams: true,
       ...options.capabilities
     }
     this.ping = Effect.suspend(() => this.end === undefined ? options.ping ?? Effect.void : Effect.fail(this.end))

@@ -11,7 +11,7 @@ import * as peers from "../node/fixtures/peers.ts"
 
 const outer = 20_000
 
-const transport = NodeTransport.make({ handshakeTimeout: "200 millis" })
+const transport = NodeTransport.make({ transports: ["websocket"], limits: { handshakeTimeout: "200 millis" } })
 
 const detailOf = (url: string, options?: ConnectOptions) =>
   Effect.flip(transport.connect(new URL(url), options)).pipe(

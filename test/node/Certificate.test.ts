@@ -57,6 +57,40 @@ describe("Certificate", () => {
       assert.include(error.detail, detail)
     }))
 
+  it.effect("takes a certificate of yours with its key, and says what is wrong with others", () =>
+    Effect.gen(function*() {
+      const [one, other] = yield* Effect.all([
+        Certificate.generate({ hosts: ["localhost"] }),
+        Certificate.generate({ hosts: ["localhost"] })
+      ])
+      assert.deepStrictEqual(yield* Certificate.fromPem({ cert: one.cert, key: one.key }), one)
+      // the first one is the server's
+      const chain = `${one.cert}\n${other.cert}`
+      assert.strictEqual((yield* Certificate.fromPem({ cert: chain, key: one.key })).fingerprint, one.fingerprint)
+      const encrypted = createPrivateKey(one.key).export({
+        type: "pkcs8",
+        format: "pem",
+        cipher: "aes-256-cbc",
+        passphrase: "secret"
+      })
+      for (
+        const [pem, words] of [
+          [{ cert: "nonsense", key: one.key }, "the certificate is not in PEM"],
+          [{ cert: one.key, key: one.key }, "the certificate is not in PEM"],
+          [{ cert: one.cert, key: one.cert }, "the key is not in PEM"],
+          [{ cert: one.cert, key: String(encrypted) }, "the key is encrypted"],
+          [{ cert: one.cert, key: other.key }, "they do not belong together"],
+          [{ cert: chain.slice(0, -100), key: one.key }, "certificate and key cannot be used: "]
+        ] as const
+      ) {
+        const error = yield* Effect.flip(Certificate.fromPem(pem))
+        assert.strictEqual(error._tag, "MoqTransportError")
+        assert.include(error.detail, "certificate and key cannot be used: ")
+        assert.include(error.detail, words)
+        assert.notInclude(error.detail, "\n")
+      }
+    }))
+
   it.effect("refuses what is not a certificate", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Certificate.fingerprintOf("-----BEGIN NOTHING-----"))

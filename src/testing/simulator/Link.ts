@@ -209,7 +209,8 @@ export class Side implements Transport.Connection {
       priority: link.world.priority,
       ping: true,
       maxStreams: link.world.maxStreams,
-      idleTimeout: Infinity
+      idleTimeout: link.world.silence / 1e6,
+      forgetsStreams: true
     }
   }
 

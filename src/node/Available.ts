@@ -1,0 +1,54 @@
+/**
+ * Which transports can be had here. Each is loaded when it is first asked for: a program pays only for what it uses.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type Timeout, TransportError } from "../core/MoqError.ts"
+import type { Connection, ConnectOptions } from "../transport/Transport.ts"
+import type { KeyRing } from "./KeyRing.ts"
+import type { Lobby } from "./Lobby.ts"
+import type { Name } from "./NodeTransport.ts"
+import type * as Qmux from "./Qmux.ts"
+
+/** The client side of one transport. */
+export interface Client {
+  readonly connect: (
+    url: URL,
+    options: ConnectOptions,
+    limits: Qmux.Limits
+  ) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope>
+}
+
+/** The server side of HTTP/3: binds UDP ports, and lets clients wait in the lobby. */
+export interface Http3Server {
+  readonly make: (options: {
+    readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
+    readonly ring: KeyRing
+    readonly lobby: Lobby
+    readonly renewGrace: number
+    readonly limits: Qmux.Limits
+  }) => Effect.Effect<void, TransportError, Scope.Scope>
+}
+
+/** The client side of a transport. Fails with {@link TransportError} that says in one line why it cannot be had. */
+export const client = (name: Name): Effect.Effect<Client, TransportError> => {
+  switch (name) {
+    case "websocket":
+      return load(() => import("./WebSocketClient.ts"))
+    case "h2":
+      return new TransportError({ detail: "h2 soon" })
+    case "h3":
+      return new TransportError({ detail: "h3 soon" })
+  }
+}
+
+/** The server side of HTTP/3. Fails as {@link client} does. */
+export const http3Server: Effect.Effect<Http3Server, TransportError> = Effect.fail(
+  new TransportError({ detail: "h3 soon" })
+)
+
+// internal
+
+const load = <A>(module: () => Promise<A>): Effect.Effect<A> => Effect.promise(module)

@@ -1,0 +1,49 @@
+/**
+ * The client side of Node's transports: loads them when they are first needed, and races them.
+ *
+ * @internal
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { TransportError } from "../core/MoqError.ts"
+import * as Race from "../transport/Race.ts"
+import type { Transport } from "../transport/Transport.ts"
+import * as Available from "./Available.ts"
+import type { Name } from "./NodeTransport.ts"
+import type * as Qmux from "./Qmux.ts"
+
+export interface Options {
+  /** By default what can be had of `h3` and `websocket`. */
+  readonly transports: ReadonlyArray<Name> | undefined
+  readonly headStart: Duration.Input | undefined
+  readonly limits: Qmux.Limits
+}
+
+export const make = (options: Options): Transport => {
+  const candidate = (name: Name): Race.Candidate => ({
+    name,
+    connect: (url, connect) =>
+      Effect.flatMap(Available.client(name), (client) => client.connect(url, connect ?? {}, options.limits))
+  })
+  const race = (names: ReadonlyArray<Name>): Transport =>
+    Race.make(names.map(candidate), { headStart: options.headStart })
+  const webSocket = race(["websocket"])
+  let racing = options.transports === undefined ? undefined : race(options.transports)
+  const ready: Effect.Effect<Transport> = Effect.suspend(() =>
+    racing !== undefined
+      ? Effect.succeed(racing)
+      : Effect.map(
+        Effect.isSuccess(Available.client("h3")),
+        (has) => (racing ??= has ? race(["h3", "websocket"]) : webSocket)
+      )
+  )
+  return {
+    connect: (url, connect) => {
+      if (url.protocol === "https:") return Effect.flatMap(ready, (transport) => transport.connect(url, connect))
+      if (options.transports?.includes("websocket") ?? true) return webSocket.connect(url, connect)
+      return Effect.fail(
+        new TransportError({ detail: `${url.protocol} URLs are for WebSocket alone; use https://${url.host}` })
+      )
+    }
+  }
+}
