@@ -20,6 +20,7 @@ import { announced } from "./announced.ts"
 import { clock } from "./clock.ts"
 import { codec } from "./codec.ts"
 import { demo } from "./demo.ts"
+import { doctor } from "./doctor.ts"
 import { Failure } from "./Failure.ts"
 import { fetch } from "./fetch.ts"
 import { info } from "./info.ts"
@@ -71,7 +72,7 @@ const root = Command.make("effect-moq").pipe(
     },
     { command: "seq 1 100 | effect-moq publish https://localhost:4443 demo/numbers", description: "Publish stdin" }
   ]),
-  Command.withSubcommands([relay, publish, subscribe, fetch, announced, info, clock, codec, demo]),
+  Command.withSubcommands([relay, publish, subscribe, fetch, announced, info, clock, codec, doctor, demo]),
   Command.withGlobalFlags([debug])
 )
 

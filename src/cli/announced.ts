@@ -30,6 +30,7 @@ export const announced = Command.make(
     follow: Flags.isSet("follow", "Go on with what comes and goes, until interrupted"),
     json: Flags.json,
     fingerprint: Target.config.fingerprint,
+    tlsRoot: Target.config.tlsRoot,
     insecure: Target.config.insecure,
     transport: Target.config.transport
   },

@@ -15,11 +15,12 @@ import * as Path from "../core/Path.ts"
 import type * as Group from "../model/Group.ts"
 import type * as Track from "../model/Track.ts"
 import type { Session } from "../session/Session.ts"
-import { TransportServer } from "../transport/Transport.ts"
+import { Transport, TransportServer } from "../transport/Transport.ts"
 import * as Clocks from "./clock.ts"
 import * as Ending from "./Ending.ts"
 import * as Flags from "./Flags.ts"
 import * as Output from "./Output.ts"
+import * as Text from "./Text.ts"
 
 /**
  * The verb.
@@ -31,20 +32,35 @@ export const demo = Command.make(
   "demo",
   {
     for: Flags.duration("for", "End after this time, instead of when interrupted").pipe(Flag.optional),
+    transport: Flags.transports(
+      "What to offer, and over what to connect; auto, the default, is the best of h3 and websocket that works"
+    ),
     json: Flags.json
   },
   Effect.fnUntraced(
     function*(options) {
       const { NodeTransport, Relay, Session } = yield* modules
-      const server = yield* NodeTransport.makeServer({ host: "localhost", port: 0, tls: { generate: ["localhost"] } })
+      const transports = options.transport
+      const server = yield* NodeTransport.makeServer({
+        host: "localhost",
+        port: 0,
+        tls: { generate: ["localhost"] },
+        transports
+      })
       const relay = yield* Effect.provideService(Relay.make(), TransportServer, server)
       const url = server.urls[0]!
       yield* options.json
-        ? Output.json({ event: "listening", url, transports: server.transports, fingerprint: server.fingerprint })
-        : Output.Output.use(({ write }) => write(introduction(url, server.fingerprint ?? "")))
+        ? Output.json({
+          event: "listening",
+          url,
+          transports: server.transports,
+          unavailable: server.unavailable,
+          fingerprint: server.fingerprint
+        })
+        : Output.Output.use(({ write }) => write(introduction(server)))
 
       const open = Session.connect(url, { fingerprints: server.fingerprint === undefined ? [] : [server.fingerprint] })
-        .pipe(Effect.provide(NodeTransport.layer))
+        .pipe(Effect.provideService(Transport, NodeTransport.make({ transports })))
       const run = new Run(options.json)
       const publisher = yield* open
       const broadcast = yield* publisher.broadcast(path.slice(0, -1))
@@ -93,10 +109,11 @@ const modules = Effect.promise(async () => {
   return { NodeTransport, Relay, Session }
 })
 
-const introduction = (url: string, fingerprint: string): string =>
+const introduction = ({ fingerprint = "", transports, unavailable, urls: [url] }: TransportServer): string =>
   [
-    `A relay listens at ${url}; the SHA-256 fingerprint of its certificate is`,
+    `A relay listens at ${url} over ${transports.join(" and ")}; the SHA-256 fingerprint of its certificate is`,
     `${fingerprint}.`,
+    ...unavailable.map(({ reason, transport }) => `There is no ${transport} here: ${Text.line(reason)}.`),
     `A publisher sends it the track ${
       Path.format(path)
     }: a frame every half a second, a new group every ${framesPerGroup} frames.`,

@@ -5,14 +5,18 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { readFile } from "node:fs/promises"
+import { closeSync, openSync } from "node:fs"
 import * as Path from "../core/Path.ts"
-import type { ServerCertificate } from "../node/KeyRing.ts"
+import type { Files, Generated } from "../node/KeyRing.ts"
+import type { Name } from "../node/NodeTransport.ts"
 import type * as Relay from "../relay/Relay.ts"
 import { TransportServer } from "../transport/Transport.ts"
 import * as Bind from "./Bind.ts"
@@ -46,44 +50,90 @@ export const relay = Command.make(
       "hosts",
       "Generate a certificate for these names, for development; localhost by default"
     ).pipe(Flag.optional),
-    transport: Flags.oneOf("transport", ["websocket"], "What to offer").pipe(
-      Flag.withDefault("websocket" as const)
-    ),
+    stateDir: Flags.text(
+      "state-dir",
+      "dir",
+      "Where the generated certificate and its key are kept; without it they last as long as the process"
+    ).pipe(Flag.optional),
+    renewGrace: Flags.duration(
+      "renew-grace",
+      "How long HTTP/3 sessions live on when the certificate changes; 60s by default. Others are not affected"
+    ).pipe(Flag.optional),
+    transport: Flags.text(
+      "transport",
+      "names",
+      "What to offer: h3, websocket, h2, or several with commas; by default the best that there is, h3 and websocket"
+    ).pipe(Flag.mapTryCatch(transportsOf, (error) => (error as Error).message), Flag.optional),
+    allowOrigin: Flags.text(
+      "allow-origin",
+      "origins",
+      "The web pages that may connect over TLS, such as https://example.com; all by default"
+    ).pipe(Flag.mapTryCatch(originsOf, (error) => (error as Error).message), Flag.optional),
     json: Flags.json
   },
   Effect.fnUntraced(
-    function*({ bind, json, tlsCert, tlsGenerate, tlsKey }) {
-      const tls = yield* certificateOf(tlsCert, tlsKey, tlsGenerate)
-      const { NodeTransport, Relay } = yield* modules
+    function*({ json, ...flags }) {
+      const tls = yield* certificateOf(flags)
+      const { KeyRing, NodeTransport, Relay } = yield* modules
       const output = yield* Output.Output
-      const server = yield* NodeTransport.makeServer({ ...bind, tls })
+      const { hangups, terminalGone } = yield* hangingUp
+      const ring = yield* Effect.mapError(
+        KeyRing.make(tls, Stream.fromQueue(hangups)),
+        (error) => new Failure({ message: error.detail ?? error.message })
+      )
+      const server = yield* NodeTransport.makeServer({
+        ...flags.bind,
+        tls: ring,
+        transports: Option.getOrUndefined(flags.transport),
+        allowOrigin: Option.getOrUndefined(flags.allowOrigin),
+        renewGrace: Option.getOrUndefined(flags.renewGrace)
+      })
       const relay = yield* Effect.provideService(Relay.make(), TransportServer, server)
 
-      const print = (event: Relay.Event) => json ? Output.json(toJson(event)) : output.note(toText(event))
       const listening = Latch.makeUnsafe(false)
       // listens before anybody can have heard of the relay, and prints after saying where it is
-      const events = yield* Effect.forkChild(
-        Stream.runForEach(relay.events, (event) => listening.whenOpen(print(event))),
-        { startImmediately: true }
+      const printing = <A>(happenings: Stream.Stream<A>, toJson: (a: A) => object, toText: (a: A) => string) =>
+        Effect.forkChild(
+          Stream.runForEach(
+            happenings,
+            (a) => listening.whenOpen(json ? Output.json(toJson(a)) : output.note(toText(a)))
+          ),
+          { startImmediately: true }
+        )
+      const events = yield* printing(relay.events, toJson, toText)
+      const changes = yield* printing(
+        ring.changes,
+        ({ fingerprint }) => ({ event: "certificate", fingerprint }),
+        ({ fingerprint }) => `certificate ${ring.generated ? "renewed" : "reloaded"}, fingerprint ${fingerprint}`
       )
+      if (ring.generated) {
+        yield* Effect.forkChild(Stream.runForEach(
+          Stream.fromQueue(hangups),
+          () => output.note("there is nothing to reload: the certificate is a generated one")
+        ))
+      }
       const [url] = server.urls
       if (json) {
         yield* Output.json({
           event: "listening",
           url,
           transports: server.transports,
+          unavailable: server.unavailable,
           ...(server.fingerprint === undefined ? {} : { fingerprint: server.fingerprint })
         })
       } else {
         yield* Output.line(`${url}`)
         yield* output.note(`listening at ${server.urls.join(", ")} over ${server.transports.join(", ")}`)
+        for (const { reason, transport } of server.unavailable) yield* output.note(`not over ${transport}: ${reason}`)
         if (server.fingerprint !== undefined) {
           yield* output.note(`with a generated certificate for development, fingerprint ${server.fingerprint}`)
         }
       }
       yield* listening.open
-      yield* Fiber.join(events)
-      yield* Effect.never
+      yield* Effect.all([Fiber.join(events), Fiber.join(changes), Effect.never], {
+        concurrency: "unbounded",
+        discard: true
+      }).pipe(Effect.raceFirst(Deferred.await(terminalGone)))
     },
     Effect.scoped,
     Ending.interruptible
@@ -92,7 +142,8 @@ export const relay = Command.make(
   Command.withDescription(
     "Runs a relay: takes in what its sessions publish and fans it out to all who subscribe. Prints the URL to use on stdout, " +
       "and what happens on stderr; with --json everything on stdout, an object per line, the URL first. Ends with exit code " +
-      "0 when it is interrupted."
+      "0 when it is interrupted. SIGHUP reads the files of its certificate again; no session is dropped but, over HTTP/3, " +
+      "those that are open after --renew-grace."
   ),
   Command.withShortDescription("Run a relay"),
   Command.withExamples([
@@ -103,6 +154,10 @@ export const relay = Command.make(
     {
       command: "effect-moq relay --bind :443 --tls-cert fullchain.pem --tls-key privkey.pem --json",
       description: "For everybody, with your certificate"
+    },
+    {
+      command: "effect-moq relay --tls-generate relay.local --state-dir ~/.effect-moq",
+      description: "With a generated certificate whose fingerprint outlives a restart"
     }
   ])
 )
@@ -110,31 +165,86 @@ export const relay = Command.make(
 // internal
 
 const modules = Effect.promise(async () => {
-  const [NodeTransport, Relay] = await Promise.all([import("../node/NodeTransport.ts"), import("../relay/Relay.ts")])
-  return { NodeTransport, Relay }
+  const [KeyRing, NodeTransport, Relay] = await Promise.all([
+    import("../node/KeyRing.ts"),
+    import("../node/NodeTransport.ts"),
+    import("../relay/Relay.ts")
+  ])
+  return { KeyRing, NodeTransport, Relay }
 })
 
-const certificateOf = Effect.fnUntraced(function*(
-  cert: Option.Option<string>,
-  key: Option.Option<string>,
-  generate: Option.Option<string>
-): Effect.fn.Return<ServerCertificate, Failure | ReturnType<typeof usage>> {
-  if (Option.isSome(cert) !== Option.isSome(key)) {
-    return yield* usage("relay", "--tls-cert and --tls-key belong together")
+const certificateOf = (flags: {
+  readonly tlsCert: Option.Option<string>
+  readonly tlsKey: Option.Option<string>
+  readonly tlsGenerate: Option.Option<string>
+  readonly stateDir: Option.Option<string>
+}): Effect.Effect<Files | Generated, ReturnType<typeof usage>> => {
+  const { stateDir, tlsCert, tlsGenerate, tlsKey } = flags
+  if (Option.isSome(tlsCert) !== Option.isSome(tlsKey)) {
+    return Effect.fail(usage("relay", "--tls-cert and --tls-key belong together"))
   }
-  if (Option.isSome(cert) && Option.isSome(generate)) {
-    return yield* usage("relay", "--tls-generate excludes --tls-cert")
+  if (Option.isSome(tlsCert) && Option.isSome(tlsKey)) {
+    if (Option.isSome(tlsGenerate)) return Effect.fail(usage("relay", "--tls-generate excludes --tls-cert"))
+    if (Option.isSome(stateDir)) return Effect.fail(usage("relay", "--state-dir is for generated certificates"))
+    return Effect.succeed({ certFile: tlsCert.value, keyFile: tlsKey.value })
   }
-  if (Option.isSome(cert) && Option.isSome(key)) return { cert: yield* read(cert.value), key: yield* read(key.value) }
-  const hosts = Option.getOrElse(generate, () => "localhost").split(",").map((host) => host.trim())
-  return { generate: hosts.filter((host) => host !== "") }
-})
-
-const read = (file: string): Effect.Effect<string, Failure> =>
-  Effect.tryPromise({
-    try: () => readFile(file, "utf8"),
-    catch: (error) => new Failure({ message: `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}` })
+  return Effect.succeed({
+    generate: listOf(Option.getOrElse(tlsGenerate, () => "localhost")),
+    stateDir: Option.getOrUndefined(stateDir)
   })
+}
+
+function listOf(text: string): ReadonlyArray<string> {
+  return text.split(",").map((item) => item.trim()).filter((item) => item !== "")
+}
+
+// hoisted: the flags above are made while this module loads
+
+function transportsOf(text: string): ReadonlyArray<Name> {
+  const names = listOf(text).map((item) => {
+    if (item === "h3" || item === "websocket" || item === "h2") return item
+    throw new Error("h3, websocket, h2, or several of them with commas")
+  })
+  if (names.length === 0) throw new Error("h3, websocket, h2, or several of them with commas")
+  return [...new Set(names)]
+}
+
+function originsOf(text: string): ReadonlyArray<string> {
+  return listOf(text).map((item) => {
+    if (URL.canParse(item) && new URL(item).origin === item) return item
+    throw new Error("origins such as https://example.com, without a path")
+  })
+}
+
+// What SIGHUP asks for, from now on; several that come at once are one. It also tells that the terminal has been closed,
+// and then the relay has to end, as it does without anybody who listens for the signal.
+const hangingUp: Effect.Effect<
+  { readonly hangups: Queue.Dequeue<"SIGHUP">; readonly terminalGone: Deferred.Deferred<void> },
+  never,
+  Scope.Scope
+> = Effect.gen(function*() {
+  const hangups = yield* Queue.sliding<"SIGHUP">(1)
+  const terminalGone = Deferred.makeUnsafe<void>()
+  const onTerminal = process.stdin.isTTY || process.stderr.isTTY
+  const listener = () => {
+    if (onTerminal && !hasTerminal()) Deferred.doneUnsafe(terminalGone, Effect.void)
+    else Queue.offerUnsafe(hangups, "SIGHUP")
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.on("SIGHUP", listener)),
+    () => Effect.sync(() => process.off("SIGHUP", listener))
+  )
+  return { hangups, terminalGone }
+})
+
+const hasTerminal = (): boolean => {
+  try {
+    closeSync(openSync("/dev/tty", "r"))
+    return true
+  } catch {
+    return false
+  }
+}
 
 const names: Record<Relay.Event["_tag"], string> = {
   SessionOpened: "session-opened",

@@ -57,7 +57,7 @@ export const byteLength = (path: Path): number => {
   return total
 }
 
-// on its own, so that bundlers see that neither does anything when it is not used
+// on its own, and without a computed text: else a bundler keeps both, and all of Schema with them
 const Part = Schema.String.check(
   Schema.isMaxLength(maxBytes),
   Schema.makeFilter((part: string) => part.isWellFormed(), { expected: "a well-formed string" })
@@ -71,7 +71,7 @@ const Part = Schema.String.check(
  */
 export const Path: Schema.Codec<Path> = Schema.Array(Part).check(
   Schema.isMaxLength(maxParts),
-  Schema.makeFilter((path: Path) => byteLength(path) <= maxBytes, { expected: `a path of at most ${maxBytes} bytes` })
+  Schema.makeFilter((path: Path) => byteLength(path) <= maxBytes, { expected: "a path of at most 1,023 bytes" })
 )
 
 /**

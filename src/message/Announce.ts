@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import { DecodeError } from "../core/MoqError.ts"
-import * as Path from "../core/Path.ts"
+import { Path } from "../core/Path.ts"
 import * as Field from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
@@ -26,7 +26,7 @@ export const Announce = Schema.Union([
   Schema.TaggedStruct("Announce", {
     status: Schema.Literals(["active", "ended"]),
     /** The track's path without the prefix that was asked for. */
-    suffix: Path.Path
+    suffix: Path
   }),
   Schema.TaggedStruct("Announce", { status: Schema.Literal("live") })
 ])

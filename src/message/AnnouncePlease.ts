@@ -11,7 +11,7 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
-import * as Path from "../core/Path.ts"
+import { Path } from "../core/Path.ts"
 import * as Field from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
@@ -23,7 +23,7 @@ import type { Profile } from "./Profile.ts"
  */
 export const AnnouncePlease = Schema.TaggedStruct("AnnouncePlease", {
   /** Tracks below it are announced; the empty one asks for all. */
-  prefix: Path.Path
+  prefix: Path
 })
 
 /**

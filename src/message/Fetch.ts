@@ -11,9 +11,10 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
-import * as Path from "../core/Path.ts"
-import * as Priority from "../core/Priority.ts"
+import { Path } from "../core/Path.ts"
+import { Priority } from "../core/Priority.ts"
 import * as Field from "./Field.ts"
+import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -23,12 +24,12 @@ import type { Profile } from "./Profile.ts"
  * @since 0.1.0
  */
 export const Fetch = Schema.TaggedStruct("Fetch", {
-  path: Path.Path,
-  priority: Priority.Priority,
+  path: Path,
+  priority: Priority,
   /** The sequence of the group. */
-  group: Field.Uint,
+  group: Uint,
   /** The index of the first frame wanted. */
-  frame: Field.Uint
+  frame: Uint
 })
 
 /**

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import { DecodeError, NotSupportedByPeer } from "../core/MoqError.ts"
-import * as Priority from "../core/Priority.ts"
+import { Priority } from "../core/Priority.ts"
 import * as Field from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
@@ -22,7 +22,7 @@ import type { Profile } from "./Profile.ts"
  * @since 0.1.0
  */
 export const FetchUpdate = Schema.TaggedStruct("FetchUpdate", {
-  priority: Priority.Priority
+  priority: Priority
 })
 
 /**

@@ -13,13 +13,18 @@ import * as Path from "../core/Path.ts"
 import * as Priority from "../core/Priority.ts"
 import type { Profile } from "./Profile.ts"
 
+// Bundlers keep a Schema that nobody uses, and all of Schema with it, unless its arguments are plain names and literals:
+// nothing computed, no member of a namespace within an object.
+const maxUint = Varint.max
+const maxBound = Varint.max - 1
+
 /**
  * A `Schema` of numbers that travel as a varint: 0..2^53-1.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const Uint: Schema.Codec<number> = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Varint.max }))
+export const Uint: Schema.Codec<number> = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: maxUint }))
 
 /**
  * A `Schema` of group sequences that travel as an optional one, where 0 means none and `n + 1` group `n`: 0..2^53-2.
@@ -27,7 +32,7 @@ export const Uint: Schema.Codec<number> = Schema.Int.check(Schema.isBetween({ mi
  * @category schemas
  * @since 0.1.0
  */
-export const Bound: Schema.Codec<number> = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Varint.max - 1 }))
+export const Bound: Schema.Codec<number> = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: maxBound }))
 
 /**
  * The largest number of versions or extensions in a message: 64.
@@ -55,9 +60,7 @@ export const Extension = Schema.Struct({
   id: Uint,
   /** At most 4 KiB. */
   payload: Schema.Uint8Array.check(
-    Schema.makeFilter((payload: Uint8Array) => payload.length <= maxExtension, {
-      expected: `at most ${maxExtension} bytes`
-    })
+    Schema.makeFilter((payload: Uint8Array) => payload.length <= maxExtension, { expected: "at most 4 KiB" })
   )
 })
 

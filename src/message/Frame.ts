@@ -24,6 +24,9 @@ import type { Profile } from "./Profile.ts"
  */
 export const maxSize: number = 16 * 1024 * 1024
 
+// a plain name: see Field
+const Payload = Schema.Uint8Array
+
 /**
  * A `Schema` of FRAME.
  *
@@ -32,7 +35,7 @@ export const maxSize: number = 16 * 1024 * 1024
  */
 export const Frame = Schema.TaggedStruct("Frame", {
   /** At most 16 MiB; it may be empty. */
-  payload: Schema.Uint8Array
+  payload: Payload
 })
 
 /**

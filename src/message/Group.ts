@@ -10,7 +10,7 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
-import * as Field from "./Field.ts"
+import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -21,8 +21,8 @@ import type { Profile } from "./Profile.ts"
  */
 export const Group = Schema.TaggedStruct("Group", {
   /** The id of the subscription that asked for it. */
-  subscribe: Field.Uint,
-  sequence: Field.Uint
+  subscribe: Uint,
+  sequence: Uint
 })
 
 /**

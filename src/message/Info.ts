@@ -12,8 +12,9 @@ import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import { GroupOrder } from "../core/GroupOrder.ts"
-import * as Priority from "../core/Priority.ts"
+import { Priority } from "../core/Priority.ts"
 import * as Field from "./Field.ts"
+import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -23,12 +24,12 @@ import type { Profile } from "./Profile.ts"
  * @since 0.1.0
  */
 export const Info = Schema.TaggedStruct("Info", {
-  priority: Priority.Priority,
+  priority: Priority,
   /** The sequence of the newest group; also 0 when there is none yet. */
-  latest: Field.Uint,
+  latest: Uint,
   order: GroupOrder,
   /** How long a group is kept after it has finished, in milliseconds; 0 means for ever. */
-  expires: Field.Uint
+  expires: Uint
 })
 
 /**

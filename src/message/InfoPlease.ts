@@ -10,7 +10,7 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
-import * as Path from "../core/Path.ts"
+import { Path } from "../core/Path.ts"
 import * as Field from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
@@ -21,7 +21,7 @@ import type { Profile } from "./Profile.ts"
  * @since 0.1.0
  */
 export const InfoPlease = Schema.TaggedStruct("InfoPlease", {
-  path: Path.Path
+  path: Path
 })
 
 /**

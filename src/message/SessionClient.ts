@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import * as Field from "./Field.ts"
+import { Extensions, Versions } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -21,8 +22,8 @@ import type { Profile } from "./Profile.ts"
  */
 export const SessionClient = Schema.TaggedStruct("SessionClient", {
   /** The versions that the client speaks, the preferred one first; at most 64. */
-  versions: Field.Versions,
-  extensions: Field.Extensions
+  versions: Versions,
+  extensions: Extensions
 })
 
 /**

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import * as Field from "./Field.ts"
+import { Extensions, Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -21,8 +22,8 @@ import type { Profile } from "./Profile.ts"
  */
 export const SessionServer = Schema.TaggedStruct("SessionServer", {
   /** The version that the server chose from those that the client offered. */
-  version: Field.Uint,
-  extensions: Field.Extensions
+  version: Uint,
+  extensions: Extensions
 })
 
 /**

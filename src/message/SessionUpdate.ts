@@ -10,7 +10,7 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
-import * as Field from "./Field.ts"
+import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -21,7 +21,7 @@ import type { Profile } from "./Profile.ts"
  */
 export const SessionUpdate = Schema.TaggedStruct("SessionUpdate", {
   /** In bits per second; 0 when it is not known. */
-  bitrate: Field.Uint
+  bitrate: Uint
 })
 
 /**

@@ -12,9 +12,10 @@ import type * as Types from "effect/Types"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import { GroupOrder } from "../core/GroupOrder.ts"
-import * as Path from "../core/Path.ts"
-import * as Priority from "../core/Priority.ts"
+import { Path } from "../core/Path.ts"
+import { Priority } from "../core/Priority.ts"
 import * as Field from "./Field.ts"
+import { Bound, Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -25,16 +26,16 @@ import type { Profile } from "./Profile.ts"
  */
 export const Subscribe = Schema.TaggedStruct("Subscribe", {
   /** Names the subscription in GROUP; never used twice in a session. */
-  id: Field.Uint,
-  path: Path.Path,
-  priority: Priority.Priority,
+  id: Uint,
+  path: Path,
+  priority: Priority,
   order: GroupOrder,
   /** How long a group is worth sending after it has finished, in milliseconds; 0 means for ever. */
-  expires: Field.Uint,
+  expires: Uint,
   /** The first group wanted; the newest one when absent. */
-  min: Schema.optionalKey(Field.Bound),
+  min: Schema.optionalKey(Bound),
   /** The last group wanted; no end when absent. */
-  max: Schema.optionalKey(Field.Bound)
+  max: Schema.optionalKey(Bound)
 })
 
 /**

@@ -12,7 +12,7 @@ import * as Reader from "../coding/Reader.ts"
 import * as Varint from "../coding/Varint.ts"
 import * as Wire from "../coding/Wire.ts"
 import { BoundsExceeded, DecodeError } from "../core/MoqError.ts"
-import * as Field from "./Field.ts"
+import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -23,11 +23,11 @@ import type { Profile } from "./Profile.ts"
  */
 export const SubscribeGap = Schema.TaggedStruct("SubscribeGap", {
   /** The first group that is missing. */
-  start: Field.Uint,
+  start: Uint,
   /** How many more are missing after it; 0 means that one only. `start + count` is at most 2^53-1. */
-  count: Field.Uint,
+  count: Uint,
   /** Why, as a code of `MoqError`; at most 2^32-1 in the crate. */
-  code: Field.Uint
+  code: Uint
 }).check(
   Schema.makeFilter(({ start, count }) => !isTooFar(start, count), {
     expected: "a range that ends at 2^53-1 or before"

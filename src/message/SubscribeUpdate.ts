@@ -13,8 +13,9 @@ import type * as Types from "effect/Types"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import { GroupOrder } from "../core/GroupOrder.ts"
-import * as Priority from "../core/Priority.ts"
+import { Priority } from "../core/Priority.ts"
 import * as Field from "./Field.ts"
+import { Bound, Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
 /**
@@ -24,14 +25,14 @@ import type { Profile } from "./Profile.ts"
  * @since 0.1.0
  */
 export const SubscribeUpdate = Schema.TaggedStruct("SubscribeUpdate", {
-  priority: Priority.Priority,
+  priority: Priority,
   order: GroupOrder,
   /** How long a group is worth sending after it has finished, in milliseconds; 0 means for ever. */
-  expires: Field.Uint,
+  expires: Uint,
   /** The first group wanted: at least the one before; unchanged when absent. */
-  min: Schema.optionalKey(Field.Bound),
+  min: Schema.optionalKey(Bound),
   /** The last group wanted: at most the one before; unchanged when absent. */
-  max: Schema.optionalKey(Field.Bound)
+  max: Schema.optionalKey(Bound)
 })
 
 /**

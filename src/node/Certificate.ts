@@ -134,6 +134,19 @@ export const normalizeFingerprint = (text: string): string | undefined => {
   return /^[0-9a-f]{64}$/.test(hex) ? hex : undefined
 }
 
+/**
+ * Whether a PEM text begins with a certificate, as that of an authority has to.
+ *
+ * @internal
+ */
+export const isPem = (text: string): boolean => {
+  try {
+    return new X509Certificate(text).raw.length > 0
+  } catch {
+    return false
+  }
+}
+
 /** @internal */
 export const fingerprintOfDer = (der: Uint8Array): string => createHash("sha256").update(der).digest("hex")
 

@@ -30,15 +30,19 @@ export interface Named {
 
 /** Asks the system for the addresses of a host; an address is its own. */
 export const resolve = (host: string, timeout: Duration.Input): Effect.Effect<Named> =>
-  Effect.callback<Named>((resume) => {
-    Dns.lookup(host, { all: true, verbatim: true }, (error, found) => {
-      resume(Effect.succeed(
-        error === null
-          ? { addresses: [...new Set(found.map(({ address }) => address))] }
-          : { addresses: [], code: error.code ?? error.message }
-      ))
-    })
-  }).pipe(within(timeout, { addresses: [], code: "ETIMEDOUT" }))
+  within(
+    Effect.callback<Named>((resume) => {
+      Dns.lookup(host, { all: true, verbatim: true }, (error, found) => {
+        resume(Effect.succeed(
+          error === null
+            ? { addresses: [...new Set(found.map(({ address }) => address))] }
+            : { addresses: [], code: error.code ?? error.message }
+        ))
+      })
+    }),
+    timeout,
+    { addresses: [], code: "ETIMEDOUT" }
+  )
 
 /** What became of a knock at one address. `code` is the system's, where there is one. */
 export interface Port {
@@ -51,14 +55,16 @@ export interface Port {
 
 /** Whether a TCP port is open. */
 export const tcp = (address: string, port: number, timeout: Duration.Input): Effect.Effect<Port> =>
-  timed(
+  timed(within(
     Effect.callback<Port>((resume) => {
       const socket = Net.connect({ host: address, port })
       socket.once("connect", () => resume(Effect.succeed({ address, state: "open" })))
       socket.on("error", (error) => resume(Effect.succeed({ address, ...knocked(error) })))
       return Effect.sync(() => socket.destroy())
-    }).pipe(within(timeout, { address, state: "silent" }))
-  )
+    }),
+    timeout,
+    { address, state: "silent" }
+  ))
 
 /** What a UDP port answers to QUIC. */
 export interface Quic {
@@ -81,7 +87,7 @@ export interface Quic {
  * lost.
  */
 export const quic = (address: string, port: number, timeout: Duration.Input): Effect.Effect<Quic> =>
-  timed(
+  timed(within(
     Effect.callback<Quic>((resume) => {
       const socket = Dgram.createSocket(Net.isIPv6(address) ? "udp6" : "udp4")
       const hello = initial()
@@ -104,8 +110,10 @@ export const quic = (address: string, port: number, timeout: Duration.Input): Ef
         clearTimeout(again)
         socket.close()
       })
-    }).pipe(within(timeout, { address, state: "silent" }))
-  )
+    }),
+    timeout,
+    { address, state: "silent" }
+  ))
 
 /** The certificate that a server shows. */
 export interface Shown {
@@ -149,56 +157,64 @@ export const tls = (
     readonly timeout: Duration.Input
   }
 ): Effect.Effect<Spoken> =>
-  Effect.callback<Spoken>((resume) => {
-    const socket = Tls.connect({
-      host: options.address,
-      port: place.port,
-      ...(Net.isIP(place.host) === 0 ? { servername: place.host } : {}),
-      ...(options.roots === undefined ? {} : { ca: [...options.roots] }),
-      ALPNProtocols: ["h2", "http/1.1"],
-      rejectUnauthorized: false,
-      // whether it is for this host is a finding of its own
-      checkServerIdentity: () => undefined
-    })
-    const done = (spoken: Spoken): void => resume(Effect.succeed(spoken))
-    socket.on("error", (error) => done(misspoken(error)))
-    socket.on("close", () => done({ _tag: "Closed" }))
-    socket.once("secureConnect", () => {
-      const certificate = socket.getPeerX509Certificate()
-      if (certificate === undefined) return done({ _tag: "Refused", reason: "it shows no certificate" })
-      done({
-        _tag: "Tls",
-        version: socket.getProtocol() ?? "TLS",
-        http2: socket.alpnProtocol === "h2",
-        certificate: shown(certificate, place.host, socket)
+  within(
+    Effect.callback<Spoken>((resume) => {
+      const socket = Tls.connect({
+        host: options.address,
+        port: place.port,
+        ...(Net.isIP(place.host) === 0 ? { servername: place.host } : {}),
+        ...(options.roots === undefined ? {} : { ca: [...options.roots] }),
+        ALPNProtocols: ["h2", "http/1.1"],
+        rejectUnauthorized: false,
+        // whether it is for this host is a finding of its own
+        checkServerIdentity: () => undefined
       })
-    })
-    return Effect.sync(() => socket.destroy())
-  }).pipe(within(options.timeout, { _tag: "Silent" }))
+      const done = (spoken: Spoken): void => resume(Effect.succeed(spoken))
+      socket.on("error", (error) => done(misspoken(error)))
+      socket.on("close", () => done({ _tag: "Closed" }))
+      socket.once("secureConnect", () => {
+        const certificate = socket.getPeerX509Certificate()
+        if (certificate === undefined) return done({ _tag: "Refused", reason: "it shows no certificate" })
+        done({
+          _tag: "Tls",
+          version: socket.getProtocol() ?? "TLS",
+          http2: socket.alpnProtocol === "h2",
+          certificate: shown(certificate, place.host, socket)
+        })
+      })
+      return Effect.sync(() => socket.destroy())
+    }),
+    options.timeout,
+    { _tag: "Silent" }
+  )
 
 /**
  * Asks a relay with a generated certificate for its fingerprint, over plain HTTP; `undefined` when it tells none.
  */
 export const fingerprint = (place: Place, timeout: Duration.Input): Effect.Effect<string | undefined> =>
-  Effect.callback<string | undefined>((resume) => {
-    const found = (text: string): void => resume(Effect.succeed(Certificate.normalizeFingerprint(text)))
-    const request = Http.get({
-      host: place.host,
-      port: place.port,
-      path: "/certificate.sha256",
-      agent: false
-    }, (response) => {
-      let text = ""
-      response.setEncoding("utf8")
-      response.on("data", (part: string) => {
-        text += part
-        if (text.length > 1024) response.destroy()
+  within(
+    Effect.callback<string | undefined>((resume) => {
+      const found = (text: string): void => resume(Effect.succeed(Certificate.normalizeFingerprint(text)))
+      const request = Http.get({
+        host: place.host,
+        port: place.port,
+        path: "/certificate.sha256",
+        agent: false
+      }, (response) => {
+        let text = ""
+        response.setEncoding("utf8")
+        response.on("data", (part: string) => {
+          text += part
+          if (text.length > 1024) response.destroy()
+        })
+        response.on("close", () => found(response.statusCode === 200 ? text : ""))
       })
-      response.on("close", () => found(response.statusCode === 200 ? text : ""))
-    })
-    request.on("error", () => found(""))
-    return Effect.sync(() => request.destroy())
-  }).pipe(within(timeout, undefined))
+      request.on("error", () => found(""))
+      return Effect.sync(() => request.destroy())
+    }),
+    timeout,
+    undefined
+  )
 
 /** Where a URL leads, with the port of its scheme when it names none. */
 export const placeOf = (url: URL): Place => ({
@@ -210,8 +226,8 @@ export const placeOf = (url: URL): Place => ({
 
 // hoisted: what is below is used while the functions above run
 
-const within = <A>(timeout: Duration.Input, otherwise: A) => (effect: Effect.Effect<A>): Effect.Effect<A> =>
-  Effect.map(Effect.timeoutOption(effect, timeout), Option.getOrElse(() => otherwise))
+const within = <A>(effect: Effect.Effect<A>, timeout: Duration.Input, otherwise: NoInfer<A>): Effect.Effect<A> =>
+  Effect.map(Effect.timeoutOption(effect, timeout), Option.getOrElse((): A => otherwise))
 
 const timed = <A extends { readonly state: string }>(effect: Effect.Effect<A>): Effect.Effect<A> =>
   Effect.gen(function*() {

@@ -59,6 +59,7 @@ interface Target {
   /** As people write it: `host:port`. */
   readonly name: string
   readonly fingerprints: ReadonlySet<string> | undefined
+  readonly roots: ReadonlyArray<string> | undefined
   readonly insecure: boolean
 }
 
@@ -110,6 +111,8 @@ const resolve = (url: URL, options: ConnectOptions): Effect.Effect<Target, Trans
     }
     fingerprints.add(fingerprint)
   }
+  const roots = options.roots ?? []
+  if (!roots.every(Certificate.isPem)) return refused("an authority to trust has to be a certificate in PEM")
   const secure = url.protocol !== "ws:"
   const port = url.port === "" ? (secure ? 443 : 80) : Number(url.port)
   return Effect.succeed({
@@ -118,6 +121,7 @@ const resolve = (url: URL, options: ConnectOptions): Effect.Effect<Target, Trans
     port,
     name: Net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`,
     fingerprints: fingerprints.size === 0 ? undefined : fingerprints,
+    roots: roots.length === 0 ? undefined : roots,
     insecure: options.insecure ?? false
   })
 }
@@ -141,6 +145,7 @@ const dialUnsafe = (target: Target, done: (exit: Exit.Exit<Net.Socket, Transport
       ...address,
       ...(Net.isIP(target.host) === 0 ? { servername: target.host } : {}),
       ALPNProtocols: ["http/1.1"],
+      ...(target.roots === undefined ? {} : { ca: [...target.roots] }),
       rejectUnauthorized: pinned === undefined && !target.insecure
     })
     : Net.connect(address)
@@ -241,6 +246,7 @@ const untrusted = new Set([
   "CERT_HAS_EXPIRED",
   "CERT_NOT_YET_VALID",
   "CERT_REVOKED",
+  "CERT_SIGNATURE_FAILURE",
   "INVALID_CA"
 ])
 

@@ -7,5 +7,8 @@
 /** Short-lived certificates for development, and fingerprints. */
 export * as Certificate from "./Certificate.ts"
 
+/** The certificate that a server shows, renewed and reloaded while it runs. */
+export * as KeyRing from "./KeyRing.ts"
+
 /** The transports of Node, for clients and servers, as layers. */
 export * as NodeTransport from "./NodeTransport.ts"

@@ -39,26 +39,39 @@ import type * as Scope from "effect/Scope"
 import * as FlowRules from "./conformance/FlowRules.ts"
 import * as InterruptionRules from "./conformance/InterruptionRules.ts"
 import * as LifetimeRules from "./conformance/LifetimeRules.ts"
-import { type Hook, type Outcome, type Pair, type Rule, show, Violation } from "./conformance/Rule.ts"
+import { type Hook, type Outcome, type Pair, type Rule, type Serving, show, Violation } from "./conformance/Rule.ts"
+import * as ServerRules from "./conformance/ServerRules.ts"
 import * as StreamRules from "./conformance/StreamRules.ts"
 
-export type { Hook, Outcome, Pair } from "./conformance/Rule.ts"
+export type { Hook, Outcome, Pair, Serving } from "./conformance/Rule.ts"
 
 /**
- * What a transport brings to be checked.
+ * What a transport brings to be checked. Everything but `pair` is a hook: a case whose hook is missing is not checked.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Harness {
-  /** Makes a connected pair, fresh for each use. Closing the scope closes both ends. */
+  /** Makes a connected pair, fresh for each use; two may be open at once. Closing the scope closes both ends. */
   readonly pair: Effect.Effect<Pair, unknown, Scope.Scope>
   /** Ends the client as a crash would: without a close. */
   readonly kill?: ((pair: Pair) => Effect.Effect<void>) | undefined
-  /** Bytes of memory in use, after a garbage collection. */
-  readonly heapUsed?: Effect.Effect<number> | undefined
+  /**
+   * Makes the client fall silent without a word, as when its process is stopped or its network is cut, and nothing tells
+   * the server. It comes with `idle`.
+   */
+  readonly silence?: ((pair: Pair) => Effect.Effect<void>) | undefined
   /** Lets more time pass than any idle timeout of the transport, with nothing sent: a sleep, or a clock adjusted. */
   readonly idle?: Effect.Effect<void> | undefined
+  /**
+   * Makes both ways so narrow that what is written queues up in the sender: a throttled proxy, or traffic control. Some
+   * 20 Mbit a second, with less than 4 MiB on the way, will do.
+   */
+  readonly narrow?: ((pair: Pair) => Effect.Effect<void>) | undefined
+  /** Bytes of memory in use, after a garbage collection. */
+  readonly heapUsed?: Effect.Effect<number> | undefined
+  /** Starts a server, and gives the way to it. Closing the scope stops it. */
+  readonly server?: Effect.Effect<Serving, unknown, Scope.Scope> | undefined
   /** How long a case may take, 60 seconds by default; a case that needs `idle` may take as long as it likes. */
   readonly timeout?: Duration.Input | undefined
 }
@@ -86,7 +99,7 @@ export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>(
 export interface Case {
   /** The rule, in words. */
   readonly rule: string
-  /** The hook without which it is not checked. */
+  /** The first of the hooks without which it is not checked. */
   readonly needs: Hook | undefined
   readonly run: Effect.Effect<Outcome, ConformanceFailure, Scope.Scope>
 }
@@ -98,9 +111,15 @@ export interface Case {
  * @since 0.1.0
  */
 export const cases = (harness: Harness): ReadonlyArray<Case> =>
-  [...StreamRules.rules, ...FlowRules.rules, ...LifetimeRules.rules, ...InterruptionRules.rules].map((rule) => ({
+  [
+    ...StreamRules.rules,
+    ...FlowRules.rules,
+    ...LifetimeRules.rules,
+    ...InterruptionRules.rules,
+    ...ServerRules.rules
+  ].map((rule) => ({
     rule: rule.rule,
-    needs: rule.needs,
+    needs: rule.needs?.[0],
     run: run(rule, harness)
   }))
 
@@ -116,7 +135,22 @@ export interface Result {
 }
 
 /**
- * Runs all cases, one after the other, and tells what became of each.
+ * Runs all cases, one after the other, and tells what became of each: for those who have no test runner.
+ *
+ * **Example** (A report on the terminal)
+ *
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { Memory } from "effect-moq"
+ * import { TransportConformance } from "effect-moq/testing"
+ *
+ * const pair = Effect.map(Memory.pair(), ([client, server]) => ({ client, server }))
+ *
+ * const program = TransportConformance.report({ pair }).pipe(
+ *   Effect.tap((results) => Console.log(TransportConformance.format(results))),
+ *   Effect.map((results) => results.every(({ outcome }) => outcome._tag !== "Failed"))
+ * )
+ * ```
  *
  * @category running
  * @since 0.1.0
@@ -128,30 +162,76 @@ export const report = (harness: Harness): Effect.Effect<ReadonlyArray<Result>> =
       Effect.map((outcome) => ({ rule, outcome }))
     ))
 
+/**
+ * Results as text: a line for each rule, with what failed, what the transport declares that it cannot do, and what was
+ * not checked for want of a hook; and a line of sums.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const format = (results: ReadonlyArray<Result>): string => {
+  const count = (tag: Result["outcome"]["_tag"]) => results.filter(({ outcome }) => outcome._tag === tag).length
+  const sums = `${count("Passed")} passed, ${count("Declared")} declared, ${count("NotChecked")} not checked, ` +
+    `${count("Failed")} failed`
+  return [...results.map(line), sums].join("\n")
+}
+
 // internal
 
-const run = (
-  { check, needs, rule }: Rule,
-  harness: Harness
-): Effect.Effect<Outcome, ConformanceFailure, Scope.Scope> => {
-  if (needs !== undefined && harness[needs] === undefined) {
-    const outcome: Outcome = { _tag: "NotChecked", needs }
-    return Effect.succeed(outcome)
+const line = ({ outcome, rule }: Result): string => {
+  switch (outcome._tag) {
+    case "Passed":
+      return `passed       ${rule}`
+    case "Declared":
+      return `declared     ${rule}\n             it ${outcome.limit}`
+    case "NotChecked":
+      return `not checked  ${rule}\n             for want of the hook \`${outcome.needs}\``
+    case "Failed":
+      return `FAILED       ${rule}\n             ${outcome.detail}`
   }
-  const missing = Effect.die(new Error(`the rule "${rule}" uses a hook that it does not declare`))
-  const checked = check({
-    open: Effect.mapError(
-      harness.pair,
-      (error) => new Violation({ message: `no connection could be made: ${show(error)}` })
-    ),
-    kill: harness.kill ?? (() => missing),
-    heapUsed: harness.heapUsed ?? missing,
-    idle: harness.idle ?? missing
-  })
-  // letting time pass may be done on the very clock that the timeout is measured by
-  const timed = needs === "idle" ? checked : Effect.timeoutOrElse(checked, {
-    duration: harness.timeout ?? "60 seconds",
-    orElse: () => Effect.fail(new Violation({ message: "it did not come to an end in time" }))
-  })
-  return Effect.mapError(timed, (error) => new ConformanceFailure({ rule, detail: show(error) }))
 }
+
+const run = (rule: Rule, harness: Harness): Effect.Effect<Outcome, ConformanceFailure, Scope.Scope> =>
+  Effect.suspend(() => {
+    let limit: string | undefined
+    const open = harness.pair.pipe(
+      Effect.mapError((error) => new Violation({ message: `no connection could be made: ${show(error)}` })),
+      Effect.tap(({ client }) =>
+        Effect.sync(() => {
+          limit = rule.limit?.(client.capabilities)
+        })
+      )
+    )
+    const missing = rule.needs?.find((hook) => harness[hook] === undefined)
+    const undeclared = (hook: Hook) =>
+      Effect.die(new Error(`the rule "${rule.rule}" does not say that it needs ${hook}`))
+    const check = rule.check({
+      open,
+      kill: harness.kill ?? (() => undeclared("kill")),
+      silence: harness.silence ?? (() => undeclared("silence")),
+      idle: harness.idle ?? undeclared("idle"),
+      narrow: harness.narrow ?? (() => undeclared("narrow")),
+      heapUsed: harness.heapUsed ?? undeclared("heapUsed"),
+      server: Effect.mapError(
+        harness.server ?? undeclared("server"),
+        (error) => new Violation({ message: `no server could be made: ${show(error)}` })
+      )
+    })
+    // what a transport declares that it cannot do needs no hook
+    const look = rule.limit === undefined ? Effect.void : Effect.scoped(open)
+    const checked: Effect.Effect<unknown, unknown, Scope.Scope> = missing === undefined ? check : look
+    // letting time pass may be done on the very clock that the timeout is measured by
+    const timed = rule.needs?.includes("idle") ? checked : Effect.timeoutOrElse(checked, {
+      duration: harness.timeout ?? "60 seconds",
+      orElse: () => Effect.fail(new Violation({ message: "it did not come to an end in time" }))
+    })
+    return Effect.mapBoth(timed, {
+      onSuccess: (): Outcome =>
+        limit !== undefined
+          ? { _tag: "Declared", limit }
+          : missing !== undefined
+          ? { _tag: "NotChecked", needs: missing }
+          : { _tag: "Passed" },
+      onFailure: (error) => new ConformanceFailure({ rule: rule.rule, detail: show(error) })
+    })
+  })

@@ -131,6 +131,7 @@ export const make: (options: {
     limits.handshakeTimeout
   )
   yield* Effect.callback<void, TransportError>((resume) => {
+    if (arrivals.started) return resume(Effect.void)
     const forget = socket.onEnd(() => {
       const why = socket.failure?.message ?? "it closed the connection"
       resume(Effect.fail(new TransportError({ detail: `the QMux handshake failed: ${why}` })))
@@ -368,9 +369,10 @@ class Arrivals {
   maxStreams: number
   /** The idle timeout of the peer in milliseconds; 0 for none. */
   idleTimeout: number
+  /** Whether the transport parameters are here. */
+  started: boolean
   private readonly mine: number
   private readonly window: number
-  private started: boolean
   private highest: number
   private readonly skipped: Set<number>
   private readonly ids: Array<number>

@@ -81,7 +81,7 @@ describe("Race", () => {
 
   it.effect("the next one starts after the head start, and both may still win", () =>
     Effect.gen(function*() {
-      for (const [first, second, winner] of [[500, 300, "h3"], [500, 100, "websocket"]] as const) {
+      for (const [first, second, rest, winner] of [[500, 300, 200, "h3"], [500, 100, 100, "websocket"]] as const) {
         const ledger = new Ledger()
         const { connect } = Race.make([ledger.candidate("h3", first), ledger.candidate("websocket", second)])
         const connecting = yield* Effect.forkChild(Effect.map(connect(there), won))
@@ -89,7 +89,7 @@ describe("Race", () => {
         assert.deepStrictEqual(ledger.began, ["h3"])
         yield* pass(1)
         assert.deepStrictEqual(ledger.began, ["h3", "websocket"])
-        yield* pass(300)
+        yield* pass(rest)
         assert.strictEqual(yield* Fiber.join(connecting), winner)
         assert.deepStrictEqual([ledger.open, ledger.waiting], [1, 0])
       }
@@ -168,6 +168,31 @@ describe("Race", () => {
       }),
     30_000
   )
+
+  it.effect("a winner that the caller no longer waits for is closed", () =>
+    Effect.gen(function*() {
+      const ledger = new Ledger()
+      const scope = yield* Scope.make()
+      const interruptions: Array<() => void> = []
+      const { connect } = Race.make([
+        ledger.candidate("h3", 1_000),
+        {
+          name: "websocket",
+          connect: () =>
+            Effect.tap(Effect.delay(ledger.connection("websocket"), 1), () =>
+              Effect.withFiber((fiber) => {
+                // comes after the arrival, and before the caller hears of it
+                for (const interrupt of interruptions) fiber.currentDispatcher.scheduleTask(interrupt, 0)
+                return Effect.void
+              }))
+        }
+      ])
+      const connecting = yield* Effect.forkChild(Scope.provide(connect(there), scope))
+      interruptions.push(() => connecting.interruptUnsafe())
+      yield* pass(301)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(connecting)))
+      assert.deepStrictEqual([ledger.opened, ledger.open, ledger.waiting], [1, 0, 0])
+    }))
 
   it.effect("a connection that arrives after all is closed, and the winner does not wait for it", () =>
     Effect.gen(function*() {

@@ -4,7 +4,9 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import type { ReceiveStream, SendStream } from "../../transport/Transport.ts"
 import * as Rule from "./Rule.ts"
 
@@ -16,11 +18,9 @@ const flood = 64 * 1024 * 1024
 // enough round trips for whatever is on its way to have arrived
 const aWhile = 100
 
-// limits above this are not filled up
-const fillable = 2_000
-
 const backpressure: Rule.Rule = {
   rule: "a write suspends while the peer does not read, other streams go on, and it continues when the peer reads",
+  limit: ({ backpressure }) => backpressure ? undefined : "accepts writes without limit",
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
@@ -60,18 +60,21 @@ const backpressure: Rule.Rule = {
         yield* Fiber.join(reading)
         yield* Rule.demand(arrived === size, () => `${direction.name}: ${arrived} bytes arrived of ${size}`)
       }
-      return !claims ? Rule.declared("accepts writes without limit") : Rule.passed
     })
 }
 
 const resetPassesWrite: Rule.Rule = {
   rule: "a reset passes a write that is blocked by the peer",
+  limit: (capabilities) =>
+    Rule.unblocked(capabilities) ??
+      (capabilities.resetPastWrite ? undefined : "lets a reset wait for the writes before it"),
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       const { capabilities } = pair.client
-      if (!capabilities.resetPastWrite) return Rule.declared("a reset waits for writes before it")
-      if (!capabilities.backpressure) return Rule.declared("writes are never blocked")
+      if (!capabilities.backpressure) return
+      let overtaken = 0
+      let paths = 0
       yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
           const writing = yield* Effect.forkChild(Rule.failureOf(send.write(blocked)))
@@ -80,24 +83,35 @@ const resetPassesWrite: Rule.Rule = {
           yield* send.reset(31)
           const atWriter = yield* Fiber.join(writing)
           yield* Rule.expectReset(atWriter, 31, { ...capabilities, codes: "any" }, `${name}, the blocked write`)
+          yield* Rule.converse(pair, aWhile)
           let arrived = 0
           const ending = yield* Rule.failureOf(Rule.drain(receive, (chunk) => {
             arrived += chunk.length
           }))
           yield* Rule.expectReset(ending, 31, capabilities, `${name}, the reader`)
-          yield* Rule.demand(arrived < flood / 4, () => `${name}: everything arrived before the reset`)
+          yield* Rule.demand(
+            !capabilities.resetPastWrite || arrived < flood / 4,
+            () => `${name}: everything arrived before the reset`
+          )
+          paths++
+          if (arrived === 0) overtaken++
         }))
-      return Rule.passed
+      // what waits for the peer to read cannot be there before it has read
+      yield* Rule.demand(
+        capabilities.resetPastWrite || overtaken < paths,
+        () => "it declares that a reset waits for the write before it, but it passed"
+      )
     })
 }
 
 const stopReleasesWrite: Rule.Rule = {
   rule: "a stop ends a write that is blocked by the peer",
+  limit: Rule.unblocked,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       const { capabilities } = pair.client
-      if (!capabilities.backpressure) return Rule.declared("writes are never blocked")
+      if (!capabilities.backpressure) return
       yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
           const writing = yield* Effect.forkChild(Rule.failureOf(send.write(blocked)))
@@ -105,7 +119,6 @@ const stopReleasesWrite: Rule.Rule = {
           yield* receive.stop(127)
           yield* Rule.expectReset(yield* Fiber.join(writing), 127, capabilities, name)
         }))
-      return Rule.passed
     })
 }
 
@@ -134,7 +147,7 @@ const concurrent = (kind: "unidirectional" | "bidirectional"): Rule.Rule => ({
           }
           yield* Rule.demand(byNumber.size === streams, () => `${name}: ${byNumber.size} of ${streams} arrived`)
           const sends = yield* Fiber.join(opening)
-          yield* Effect.all([
+          yield* Rule.together(
             Effect.forEach(sends, (send, i) =>
               Effect.andThen(
                 send.write([Rule.content(i & 0xff, size)]),
@@ -144,10 +157,9 @@ const concurrent = (kind: "unidirectional" | "bidirectional"): Rule.Rule => ({
               concurrency: "unbounded",
               discard: true
             })
-          ], { concurrency: "unbounded", discard: true })
+          )
         }).pipe(Effect.scoped)
       }
-      return Rule.passed
     })
 })
 
@@ -170,19 +182,13 @@ export const openAll = (pair: Rule.Pair) =>
     return opened
   })
 
-/** Why a declared limit cannot be reached here, if so. */
-export const unfillable = ({ client }: Rule.Pair): string | undefined =>
-  client.capabilities.maxStreams <= fillable
-    ? undefined
-    : `allows ${client.capabilities.maxStreams} streams, too many to open here`
-
 const openingWaits: Rule.Rule = {
   rule: "with the declared number of streams open, opening one more waits, and goes on when streams close",
+  limit: Rule.unfillable,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
-      const limit = unfillable(pair)
-      if (limit !== undefined) return Rule.declared(limit)
+      if (Rule.unfillable(pair.client.capabilities) !== undefined) return
       const opened = yield* openAll(pair)
       const oneMore = yield* Effect.forkChild(pair.client.openUni())
       yield* Rule.converse(pair, aWhile)
@@ -191,18 +197,112 @@ const openingWaits: Rule.Rule = {
         () => `more than the declared ${pair.client.capabilities.maxStreams} streams could be opened`
       )
       // transports may tell of free places in batches, so that one closed stream need not be enough
-      for (const { receive, send } of opened) {
-        yield* Effect.all([send.finish, Rule.drain(receive, () => {})], { concurrency: "unbounded", discard: true })
-      }
+      for (const { receive, send } of opened) yield* Rule.together(send.finish, Rule.drain(receive, () => {}))
       yield* Fiber.join(oneMore)
-      return Rule.passed
     })
 }
+
+// how many times its declared number of streams a transport may keep for somebody who does not accept them
+const slack = 4
+
+const unacceptedIsBounded: Rule.Rule = {
+  rule: "streams that nobody accepts do not pile up: opening more waits, and goes on when they are accepted",
+  limit: (capabilities) => Rule.unblocked(capabilities) ?? Rule.unfillable(capabilities),
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      for (const lane of [0, 1]) {
+        for (const side of [0, 1]) {
+          yield* Effect.scoped(Effect.gen(function*() {
+            const pair = yield* open
+            const { backpressure, maxStreams } = pair.client.capabilities
+            if (!backpressure || Rule.unfillable(pair.client.capabilities) !== undefined) return
+            const { from, name, to } = Rule.directions(pair)[side]!
+            const [kind, opening, accepting] = Rule.kinds(from, to)[lane]!
+            const streams = maxStreams * slack
+            let opened = 0
+            const finish = (send: SendStream, scope: Scope.Closeable) =>
+              Effect.forkScoped(Effect.ensuring(Effect.ignore(send.finish), Scope.close(scope, Exit.void)))
+            const one = Effect.gen(function*() {
+              const scope = yield* Scope.make()
+              const send = yield* Scope.provide(opening, scope)
+              yield* send.write([Uint8Array.of(0)])
+              yield* finish(send, scope)
+              opened++
+            })
+            const flooding = yield* Effect.forkChild(Effect.repeat(one, { times: streams - 1 }))
+            // the other way, because the way that is flooded has no place
+            yield* Rule.converse({ client: to, server: from }, aWhile)
+            yield* Rule.demand(
+              Rule.isSuspended(flooding),
+              () => `${kind}, ${name}: ${opened} streams were opened, and nobody accepted one`
+            )
+            yield* Effect.forkChild(
+              Effect.forever(
+                Effect.scoped(Effect.flatMap(accepting, (receive) => Effect.ignore(Rule.drain(receive, () => {}))))
+              )
+            )
+            yield* Fiber.join(flooding)
+          }))
+        }
+      }
+    })
+}
+
+const priority: Rule.Rule = {
+  rule: "of what waits to be sent, streams of a higher rank go first, whichever were opened first",
+  needs: ["narrow"],
+  limit: ({ priority }) => priority ? undefined : "sends in no order of rank",
+  check: ({ narrow, open }) =>
+    Effect.gen(function*() {
+      for (const side of [0, 1]) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const pair = yield* open
+          const { maxStreams, priority } = pair.client.capabilities
+          const direction = Rule.directions(pair)[side]!
+          const streams = Math.min(32, Math.floor(maxStreams / 2))
+          const all = streams * ranked[0].length
+          const openRanked = (priority: number, count: number) =>
+            Effect.replicateEffect(Rule.openUni(direction, priority), count)
+          const low = yield* openRanked(-5, streams)
+          // one half has its rank from the beginning, the other gets it later
+          const raised = yield* openRanked(-7, Math.floor(streams / 2))
+          const high = [...yield* openRanked(2_000_000_000, streams - raised.length), ...raised]
+          for (const { send } of raised) yield* send.setPriority(2_000_000_000)
+          yield* narrow(pair)
+          let lowArrived = 0
+          let highArrived = 0
+          let lowBefore: number | undefined
+          for (const { receive } of low) {
+            yield* Effect.forkChild(Rule.drain(receive, (chunk) => {
+              lowArrived += chunk.length
+            }))
+          }
+          const reading = yield* Effect.forEach(high, ({ receive }) =>
+            Effect.forkChild(Rule.drain(receive, (chunk) => {
+              highArrived += chunk.length
+              if (highArrived === all) lowBefore = lowArrived
+            })))
+          const write = ({ send }: Rule.Path) => Effect.forkChild(Effect.andThen(send.write(ranked), send.finish))
+          yield* Effect.forEach(low, write)
+          yield* Effect.forEach(high, write)
+          yield* Fiber.joinAll(reading)
+          const part = lowBefore! / all
+          const seen = () =>
+            `${direction.name}: ${Math.round(part * 100)} % of the lower rank had arrived before all of the higher`
+          yield* Rule.demand(!priority || part < 0.75, seen)
+          yield* Rule.demand(priority || part > 0.25, () => `it declares no order of rank, but ${seen()}`)
+        }))
+      }
+    })
+}
+
+// no more than a stream may hold for its reader, so that only the order of sending counts
+const ranked = [Rule.content(14, 256 * 1024 - 1)] as const
 
 const sequence = (pair: Rule.Pair, streams: number) => {
   const bytes = Rule.content(10, 100)
   let arrived = 0
-  return Effect.all([
+  return Rule.together(
     repeat(
       streams,
       Effect.gen(function*() {
@@ -219,7 +319,7 @@ const sequence = (pair: Rule.Pair, streams: number) => {
         })
       })
     )
-  ], { concurrency: "unbounded", discard: true }).pipe(
+  ).pipe(
     Effect.andThen(
       Effect.suspend(() => Rule.demand(arrived === streams * 100, () => `${arrived} bytes arrived of ${streams * 100}`))
     )
@@ -239,7 +339,7 @@ const repeat = <E, R>(times: number, effect: Effect.Effect<unknown, E, R>) => {
 
 const oneAfterTheOther: Rule.Rule = {
   rule: "20,000 streams can be used one after the other",
-  check: ({ open }) => Effect.as(Effect.flatMap(open, (pair) => sequence(pair, 20_000)), Rule.passed)
+  check: ({ open }) => Effect.flatMap(open, (pair) => sequence(pair, 20_000))
 }
 
 // what a closed stream may leave behind, above the noise of a heap
@@ -247,7 +347,8 @@ const bytesPerStream = 200
 
 const nothingIsKept: Rule.Rule = {
   rule: "20,000 closed streams leave no memory behind",
-  needs: "heapUsed",
+  needs: ["heapUsed"],
+  limit: ({ forgetsStreams }) => forgetsStreams ? undefined : "keeps memory of streams that are over",
   check: ({ heapUsed, open }) =>
     Effect.gen(function*() {
       const pair = yield* open
@@ -255,8 +356,12 @@ const nothingIsKept: Rule.Rule = {
       const before = yield* heapUsed
       yield* sequence(pair, 20_000)
       const kept = ((yield* heapUsed) - before) / 20_000
-      yield* Rule.demand(kept < bytesPerStream, () => `${Math.round(kept)} bytes are kept for each closed stream`)
-      return Rule.passed
+      const forgets = pair.client.capabilities.forgetsStreams
+      const declared = forgets ? "" : "it declares that it keeps memory of streams that are over, but "
+      yield* Rule.demand(
+        forgets === kept < bytesPerStream,
+        () => `${declared}${Math.round(kept)} bytes are kept for each closed stream`
+      )
     })
 }
 
@@ -267,6 +372,8 @@ export const rules: ReadonlyArray<Rule.Rule> = [
   concurrent("unidirectional"),
   concurrent("bidirectional"),
   openingWaits,
+  unacceptedIsBounded,
+  priority,
   oneAfterTheOther,
   nothingIsKept
 ]

@@ -7,20 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { ReceiveStream } from "../../transport/Transport.ts"
-import { openAll, unfillable } from "./FlowRules.ts"
+import { openAll } from "./FlowRules.ts"
 import * as Rule from "./Rule.ts"
-
-// lets others run for a number of turns, a different one each round, so that the interruption comes at different points
-const turns = (n: number) => {
-  let i = 0
-  return Effect.whileLoop({
-    while: () => i < n,
-    body: () => Effect.yieldNow,
-    step: () => {
-      i++
-    }
-  })
-}
 
 /** Interrupts, and gives what the fiber had in its hands. */
 const interrupted = <A, E>(fiber: Fiber.Fiber<A, E>) =>
@@ -39,7 +27,7 @@ const pullLosesNothing: Rule.Rule = {
           for (let i = 0; i < 200; i++) {
             const pulling = yield* Effect.forkChild(receive.pull, { startImmediately: true })
             yield* send.write([Uint8Array.of(i)])
-            yield* turns(i % 7)
+            yield* Rule.turns(i % 7)
             const taken = yield* interrupted(pulling)
             if (taken._tag === "Some") taken.value.forEach(keep)
           }
@@ -50,7 +38,6 @@ const pullLosesNothing: Rule.Rule = {
             () => `${name}: ${bytes.length} of 200 bytes arrived, or not in order`
           )
         }))
-      return Rule.passed
     })
 }
 
@@ -67,7 +54,7 @@ const acceptLosesNothing: Rule.Rule = {
             const accepting = yield* Effect.forkChild(to.acceptUni, { startImmediately: true })
             const send = yield* from.openUni()
             yield* send.write([Uint8Array.of(i)])
-            yield* turns(i % 7)
+            yield* Rule.turns(i % 7)
             const taken = yield* interrupted(accepting)
             if (taken._tag === "Some") accepted.push(taken.value)
           }
@@ -77,7 +64,6 @@ const acceptLosesNothing: Rule.Rule = {
           yield* Rule.demand(numbers.size === streams, () => `${name}: ${numbers.size} of ${streams} streams arrived`)
         }).pipe(Effect.scoped)
       }
-      return Rule.passed
     })
 }
 
@@ -90,50 +76,48 @@ const openLeaksNothing: Rule.Rule = {
       yield* Effect.forkChild(Effect.forever(
         Effect.scoped(Effect.flatMap(pair.server.acceptUni, (receive) => Effect.ignore(Rule.drain(receive, () => {}))))
       ))
-      const rounds = unfillable(pair) === undefined ? pair.client.capabilities.maxStreams + 1 : 200
+      const rounds = Rule.unfillable(pair.client.capabilities) === undefined
+        ? pair.client.capabilities.maxStreams + 1
+        : 200
       for (let i = 0; i < rounds; i++) {
         const opening = yield* Effect.forkChild(Effect.scoped(pair.client.openUni()), { startImmediately: true })
-        yield* turns(i % 7)
+        yield* Rule.turns(i % 7)
         yield* Fiber.interrupt(opening)
       }
       yield* pair.client.openUni()
       yield* Rule.converse(pair, 3)
-      return Rule.passed
     })
 }
 
 const waitingOpenLeaksNothing: Rule.Rule = {
   rule: "an opening that is interrupted while it waits for a place takes none",
+  limit: Rule.unfillable,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
-      const limit = unfillable(pair)
-      if (limit !== undefined) return Rule.declared(limit)
+      if (Rule.unfillable(pair.client.capabilities) !== undefined) return
       yield* Effect.gen(function*() {
         const opened = yield* openAll(pair)
         const waiting = yield* Effect.forEach(
           opened.slice(0, 10),
           () => Effect.forkChild(Effect.scoped(pair.client.openUni()), { startImmediately: true })
         )
-        yield* turns(5)
+        yield* Rule.turns(5)
         yield* Fiber.interruptAll(waiting)
-        for (const { receive, send } of opened) {
-          yield* Effect.all([send.finish, Rule.drain(receive, () => {})], { concurrency: "unbounded", discard: true })
-        }
+        for (const { receive, send } of opened) yield* Rule.together(send.finish, Rule.drain(receive, () => {}))
       }).pipe(Effect.scoped)
       yield* Effect.scoped(openAll(pair))
-      return Rule.passed
     })
 }
 
 const writeLeaksNothing: Rule.Rule = {
   rule: "a blocked write that is interrupted lets go: the stream can be reset, and the connection goes on",
+  limit: Rule.unblocked,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       const { capabilities } = pair.client
-      if (!capabilities.backpressure) return Rule.declared("writes are never blocked")
-      if (!capabilities.resetPastWrite) return Rule.declared("a reset waits for writes before it")
+      if (!capabilities.backpressure) return
       yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
           const writing = yield* Effect.forkChild(send.write([Rule.content(0, 16 * 1024 * 1024)]), {
@@ -145,7 +129,6 @@ const writeLeaksNothing: Rule.Rule = {
           yield* Rule.expectReset(yield* Rule.failureOf(Rule.drain(receive, () => {})), 5, capabilities, name)
         }))
       yield* Rule.converse(pair, 3)
-      return Rule.passed
     })
 }
 

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -37,6 +38,13 @@ const suspendAll = (pair: Rule.Pair) =>
         yield* wait("a blocked write", from, blocked.send.write([Rule.content(0, 16 * 1024 * 1024)]))
       }
       // not suspended, but to be failed by the next use
+      const unread = yield* Rule.openUni(direction)
+      yield* unread.send.write([one])
+      suspended.push({
+        name: "a pull of what was not read before",
+        side: to,
+        fiber: yield* later(to, unread.receive.pull)
+      })
       suspended.push({ name: "a write afterwards", side: from, fiber: yield* later(from, send.write([one])) })
     }
     for (const { from } of Rule.directions(pair)) {
@@ -86,16 +94,18 @@ const scopeFailsAll: Rule.Rule = {
       const suspended = yield* suspendAll(pair)
       yield* Scope.close(scope, Exit.void)
       yield* expectClosed(suspended, () => ({ code: 0, reason: "" }))
-      return Rule.passed
     })
 }
+
+// 1,024 bytes
+const longest = "so lang: äöü ✓ ".repeat(60).slice(0, 769)
 
 const closeArrives: Rule.Rule = {
   rule: "a close arrives with its code and reason, once, and fails everything that is suspended on both sides",
   check: ({ open }) =>
     Effect.gen(function*() {
       for (const closer of ["client", "server"] as const) {
-        for (const [code, reason] of [[0, ""], [6, "not authorised"], [255, "so lang: äöü ✓"]] as const) {
+        for (const [code, reason] of [[0, ""], [6, "not authorised"], [255, longest]] as const) {
           yield* Effect.gen(function*() {
             const pair = yield* open
             const carries = pair[closer].capabilities.codes !== "none"
@@ -111,12 +121,12 @@ const closeArrives: Rule.Rule = {
           }).pipe(Effect.scoped)
         }
       }
-      return Rule.passed
     })
 }
 
 const ping: Rule.Rule = {
   rule: "a ping succeeds while the peer is alive",
+  limit: ({ ping }) => ping ? undefined : "cannot ask the peer",
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
@@ -124,33 +134,93 @@ const ping: Rule.Rule = {
         yield* from.ping
         yield* from.ping
       }
-      return !pair.client.capabilities.ping ? Rule.declared("cannot ask the peer") : Rule.passed
+    })
+}
+
+const outlivesItsFiber: Rule.Rule = {
+  rule: "a connection belongs to its scope, and outlives the fibers that opened and accepted it",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const scope = yield* Effect.scope
+      const pair = yield* Fiber.join(yield* Effect.forkChild(Scope.provide(open, scope)))
+      yield* Rule.turns(100)
+      yield* Rule.converse(pair, 3)
     })
 }
 
 const deathIsNoticed: Rule.Rule = {
   rule: "the abrupt death of the client is noticed by the server, and told from a close",
-  needs: "kill",
+  needs: ["kill"],
   check: ({ kill, open }) =>
     Effect.gen(function*() {
       const pair = yield* open
+      const another = yield* open
       const all = yield* suspendAll(pair)
       yield* kill(pair)
       yield* expectClosed(all.filter(({ side }) => side === pair.server), () => ({ by: "transport", code: 4 }))
-      return Rule.passed
+      yield* Rule.converse(another, 3)
+    })
+}
+
+// what a busy machine may add to a declared time, in milliseconds
+const lateness = 1_000
+
+const silenceIsNoticed: Rule.Rule = {
+  rule: "a client that falls silent is noticed within the declared idle timeout, and told from a close",
+  needs: ["silence", "idle"],
+  limit: ({ idleTimeout }) => idleTimeout === Infinity ? "has no peer that could go without a word" : undefined,
+  check: ({ idle, open, silence }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const { server } = pair
+      const { receive } = yield* Rule.openUni(Rule.directions(pair)[0]!)
+      const pulling = yield* Effect.forkChild(Rule.failureOf(receive.pull), { startImmediately: true })
+      const ending = yield* Effect.forkChild(
+        Effect.flatMap(server.closed, (closed) => Effect.map(Clock.currentTimeMillis, (at) => ({ at, closed }))),
+        { startImmediately: true }
+      )
+      yield* silence(pair)
+      const since = yield* Clock.currentTimeMillis
+      const pinging = yield* Effect.forkChild(Rule.failureOf(server.ping), { startImmediately: true })
+      yield* idle
+      yield* Rule.turns(1_000)
+      yield* Rule.demand(!Rule.isSuspended(ending), () => "the server's end is still open")
+      const { at, closed } = yield* Fiber.join(ending)
+      yield* Rule.demand(closed.by === "transport", () => `the server's end was closed by ${closed.by}`)
+      yield* Rule.demand(
+        at - since <= server.capabilities.idleTimeout + lateness,
+        () => `it took ${at - since} ms to notice, and ${server.capabilities.idleTimeout} ms are declared`
+      )
+      const pulled = yield* Fiber.join(pulling)
+      yield* Rule.demand(
+        pulled instanceof SessionClosed && pulled.by === "transport",
+        () => `a suspended pull was not ended by it, but by ${Rule.show(pulled)}`
+      )
+      const answer = yield* Fiber.join(pinging)
+      yield* Rule.demand(
+        !server.capabilities.ping || answer !== undefined,
+        () => "a ping succeeded although the client was silent"
+      )
     })
 }
 
 const idleLives: Rule.Rule = {
   rule: "a connection with nothing to say lives on",
-  needs: "idle",
+  needs: ["idle"],
   check: ({ idle, open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       yield* idle
       yield* Rule.converse(pair, 3)
-      return Rule.passed
     })
 }
 
-export const rules: ReadonlyArray<Rule.Rule> = [scopeFailsAll, closeArrives, ping, deathIsNoticed, idleLives]
+export const rules: ReadonlyArray<Rule.Rule> = [
+  scopeFailsAll,
+  outlivesItsFiber,
+  closeArrives,
+  ping,
+  deathIsNoticed,
+  silenceIsNoticed,
+  idleLives
+]

@@ -11,7 +11,15 @@ import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import { type SessionClosed, StreamReset } from "../../core/MoqError.ts"
-import type { BiStream, Capabilities, Connection, ReceiveStream, SendStream } from "../../transport/Transport.ts"
+import type {
+  BiStream,
+  Capabilities,
+  Connection,
+  ReceiveStream,
+  SendStream,
+  Transport,
+  TransportServer
+} from "../../transport/Transport.ts"
 
 /**
  * Both ends of one connection.
@@ -25,12 +33,24 @@ export interface Pair {
 }
 
 /**
+ * A server, and how clients reach it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Serving {
+  readonly server: TransportServer
+  /** Connects to the server with a path and query, such as `"/room?token=a"`, with all it takes to be trusted. */
+  readonly connect: (path: string) => ReturnType<Transport["connect"]>
+}
+
+/**
  * What a case can need beyond a pair: an optional part of the `Harness`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Hook = "kill" | "heapUsed" | "idle"
+export type Hook = "kill" | "silence" | "idle" | "narrow" | "heapUsed" | "server"
 
 /**
  * How a case went that found nothing wrong.
@@ -53,16 +73,22 @@ export type Outcome =
 /** A rule, and the check of it on connections of its own. */
 export interface Rule {
   readonly rule: string
-  readonly needs?: Hook | undefined
-  readonly check: (tools: Tools) => Effect.Effect<Outcome, unknown, Scope.Scope>
+  readonly needs?: ReadonlyArray<Hook>
+  /** Why a transport is not held to the rule, when its capabilities say so. */
+  readonly limit?: (capabilities: Capabilities) => string | undefined
+  /** Checks what can be checked, also of a transport that is not held to the rule. */
+  readonly check: (tools: Tools) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 /** What a check works with. A hook that the rule needs is always there. */
 export interface Tools {
   readonly open: Effect.Effect<Pair, Violation, Scope.Scope>
   readonly kill: (pair: Pair) => Effect.Effect<void>
-  readonly heapUsed: Effect.Effect<number>
+  readonly silence: (pair: Pair) => Effect.Effect<void>
   readonly idle: Effect.Effect<void>
+  readonly narrow: (pair: Pair) => Effect.Effect<void>
+  readonly heapUsed: Effect.Effect<number>
+  readonly server: Effect.Effect<Serving, Violation, Scope.Scope>
 }
 
 /** The transport did not do what it must. */
@@ -73,12 +99,6 @@ export const violation = (message: string): Effect.Effect<never, Violation> => E
 /** Demands something of the transport. */
 export const demand = (holds: boolean, otherwise: () => string): Effect.Effect<void, Violation> =>
   holds ? Effect.void : violation(otherwise())
-
-/** The rule holds. */
-export const passed: Outcome = { _tag: "Passed" }
-
-/** The transport cannot do what the rule is about, and says so. */
-export const declared = (limit: string): Outcome => ({ _tag: "Declared", limit })
 
 /** A sending half, and the receiving half at the other end. */
 export interface Path {
@@ -99,6 +119,13 @@ export const directions = ({ client, server }: Pair): ReadonlyArray<Direction> =
   { name: "server to client", from: server, to: client }
 ]
 
+/** Both kinds of streams: how one side opens its sending half, and the other accepts that. */
+export const kinds = (from: Connection, to: Connection) =>
+  [
+    ["unidirectional", from.openUni(), to.acceptUni],
+    ["bidirectional", Effect.map(from.openBi, ({ send }) => send), Effect.map(to.acceptBi, ({ receive }) => receive)]
+  ] as const
+
 const greeting = Uint8Array.of(0x2a)
 
 // the peer learns of a stream by its first byte, so that an ending that overtakes data cannot hide the stream
@@ -114,9 +141,9 @@ const greet = (send: SendStream, receive: Effect.Effect<ReceiveStream, SessionCl
   })
 
 /** Opens a unidirectional stream whose first byte has arrived. */
-export const openUni = ({ from, name, to }: Direction) =>
+export const openUni = ({ from, name, to }: Direction, priority?: number) =>
   Effect.gen(function*() {
-    const send = yield* from.openUni()
+    const send = yield* from.openUni({ priority })
     const receive = yield* greet(send, to.acceptUni)
     const path: Path = { name: `unidirectional, ${name}`, send, receive }
     return path
@@ -202,6 +229,17 @@ export const expectContent = (
     )
   })
 
+// limits above this are not filled up
+const fillable = 2_000
+
+/** Why a declared number of streams cannot be opened here, if so. */
+export const unfillable = ({ maxStreams }: Capabilities): string | undefined =>
+  maxStreams <= fillable ? undefined : `allows ${maxStreams} streams, too many to open here`
+
+/** Why writes are never blocked, if so. */
+export const unblocked = ({ backpressure }: Capabilities): string | undefined =>
+  backpressure ? undefined : "never blocks a write"
+
 /** Sends requests over a stream of its own and waits for each answer: time passes by events, on any clock. */
 export const converse = ({ client, server }: Pair, trips: number) =>
   Effect.gen(function*() {
@@ -239,6 +277,22 @@ export const expectReset = (
     return violation(`${where}: expected a reset with code ${code}, got ${show(failure)}`)
   }
   return demand(codes === "none" || failure.code === code, () => `${where}: code ${code} arrived as ${failure.code}`)
+}
+
+/** Runs a client and a server until both are done. */
+export const together = <E, R, E2, R2>(one: Effect.Effect<unknown, E, R>, other: Effect.Effect<unknown, E2, R2>) =>
+  Effect.all([one, other], { concurrency: "unbounded", discard: true })
+
+/** Lets others run for a number of turns. */
+export const turns = (n: number) => {
+  let i = 0
+  return Effect.whileLoop({
+    while: () => i < n,
+    body: () => Effect.yieldNow,
+    step: () => {
+      i++
+    }
+  })
 }
 
 /** Tells whether a fiber still waits for something. */

@@ -9,6 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { StreamReset } from "../../core/MoqError.ts"
+import type { Capabilities } from "../../transport/Transport.ts"
 import * as Rule from "./Rule.ts"
 
 const sizes: ReadonlyArray<readonly [name: string, bytes: number]> = [
@@ -23,7 +25,19 @@ const sizes: ReadonlyArray<readonly [name: string, bytes: number]> = [
 // below, at and above what transports put into one packet, one frame and one buffer
 const uneven = [1, 7, 1_199, 64, 16_384, 3, 65_537, 4_096]
 
-const codes = [0, 1, 13, 31, 64, 127, 255]
+const bytes = [0, 1, 13, 31, 64, 127, 255]
+
+const codesOf = ({ codes }: Capabilities): ReadonlyArray<number> =>
+  codes === "any" ? [...bytes, 70_000, 2 ** 32 - 1] : bytes
+
+const codeless = ({ codes }: Capabilities): string | undefined => codes === "none" ? "carries no codes" : undefined
+
+/** Demands of a transport that declares no codes that it carries none. */
+const demandCodeless = ({ codes }: Capabilities, arrived: ReadonlyArray<unknown>) =>
+  Rule.demand(
+    codes !== "none" || !arrived.some((failure) => failure instanceof StreamReset && failure.code === 13),
+    () => "it declares that it carries no codes, but they arrive"
+  )
 
 const arrives = ([name, size]: readonly [name: string, bytes: number]): Rule.Rule => ({
   rule: `${name} arrive whole and in order, in one chunk and in many, on every kind of stream`,
@@ -34,20 +48,22 @@ const arrives = ([name, size]: readonly [name: string, bytes: number]): Rule.Rul
         const wrong = Effect.mapError((error: unknown) =>
           new Rule.Violation({ message: `${name}: ${Rule.show(error)}` })
         )
-        yield* Effect.all([
+        yield* Rule.together(
           Effect.gen(function*() {
             const send = yield* from.openUni()
+            yield* send.setPriority(2 ** 31 - 1)
             yield* send.write([whole])
             yield* send.finish
           }),
           Effect.gen(function*() {
             yield* Rule.expectContent(yield* to.acceptUni, { seed: 1, size })
           })
-        ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped, wrong)
+        ).pipe(Effect.scoped, wrong)
         const pieces = Rule.cut(Rule.content(2, size), uneven)
-        yield* Effect.all([
+        yield* Rule.together(
           Effect.gen(function*() {
             const near = yield* from.openBi
+            yield* near.send.setPriority(-(2 ** 31))
             const answered = yield* Effect.forkChild(Rule.expectContent(near.receive, { seed: 1, size }))
             for (let i = 0; i < pieces.length; i += 5) {
               yield* near.send.write(pieces.slice(i, i + 5) as unknown as NonEmptyReadonlyArray<Uint8Array>)
@@ -61,9 +77,8 @@ const arrives = ([name, size]: readonly [name: string, bytes: number]): Rule.Rul
             yield* far.send.write([whole])
             yield* far.send.finish
           })
-        ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped, wrong)
+        ).pipe(Effect.scoped, wrong)
       }
-      return Rule.passed
     })
 })
 
@@ -81,17 +96,94 @@ const endsAgainAndAgain: Rule.Rule = {
             yield* Rule.demand(Cause.isDone(again), () => `${name}: after the end came ${Rule.show(again)}`)
           }
         }))
-      return Rule.passed
+    })
+}
+
+const finishedIsOver: Rule.Rule = {
+  rule: "a stream that is finished takes no more: writes fail, finishing again succeeds, and a reset changes nothing",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
+        Effect.gen(function*() {
+          yield* send.write([Rule.content(3, 5_000)])
+          yield* Rule.together(send.finish, Rule.expectContent(receive, { seed: 3, size: 5_000 }))
+          const written = yield* Rule.failureOf(send.write([Rule.content(0, 1)]))
+          yield* Rule.expectReset(written, 0, { ...pair.client.capabilities, codes: "any" }, `${name}, write`)
+          const finished = yield* Rule.failureOf(send.finish)
+          yield* Rule.demand(finished === undefined, () => `${name}: finishing again gave ${Rule.show(finished)}`)
+          yield* send.reset(13)
+          yield* Rule.converse(pair, 1)
+          const ended = yield* Rule.failureOf(receive.pull)
+          yield* Rule.demand(Cause.isDone(ended), () => `${name}: after a reset the end was ${Rule.show(ended)}`)
+        }))
+    })
+}
+
+const smallWrites: Rule.Rule = {
+  rule: "10,000 small writes in a row arrive whole and in order",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const size = 30_000
+      const pieces = Rule.cut(Rule.content(12, size), [1, 2, 3, 4, 5])
+      yield* Rule.forEachPath(yield* open, ({ receive, send }) => {
+        let next = 0
+        const writing = Effect.whileLoop({
+          while: () => next < pieces.length,
+          body: () => send.write([pieces[next]!]),
+          step: () => {
+            next++
+          }
+        })
+        return Rule.together(Effect.andThen(writing, send.finish), Rule.expectContent(receive, { seed: 12, size }))
+      })
+    })
+}
+
+const openedInVain: Rule.Rule = {
+  rule: "streams that end before their first byte, by a reset or by their scope, do no harm to others",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      const pair = yield* open
+      const rounds = Math.min(40, Math.floor(pair.client.capabilities.maxStreams / 2))
+      for (const { from, name, to } of Rule.directions(pair)) {
+        for (const [kind, opening, accepting] of Rule.kinds(from, to)) {
+          for (let i = 0; i < rounds; i++) {
+            yield* Effect.scoped(Effect.flatMap(opening, (send) => i % 2 === 0 ? Effect.void : send.reset(13)))
+          }
+          const send = yield* opening
+          yield* send.write([Rule.content(13, 100)])
+          yield* Effect.forkChild(Effect.ignore(send.finish))
+          // the peer may or may not have heard of those before
+          let found = false
+          while (!found) {
+            const receive = yield* accepting
+            const first = yield* Effect.exit(receive.pull)
+            if (Exit.isSuccess(first)) {
+              found = true
+              const size = first.value.reduce((size, chunk) => size + chunk.length, 0)
+              yield* Rule.expectContent(receive, { seed: 13, size: 100, from: size })
+            } else {
+              yield* Rule.demand(
+                Rule.failureIn(first) instanceof StreamReset,
+                () => `${kind}, ${name}: a stream without a byte ended with ${Rule.show(Rule.failureIn(first))}`
+              )
+            }
+          }
+        }
+      }
     })
 }
 
 const resetArrives: Rule.Rule = {
   rule: "a reset arrives with its code, 0..255; later pulls and writes fail with it",
+  limit: codeless,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       const { capabilities } = pair.client
-      for (const code of codes) {
+      const arrived: Array<unknown> = []
+      for (const code of codesOf(capabilities)) {
         yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
           Effect.gen(function*() {
             yield* send.reset(code)
@@ -101,34 +193,46 @@ const resetArrives: Rule.Rule = {
             const finished = yield* Rule.failureOf(send.finish)
             yield* Rule.expectReset(finished, code, { ...capabilities, codes: "any" }, `${name}, finish after reset`)
             for (let i = 0; i < 2; i++) {
-              yield* Rule.expectReset(yield* Rule.failureOf(receive.pull), code, capabilities, name)
+              const pulled = yield* Rule.failureOf(receive.pull)
+              arrived.push(pulled)
+              yield* Rule.expectReset(pulled, code, capabilities, name)
             }
           }))
       }
-      return capabilities.codes === "none" ? Rule.declared("carries no codes") : Rule.passed
+      yield* demandCodeless(capabilities, arrived)
     })
 }
 
 const stopArrives: Rule.Rule = {
   rule: "a stop arrives with its code, 0..255: writes fail with it, and so do pulls where it was stopped",
+  limit: codeless,
   check: ({ open }) =>
     Effect.gen(function*() {
       const pair = yield* open
       const { capabilities } = pair.client
-      for (const code of codes) {
+      const arrived: Array<unknown> = []
+      for (const code of codesOf(capabilities)) {
         yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
           Effect.gen(function*() {
+            const stopped = yield* Effect.forkChild(send.stopped, { startImmediately: true })
             yield* receive.stop(code)
             yield* receive.stop(code === 0 ? 1 : 0)
             const pulled = yield* Rule.failureOf(receive.pull)
             yield* Rule.expectReset(pulled, code, { ...capabilities, codes: "any" }, `${name}, pull after stop`)
             const refused = yield* Rule.failureOf(Effect.forever(send.write([Rule.content(0, 1)])))
             yield* Rule.expectReset(refused, code, capabilities, name)
+            arrived.push(refused)
             const again = yield* Rule.failureOf(send.write([Rule.content(0, 1)]))
             yield* Rule.expectReset(again, code, capabilities, `${name}, again`)
+            // best effort: it may not have heard of it
+            const told = stopped.pollUnsafe()
+            yield* Rule.demand(
+              told === undefined || (Exit.isSuccess(told) && (capabilities.codes === "none" || told.value === code)),
+              () => `${name}: \`stopped\` does not give the code ${code}`
+            )
           }))
       }
-      return capabilities.codes === "none" ? Rule.declared("carries no codes") : Rule.passed
+      yield* demandCodeless(capabilities, arrived)
     })
 }
 
@@ -149,7 +253,6 @@ const suspendedPullIsReset: Rule.Rule = {
           yield* receive.stop(13)
           yield* Rule.expectReset(yield* Fiber.join(pulling), 13, pair.client.capabilities, `${name}, stop`)
         }))
-      return Rule.passed
     })
 }
 
@@ -177,7 +280,7 @@ const scopeEndsStream: Rule.Rule = {
         yield* Rule.expectReset(refused, 0, capabilities, `${name}, receiver's scope`)
 
         const size = 10_000
-        yield* Effect.all([
+        yield* Rule.together(
           Effect.gen(function*() {
             const send = yield* from.openUni()
             yield* send.write([Rule.content(4, size)])
@@ -186,9 +289,8 @@ const scopeEndsStream: Rule.Rule = {
           Effect.gen(function*() {
             yield* Rule.expectContent(yield* to.acceptUni, { seed: 4, size })
           }).pipe(Effect.scoped)
-        ], { concurrency: "unbounded", discard: true })
+        )
       }
-      return Rule.passed
     })
 }
 
@@ -206,7 +308,7 @@ const chunksAreLeftAlone: Rule.Rule = {
         for (const chunks of rounds) {
           const kept: Array<Uint8Array> = []
           received.push(kept)
-          yield* Effect.all([
+          yield* Rule.together(
             Effect.gen(function*() {
               const send = yield* from.openUni()
               yield* send.write(chunks)
@@ -215,7 +317,7 @@ const chunksAreLeftAlone: Rule.Rule = {
             Effect.gen(function*() {
               yield* Rule.drain(yield* to.acceptUni, (chunk) => kept.push(chunk))
             })
-          ], { concurrency: "unbounded", discard: true }).pipe(Effect.scoped)
+          ).pipe(Effect.scoped)
         }
         yield* Rule.demand(
           [a, b, c].every((chunk, i) => equal(chunk, before[i]!)),
@@ -228,7 +330,6 @@ const chunksAreLeftAlone: Rule.Rule = {
           )
         }
       }
-      return Rule.passed
     })
 }
 
@@ -246,10 +347,13 @@ const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length &
 
 export const rules: ReadonlyArray<Rule.Rule> = [
   ...sizes.map(arrives),
+  smallWrites,
   endsAgainAndAgain,
+  finishedIsOver,
   resetArrives,
   stopArrives,
   suspendedPullIsReset,
   scopeEndsStream,
+  openedInVain,
   chunksAreLeftAlone
 ]

@@ -1,0 +1,177 @@
+/**
+ * The transports of browsers: what a page imports to connect.
+ *
+ * **Example** (A page that connects)
+ *
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Session } from "effect-moq"
+ * import { BrowserTransport } from "effect-moq/browser"
+ *
+ * const SessionLayer = Session.layerConnect("https://relay.example.com/room").pipe(
+ *   Layer.provide(BrowserTransport.layer)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const session = yield* Session.Session
+ *   return session.transport
+ * }).pipe(Effect.provide(SessionLayer))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { Timeout, TransportError } from "../core/MoqError.ts"
+import { inOwnScope } from "../core/OwnScope.ts"
+import * as Race from "../transport/Race.ts"
+import * as Transport from "../transport/Transport.ts"
+import * as NativeWebTransport from "./NativeWebTransport.ts"
+import * as Trust from "./Trust.ts"
+
+/**
+ * The transports of browsers, by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Name = "h3" | "websocket"
+
+/**
+ * Bounds of a connection over WebSocket: how much the server may make the page hold, and for how long it may be silent.
+ * Sizes are in bytes. Over HTTP/3 the browser has its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  /** Bidirectional streams that the server may have open at once; 1,536 by default. It can count on two thirds of them. */
+  readonly maxStreamsBidi?: number | undefined
+  /** The same for unidirectional streams; 1,536 by default. */
+  readonly maxStreamsUni?: number | undefined
+  /** What may be received and not yet pulled, of all streams; 16 MiB by default. */
+  readonly maxData?: number | undefined
+  /** What may be received and not yet pulled, of one stream; 256 KiB by default. */
+  readonly maxStreamData?: number | undefined
+  /** What may arrive while the server takes nothing of ours; 8 MiB by default. */
+  readonly maxBacklog?: number | undefined
+  /** How long the server may take nothing while something waits for it; 20 seconds by default. */
+  readonly writeTimeout?: Duration.Input | undefined
+  /** How long the server may be silent; 20 seconds by default. It is asked after a third of it. */
+  readonly idleTimeout?: Duration.Input | undefined
+  /** How long the handshake of QMux may take; 5 seconds by default. */
+  readonly handshakeTimeout?: Duration.Input | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Which transports to try, the best one first; `["h3", "websocket"]` by default. With both, the second one starts when
+   * the first has failed or has not connected within `headStart`, and the first to connect is taken.
+   */
+  readonly transports?: ReadonlyArray<Name> | undefined
+  /** How long the first transport is ahead of the second; 300 milliseconds by default. */
+  readonly headStart?: Duration.Input | undefined
+  readonly limits?: Limits | undefined
+}
+
+/**
+ * A race between HTTP/3, by the browser's own `WebTransport`, and WebSocket with QMux streams.
+ *
+ * **Details**
+ *
+ * An `https:` URL is good for both, a `wss:` URL, or a `ws:` URL of a loopback address, for WebSocket alone. The code
+ * for WebSocket is a chunk of its own, which a page loads only once it is needed. The winner is remembered for each host;
+ * `transport` of the session tells which one it was.
+ *
+ * A pinned fingerprint is for HTTP/3, and a browser takes it only for a certificate of at most 14 days with an ECDSA key.
+ * It cannot pin one for a WebSocket: to a loopback address with a pinned fingerprint, the WebSocket goes without TLS (as
+ * a relay with a generated certificate allows); to any other it fails. With `insecure` or `roots`, connecting fails,
+ * because a browser asks nobody whom to trust. Why a connection was not made, a browser does not tell a page; the error
+ * names what can be the reason.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options?: Options): Transport.Transport => {
+  const webSocket: Transport.Transport["connect"] = (url, connectOptions = {}) =>
+    begin(
+      url,
+      connectOptions,
+      Effect.flatMap(loadWebSocket, ({ connect }) => connect(url, connectOptions, options?.limits))
+    )
+  const candidates: Readonly<Record<Name, Race.Candidate>> = {
+    h3: {
+      name: "h3",
+      connect: (url, connectOptions = {}) => begin(url, connectOptions, NativeWebTransport.connect(url, connectOptions))
+    },
+    websocket: { name: "websocket", connect: webSocket }
+  }
+  const names = options?.transports ?? ["h3", "websocket"]
+  const race = Race.make(names.map((name) => candidates[name]), { headStart: options?.headStart })
+  return Transport.Transport.of({
+    connect: (url, connectOptions = {}) => {
+      const wrong = Trust.wrongWith(url, connectOptions)
+      if (wrong !== undefined) return Effect.fail(new TransportError({ detail: wrong }))
+      if (url.protocol === "https:") return race.connect(url, connectOptions)
+      if (names.includes("websocket")) return webSocket(url, connectOptions)
+      return Effect.fail(
+        new TransportError({ detail: `${url.protocol} URLs are for WebSocket alone; use https://${url.host}` })
+      )
+    }
+  })
+}
+
+/**
+ * The transport with the default options. See {@link make}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Transport)(() => make())
+
+/**
+ * The transport as a layer. See {@link make}.
+ *
+ * **Example** (Only WebSocket)
+ *
+ * ```ts
+ * import { BrowserTransport } from "effect-moq/browser"
+ *
+ * const TransportLive = BrowserTransport.layerWith({ transports: ["websocket"] })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<Transport.Transport> =>
+  Layer.sync(Transport.Transport)(() => make(options))
+
+// internal
+
+const loadWebSocket = Effect.tryPromise({
+  try: () => import("./WebSocketClient.ts"),
+  catch: (error) =>
+    new TransportError({
+      detail: `the code for WebSocket cannot be loaded: ${error instanceof Error ? error.message : error}`
+    })
+})
+
+// what an attempt has begun goes as soon as it fails, and not with the caller's scope
+const begin = (
+  url: URL,
+  { timeout = "5 seconds" }: Transport.ConnectOptions,
+  attempt: Effect.Effect<Transport.Connection, TransportError, Scope.Scope>
+): Effect.Effect<Transport.Connection, TransportError | Timeout, Scope.Scope> =>
+  Effect.timeoutOrElse(inOwnScope(attempt), {
+    duration: timeout,
+    orElse: () => {
+      const waited = Duration.format(Duration.fromInputUnsafe(timeout))
+      return Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${waited}` }))
+    }
+  })

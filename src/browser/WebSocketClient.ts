@@ -1,0 +1,98 @@
+/**
+ * Connects to a relay over the browser's WebSocket, and leaves the rest to `Qmux`. Loaded only when it is needed.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import { TransportError } from "../core/MoqError.ts"
+import { alpn } from "../message/Profile.ts"
+import * as Qmux from "../transport/Qmux.ts"
+import type { Connection, ConnectOptions } from "../transport/Transport.ts"
+import type { Limits } from "./BrowserTransport.ts"
+import * as Trust from "./Trust.ts"
+import { type Dialled, WebSocketStream } from "./WebSocketStream.ts"
+
+/** Connects to an `https:`, `wss:` or loopback `ws:` URL with which nothing is wrong. */
+export const connect: (
+  url: URL,
+  options: ConnectOptions,
+  limits: Limits | undefined
+) => Effect.Effect<Connection, TransportError, Scope.Scope> = Effect.fnUntraced(function*(url, options, limits) {
+  const address = new URL(url)
+  address.hash = ""
+  if (url.protocol !== "ws:" && Trust.pinned(options).length > 0) {
+    if (!Trust.isLoopback(url)) {
+      return yield* new TransportError({ detail: `a browser cannot pin the certificate of a WebSocket (${url.host})` })
+    }
+    // such a certificate is one for development, with which a relay takes loopback peers without TLS
+    address.protocol = "ws:"
+  } else if (url.protocol === "https:") address.protocol = "wss:"
+  const dialled = yield* dial(address)
+  return yield* Qmux.make({
+    open: (options) => new WebSocketStream(dialled, options),
+    role: "client",
+    protocol: dialled.webSocket.protocol,
+    peer: url.host,
+    limits: resolve(limits)
+  }).pipe(
+    Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message })))
+  )
+})
+
+// internal
+
+const dial = (address: URL): Effect.Effect<Dialled, TransportError, Scope.Scope> => {
+  const failed = (detail: string) => new TransportError({ detail: `a WebSocket to ${address.host} failed: ${detail}` })
+  return Effect.acquireRelease(
+    Effect.try({
+      try: () => {
+        const webSocket = new WebSocket(address, [...Qmux.subprotocols(alpn)])
+        const outcome = Deferred.makeUnsafe<Dialled, TransportError>()
+        const early: Array<unknown> = []
+        let onMessage = (data: unknown): void => void early.push(data)
+        const listen: Dialled["listen"] = (listener) => {
+          onMessage = listener
+          for (const data of early.splice(0)) listener(data)
+        }
+        webSocket.binaryType = "arraybuffer"
+        webSocket.addEventListener("message", ({ data }) => onMessage(data))
+        webSocket.addEventListener("open", () =>
+          Deferred.doneUnsafe(
+            outcome,
+            webSocket.protocol === ""
+              ? Exit.fail(failed("it does not speak QMux with Transfork"))
+              : Exit.succeed({ webSocket, listen })
+          ))
+        webSocket.addEventListener("close", () => Deferred.doneUnsafe(outcome, Exit.fail(failed(unknown))))
+        return { webSocket, outcome }
+      },
+      // as for `ws:` on a page that came over https
+      catch: (error) => failed(error instanceof Error ? error.message : String(error))
+    }),
+    ({ webSocket }) => Effect.sync(() => webSocket.close())
+  ).pipe(Effect.flatMap(({ outcome }) => Deferred.await(outcome)))
+}
+
+const unknown =
+  "the browser does not say why; nothing listens there, the relay refused, or its certificate is not trusted"
+
+const millis = (input: Duration.Input | undefined, fallback: number): number =>
+  input === undefined ? fallback : Duration.toMillis(Duration.fromInputUnsafe(input))
+
+const resolve = (limits: Limits | undefined): Qmux.Limits => {
+  const defaults = Qmux.defaultLimits
+  return {
+    maxStreamsBidi: limits?.maxStreamsBidi ?? defaults.maxStreamsBidi,
+    maxStreamsUni: limits?.maxStreamsUni ?? defaults.maxStreamsUni,
+    maxData: limits?.maxData ?? defaults.maxData,
+    maxStreamData: limits?.maxStreamData ?? defaults.maxStreamData,
+    maxBacklog: limits?.maxBacklog ?? defaults.maxBacklog,
+    writeTimeout: millis(limits?.writeTimeout, defaults.writeTimeout),
+    idleTimeout: millis(limits?.idleTimeout, defaults.idleTimeout),
+    handshakeTimeout: millis(limits?.handshakeTimeout, defaults.handshakeTimeout)
+  }
+}

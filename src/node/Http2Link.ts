@@ -1,0 +1,141 @@
+/**
+ * The HTTP/2 connection under sessions: what both ends agree on, and the signs of life that the package never asks for.
+ *
+ * @internal
+ */
+import type * as Http2 from "node:http2"
+import type * as Net from "node:net"
+
+/** What the peer may do, what it may make us hold, and how long it may take. Sizes in bytes, times in milliseconds. */
+export interface Limits {
+  /** Bidirectional streams that the peer may have open at once. It can count on half of them at any time. */
+  readonly maxStreamsBidi: number
+  /** The same for unidirectional streams. */
+  readonly maxStreamsUni: number
+  /** What may be received and not yet pulled, of all streams of a session. */
+  readonly maxData: number
+  /** What may be received and not yet pulled, of one stream. */
+  readonly maxStreamData: number
+  /** What may wait to be sent in answer to what the peer does. */
+  readonly maxBacklog: number
+  /** How long the peer may take nothing while something waits for it. */
+  readonly writeTimeout: number
+  /** How long the peer may be silent. It is asked after a quarter of it. */
+  readonly idleTimeout: number
+  /** How long each step of a handshake may take. */
+  readonly handshakeTimeout: number
+}
+
+/** The settings of draft-ietf-webtrans-http2, by their numbers. */
+export const settings = (limits: Limits): Http2.Settings => ({
+  enableConnectProtocol: true,
+  customSettings: {
+    [maxData]: limits.maxData,
+    [maxStreamDataUni]: limits.maxStreamData,
+    [maxStreamDataBidi]: limits.maxStreamData,
+    [maxStreamsUni]: limits.maxStreamsUni,
+    [maxStreamsBidi]: limits.maxStreamsBidi
+  }
+})
+
+/** How the package is told the same. */
+export const options = (limits: Limits) => ({
+  initialSessionFlowControlWindow: limits.maxData,
+  sessionFlowControlWindowSizeLimit: limits.maxData,
+  initialStreamFlowControlWindow: limits.maxStreamData,
+  streamFlowControlWindowSizeLimit: limits.maxStreamData,
+  // servers and clients have different names for them
+  initialBidirectionalStreams: limits.maxStreamsBidi,
+  initialBidirectionalSendStreams: limits.maxStreamsBidi,
+  initialUnidirectionalStreams: limits.maxStreamsUni,
+  initialUnidirectionalSendStreams: limits.maxStreamsUni
+})
+
+const maxData = 0x2b61
+const maxStreamDataUni = 0x2b62
+const maxStreamDataBidi = 0x2b63
+const maxStreamsUni = 0x2b64
+const maxStreamsBidi = 0x2b65
+
+/** Settings of the peer that Node is to tell of. */
+export const remoteCustomSettings = [maxData, maxStreamDataUni, maxStreamDataBidi, maxStreamsUni, maxStreamsBidi]
+
+/**
+ * HTTP/2 has windows of its own under those of the session, 64 KiB at first: with a round trip of 100 ms no more than 5
+ * Mb/s. What arrives is read at once, and counted by the session's windows, so these can be as large.
+ */
+export const widen = (session: Http2.Http2Session, limits: Limits): void => {
+  session.settings({ ...settings(limits), initialWindowSize: limits.maxData })
+  session.setLocalWindowSize(limits.maxData)
+}
+
+/** Ends the connection when the peer is silent, or takes nothing, for too long. */
+export class Link {
+  readonly session: Http2.Http2Session
+  /** Why it was ended here. */
+  failure: Error | undefined
+  /** Whether something waits to be sent. */
+  isWaiting: () => boolean = () => false
+  private readonly socket: Net.Socket
+  private readonly limits: Limits
+  private readonly answers = new Set<() => void>()
+  private asking = false
+  private read = 0
+  private quiet = 0
+  private written = 0
+  private stuck = 0
+
+  constructor(session: Http2.Http2Session, socket: Net.Socket, limits: Limits) {
+    this.session = session
+    this.socket = socket
+    this.limits = limits
+    const timer = setInterval(this.look, limits.idleTimeout / looks)
+    session.on("error", ignore)
+    session.once("close", () => clearInterval(timer))
+  }
+
+  /** Calls back when the peer has answered; the answer to a question that is under way will do. */
+  ping(onAnswer: () => void): () => void {
+    this.answers.add(onAnswer)
+    this.ask()
+    return () => void this.answers.delete(onAnswer)
+  }
+
+  fail(why: string): void {
+    this.failure ??= new Error(why)
+    this.session.destroy()
+    this.socket.destroy()
+  }
+
+  private ask(): void {
+    if (this.asking || this.session.destroyed) return
+    this.asking = this.session.ping((error) => {
+      this.asking = false
+      if (error !== null) return
+      for (const onAnswer of [...this.answers]) onAnswer()
+      this.answers.clear()
+    })
+  }
+
+  // any byte is a sign of life, because an answer may be stuck behind data
+  private readonly look = (): void => {
+    const { bytesRead, bytesWritten } = this.socket
+    const { idleTimeout, writeTimeout } = this.limits
+    this.quiet = bytesRead === this.read ? this.quiet + 1 : 0
+    this.stuck = bytesWritten === this.written && this.isWaiting() ? this.stuck + 1 : 0
+    this.read = bytesRead
+    this.written = bytesWritten
+    if (this.quiet >= looks - 1) return this.fail(`it was silent for ${idleTimeout / 1000} seconds`)
+    if (this.stuck * idleTimeout / looks >= writeTimeout) {
+      return this.fail(`it took nothing for ${writeTimeout / 1000} seconds`)
+    }
+    this.ask()
+  }
+}
+
+// internal
+
+// counted in looks, not in time: after a pause of our own process, what has come meanwhile is seen before it counts
+const looks = 4
+
+const ignore = () => {}
