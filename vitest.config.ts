@@ -1,7 +1,8 @@
 import { defineConfig } from "vitest/config"
 
 // vitest 5 prints failures with Map.groupBy, which Node 20 lacks
-Map.groupBy ??= <K, T>(items: Iterable<T>, keyOf: (item: T, index: number) => K): Map<K, Array<T>> => {
+const map: { groupBy?: unknown } = Map
+map.groupBy ??= <K, T>(items: Iterable<T>, keyOf: (item: T, index: number) => K): Map<K, Array<T>> => {
   const groups = new Map<K, Array<T>>()
   let index = 0
   for (const item of items) {

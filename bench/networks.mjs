@@ -1,8 +1,8 @@
 // What each transport of Node carries through the contract: both ends in this process, over loopback.
 //   node networks.mjs [websocket,h3,h2]
-import { NodeTransport } from "../dist/node/index.js"
 import { Effect, Fiber, Stream } from "effect"
 import { performance } from "node:perf_hooks"
+import { NodeTransport } from "../dist/node/index.js"
 
 const names = (process.argv[2] ?? "websocket,h3,h2").split(",")
 const count = { small: 100_000, large: 4_000, streams: 5_000, trips: 500 }
@@ -11,10 +11,15 @@ const connected = (name) =>
   Effect.gen(function*() {
     const server = yield* NodeTransport.makeServer({ port: 0, tls: { generate: ["127.0.0.1"] }, transports: [name] })
     const accepting = yield* Effect.forkChild(
-      Stream.runHead(server.requests).pipe(Effect.flatMap(Effect.fromOption), Effect.flatMap((request) => request.accept))
+      Stream.runHead(server.requests).pipe(
+        Effect.flatMap(Effect.fromOption),
+        Effect.flatMap((request) => request.accept)
+      )
     )
     const url = new URL(server.urls.find((url) => url.includes("127.0.0.1")))
-    const client = yield* NodeTransport.make({ transports: [name] }).connect(url, { fingerprints: [server.fingerprint] })
+    const client = yield* NodeTransport.make({ transports: [name] }).connect(url, {
+      fingerprints: [server.fingerprint]
+    })
     return { client, server: yield* Fiber.join(accepting) }
   })
 

@@ -289,7 +289,7 @@ export const certificate = (trust: Trust, shown: Probe.Shown): Line => {
     return failed(
       trust.pinned === undefined ? "not the one that the relay tells" : "not the pinned one",
       trust.told === fingerprint && trust.pinned !== undefined
-        ? "the relay has a new certificate since the fingerprint was taken: a generated one changes with each start"
+        ? "the relay has a new certificate since the fingerprint was taken: a generated one changes with each start, unless it is kept"
         : "the relay has a new certificate, or something on the way answers in its place",
       `if the relay confirms it, use --fingerprint ${fingerprint}`
     )

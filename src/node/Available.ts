@@ -5,12 +5,17 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type Timeout, TransportError } from "../core/MoqError.ts"
+import type { TLSSocket } from "node:tls"
+import type { Timeout, TransportError } from "../core/MoqError.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import type { KeyRing } from "./KeyRing.ts"
 import type { Lobby } from "./Lobby.ts"
 import type { Name } from "./NodeTransport.ts"
 import type * as Qmux from "./Qmux.ts"
+
+const load = <A>(module: () => Promise<A>): Effect.Effect<A> => Effect.promise(module)
+
+const binding = Effect.flatMap(load(() => import("./Http3Binding.ts")), (module) => module.load)
 
 /** The client side of one transport. */
 export interface Client {
@@ -32,23 +37,32 @@ export interface Http3Server {
   }) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
+/** The server side of HTTP/2: takes sockets that negotiated it, and lets clients wait in the lobby. */
+export interface Http2Server {
+  readonly make: (options: {
+    readonly ring: KeyRing
+    readonly lobby: Lobby
+    readonly limits: Qmux.Limits
+  }) => Effect.Effect<{ readonly take: (socket: TLSSocket) => void }, TransportError, Scope.Scope>
+}
+
 /** The client side of a transport. Fails with {@link TransportError} that says in one line why it cannot be had. */
 export const client = (name: Name): Effect.Effect<Client, TransportError> => {
   switch (name) {
     case "websocket":
       return load(() => import("./WebSocketClient.ts"))
     case "h2":
-      return new TransportError({ detail: "h2 soon" })
+      return load(() => import("./Http2Client.ts"))
     case "h3":
-      return new TransportError({ detail: "h3 soon" })
+      return Effect.andThen(binding, load(() => import("./Http3Client.ts")))
   }
 }
 
 /** The server side of HTTP/3. Fails as {@link client} does. */
-export const http3Server: Effect.Effect<Http3Server, TransportError> = Effect.fail(
-  new TransportError({ detail: "h3 soon" })
+export const http3Server: Effect.Effect<Http3Server, TransportError> = Effect.andThen(
+  binding,
+  load(() => import("./Http3Server.ts"))
 )
 
-// internal
-
-const load = <A>(module: () => Promise<A>): Effect.Effect<A> => Effect.promise(module)
+/** The server side of HTTP/2. */
+export const http2Server: Effect.Effect<Http2Server> = load(() => import("./Http2Server.ts"))

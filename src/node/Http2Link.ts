@@ -112,8 +112,9 @@ export class Link {
     this.asking = this.session.ping((error) => {
       this.asking = false
       if (error !== null) return
-      for (const onAnswer of [...this.answers]) onAnswer()
+      const answers = [...this.answers]
       this.answers.clear()
+      for (const onAnswer of answers) onAnswer()
     })
   }
 

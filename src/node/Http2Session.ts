@@ -7,8 +7,7 @@
  * - streams that both sides have finished, stopped or reset are forgotten, and what still comes for them is counted and
  *   dropped. The package keeps every stream for as long as the session lives; one that it is made to forget, it would
  *   take for a new one.
- * - places for streams are given back when both halves have ended, however they ended, once, and only for a stream that
- *   somebody has accepted.
+ * - places for streams are given back when both halves have ended, however they ended, and once.
  * - a server never opens its first bidirectional stream, whose id is 0: the package loses what spans two reads of it.
  * - what breaks the rules ends the session, never the process: the package throws within its parser.
  * - a capsule that is kept until it is whole, and what waits to be sent in answer, are bounded.
@@ -161,14 +160,16 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
     else this.uni.arrived(stream, stream.readable!)
   }
 
-  readonly forget = ({ incoming, native, readable, writable }: Stream): void => {
+  readonly forget = (stream: Stream): void => {
+    const { incoming, native, readable, writable } = stream
     const { capsParser } = this.objint
     capsParser.wtstreams.delete(native.streamid)
     capsParser.removeStream(native.streamid)
     if (this.state === "closed") return
-    if (incoming) return native.streamIdManager.onStreamClosed(native.streamid)
     const kind = readable !== undefined && writable !== undefined ? this.bi : this.uni
-    kind.release()
+    if (!incoming) return kind.release()
+    kind.withdraw(stream)
+    native.streamIdManager.onStreamClosed(native.streamid)
   }
 
   // of the package's own: everything that is not a close
@@ -242,7 +243,7 @@ class Kind<S> {
   private places: number
   private readonly queue: Array<Opening> = []
   private readonly ordered: Array<Opening> = []
-  private readonly arrivals: Array<{ readonly stream: Stream; readonly face: S }> = []
+  private readonly arrivals = new Map<Stream, S>()
   private accepting: ReadableStreamDefaultController<S> | undefined
 
   constructor(places: number, order: Kind<S>["order"]) {
@@ -250,9 +251,11 @@ class Kind<S> {
     this.order = order
     this.incoming = new ReadableStream({
       pull: (controller) => {
-        const next = this.arrivals.shift()
-        if (next === undefined) this.accepting = controller
-        else this.give(controller, next.stream, next.face)
+        for (const [stream, face] of this.arrivals) {
+          this.arrivals.delete(stream)
+          return controller.enqueue(face)
+        }
+        this.accepting = controller
       }
     }, { highWaterMark: 0 })
   }
@@ -278,14 +281,13 @@ class Kind<S> {
 
   arrived(stream: Stream, face: S): void {
     const { accepting } = this
-    if (accepting === undefined) return void this.arrivals.push({ stream, face })
+    if (accepting === undefined) return void this.arrivals.set(stream, face)
     this.accepting = undefined
-    this.give(accepting, stream, face)
+    accepting.enqueue(face)
   }
 
-  private give(controller: ReadableStreamDefaultController<S>, stream: Stream, face: S): void {
-    controller.enqueue(face)
-    stream.accept()
+  withdraw(stream: Stream): void {
+    this.arrivals.delete(stream)
   }
 
   private advance(): void {

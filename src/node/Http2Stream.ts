@@ -7,7 +7,8 @@
  *   window at most, and the peer waits. It is copied out of the network's buffers, and small pieces are joined, so that
  *   it takes no more memory than it has bytes.
  * - Resets and stops act at once, whatever write is pending, and carry any code. What was not sent yet is dropped.
- * - A stream that has ended on both sides and was accepted is forgotten, and its place is free again, once.
+ * - A stream whose halves have both ended is forgotten, and its place is free again, once. What has arrived counts as
+ *   open until it is read, so streams that nobody accepts keep their places, unless the peer resets them.
  *
  * @internal
  */
@@ -17,7 +18,7 @@ import type { NativeSession, NativeStream, Received, SessionEvents, StreamEvents
 export interface Home {
   readonly state: SessionEvents["state"]
   readonly objint: NativeSession
-  /** Both halves have ended. */
+  /** Both halves have ended: of an incoming stream that nobody accepted, because the peer took them back. */
   readonly forget: (stream: Stream) => void
 }
 
@@ -31,8 +32,6 @@ export class Stream implements StreamEvents {
   // each until its half has ended
   private receiving: ReadableStreamDefaultController<Uint8Array> | undefined
   private sending: WritableStreamDefaultController | undefined
-  // of an incoming stream: nobody has it yet
-  private waiting: boolean
   private readonly inbox = new Inbox()
   private wanted = false
   private finished = false
@@ -43,19 +42,12 @@ export class Stream implements StreamEvents {
     this.parentobj = home
     this.native = native
     this.incoming = kind.incoming
-    this.waiting = kind.incoming
     native.jsobj = this
     native.recvData = this.receive
     // the package may come to this more than once for a stream, and never when both ends finish theirs
     native.onClose = nothing
     if (kind.bidirectional || kind.incoming) this.readable = this.makeReadable()
     if (kind.bidirectional || !kind.incoming) this.writable = this.makeWritable()
-  }
-
-  /** It is in somebody's hands. */
-  accept(): void {
-    this.waiting = false
-    this.settle()
   }
 
   readonly onStreamRecvSignal: StreamEvents["onStreamRecvSignal"] = ({ code, nettask }) => {
@@ -183,7 +175,7 @@ export class Stream implements StreamEvents {
   }
 
   private settle(): void {
-    if (this.receiving === undefined && this.sending === undefined && !this.waiting) this.parentobj.forget(this)
+    if (this.receiving === undefined && this.sending === undefined) this.parentobj.forget(this)
   }
 }
 

@@ -62,6 +62,12 @@ export const make: (options: Options) => Effect.Effect<TransportServer, Transpor
     const sessions = yield* Scope.fork(outer, "parallel")
     const lobby = yield* Lobby.make({ waiting: options.waiting, takeTimeout: options.takeTimeout, sessions })
 
+    const http2 = transports.includes("h2")
+      ? yield* Effect.flatMap(
+        Available.http2Server,
+        ({ make }) => make({ lobby, ring, limits }).pipe(Scope.provide(ports))
+      )
+      : undefined
     const bind = Effect.fnUntraced(function*(port: number) {
       const bound = yield* Door.make({
         port,
@@ -70,7 +76,7 @@ export const make: (options: Options) => Effect.Effect<TransportServer, Transpor
         allowOrigin: options.allowOrigin,
         handshakeTimeout: limits.handshakeTimeout,
         onUpgrade: transports.includes("websocket") ? WebSocketServer.make({ lobby, limits }) : undefined,
-        onHttp2: undefined
+        onHttp2: http2?.take
       })
       if (Result.isSuccess(http3)) {
         const addresses = bound.addresses.map((host) => ({ host, port: bound.port }))

@@ -2,13 +2,13 @@
  * The conformance cases must be able to fail: each fault here is caught by the case that is about it.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Cause, Effect, Fiber, Queue, Scope, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { TestClock } from "effect/testing"
-import { SessionClosed } from "../../src/core/MoqError.ts"
+import { SessionClosed, StreamReset } from "../../src/core/MoqError.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as Memory from "../../src/transport/Memory.ts"
-import type { Connection, ReceiveStream, SendStream } from "../../src/transport/Transport.ts"
+import type { Connection, ReceiveStream, Request, SendStream } from "../../src/transport/Transport.ts"
 
 interface Fault {
   readonly send?: (send: SendStream) => Partial<SendStream>
@@ -48,6 +48,16 @@ const scratch = new Uint8Array(1024 * 1024)
 
 const leak: Array<unknown> = []
 
+const sides: Array<Connection> = []
+
+const oneForAll: Partial<TransportConformance.Harness> = {
+  pair: Effect.map(Memory.pair(), ([client, server]) => {
+    sides.push(client)
+    return { client, server }
+  }),
+  kill: () => Effect.forEach(sides, Memory.kill, { discard: true })
+}
+
 const faults: ReadonlyArray<
   readonly [name: string, caughtBy: string, fault: Fault, harness?: Partial<TransportConformance.Harness>]
 > = [
@@ -69,6 +79,29 @@ const faults: ReadonlyArray<
   ["empty chunks are handed out", "0 B arrive whole", {
     send: ({ finish, write }) => ({ finish: Effect.andThen(write([Uint8Array.of(0)]), finish) })
   }],
+  ["one of many small writes is lost", "10,000 small writes", {
+    send: ({ write }) => {
+      let writes = 0
+      return { write: (chunks) => ++writes === 5_000 ? Effect.void : write(chunks) }
+    }
+  }],
+  ["a finished stream takes more", "a stream that is finished", {
+    send: ({ write }) => ({ write: (chunks) => Effect.catchTag(write(chunks), "MoqStreamReset", () => Effect.void) })
+  }],
+  ["finishing twice is an error", "a stream that is finished", {
+    send: ({ finish }) => {
+      let finished = false
+      return {
+        finish: Effect.suspend(() => finished ? Effect.fail(new StreamReset({ code: 0 })) : finish).pipe(
+          Effect.tap(() =>
+            Effect.sync(() => {
+              finished = true
+            })
+          )
+        )
+      }
+    }
+  }],
   ["the end comes only once", "the end of a stream comes", {
     receive: ({ pull }) => {
       let ended = false
@@ -85,6 +118,28 @@ const faults: ReadonlyArray<
   }],
   ["resets have no code", "a reset arrives with its code", { send: ({ reset }) => ({ reset: () => reset(0) }) }],
   ["stops have no code", "a stop arrives with its code", { receive: ({ stop }) => ({ stop: () => stop(0) }) }],
+  ["codes beyond a byte are cut, and not declared", "a reset arrives with its code", {
+    send: ({ reset }) => ({ reset: (code) => reset(code & 0xff) })
+  }],
+  ["codes arrive that are declared not to", "a stop arrives with its code", {
+    connection: ({ capabilities }) => ({ capabilities: { ...capabilities, codes: "none" } })
+  }],
+  ["`stopped` gives another code", "a stop arrives with its code", {
+    send: () => ({ stopped: Effect.succeed(99) })
+  }],
+  ["a stream that is reset before its first byte costs the connection", "streams that end before", {
+    connection: ({ close, openBi }) => ({
+      openBi: Effect.map(openBi, ({ receive, send }) => ({
+        receive,
+        send: { ...send, reset: () => close(4, "unknown stream") }
+      }))
+    })
+  }],
+  ["a stream that ended before its first byte takes another one with it", "streams that end before", {
+    connection: ({ acceptUni }) => ({
+      acceptUni: Effect.tap(acceptUni, () => acceptUni)
+    })
+  }],
   ["closing the scope of a stream finishes it", "closing the scope of a stream", {
     connection: ({ openUni }) => ({
       openUni: (options) =>
@@ -135,6 +190,35 @@ const faults: ReadonlyArray<
   ["a stop leaves a blocked write alone", "a stop ends a write", {
     receive: () => ({ stop: () => Effect.void })
   }],
+  ["a reset passes a blocked write, and that is not declared", "a reset passes a write", {
+    connection: ({ capabilities }) => ({ capabilities: { ...capabilities, resetPastWrite: false } })
+  }],
+  ["streams that nobody accepts pile up", "streams that nobody accepts", {}, {
+    pair: Effect.gen(function*() {
+      const [client, server] = yield* Memory.pair()
+      // whatever comes is read to its end, whether or not anybody wants it
+      const accepted = yield* Queue.unbounded<ReceiveStream>()
+      const ahead = Effect.gen(function*() {
+        const receive = yield* client.acceptUni
+        const chunks: Array<Uint8Array> = []
+        yield* Effect.ignore(Effect.forever(Effect.map(receive.pull, (more) => chunks.push(...more))))
+        const pull = Effect.suspend(() =>
+          chunks.length === 0
+            ? Cause.done()
+            : Effect.succeed(chunks.splice(0) as unknown as NonEmptyReadonlyArray<Uint8Array>)
+        )
+        yield* Queue.offer(accepted, { pull, stop: receive.stop })
+      })
+      yield* Effect.forkScoped(Effect.forever(ahead))
+      return { client: { ...client, acceptUni: Queue.take(accepted) }, server }
+    })
+  }],
+  ["ranks are declared, and streams go in the order in which they were opened", "of what waits to be sent", {
+    connection: ({ capabilities }) => ({ capabilities: { ...capabilities, priority: true } })
+  }, { narrow: () => Effect.void }],
+  ["streams leave nothing behind, and that is not declared", "20,000 closed streams", {
+    connection: ({ capabilities }) => ({ capabilities: { ...capabilities, forgetsStreams: false } })
+  }, { heapUsed: Effect.succeed(0) }],
   ["more streams can be open than declared", "with the declared number of streams", {
     connection: ({ capabilities }) => ({ capabilities: { ...capabilities, maxStreams: 100 } })
   }],
@@ -160,6 +244,28 @@ const faults: ReadonlyArray<
     })
   }],
   ["a close has no reason", "a close arrives", { connection: ({ close }) => ({ close: (code) => close(code, "") }) }],
+  ["a long reason is cut", "a close arrives", {
+    connection: ({ close }) => ({ close: (code, reason) => close(code, reason.slice(0, 123)) })
+  }],
+  ["what was not read survives the connection", "closing the scope of a connection", {
+    receive: ({ pull }) => {
+      const ahead: Array<NonEmptyReadonlyArray<Uint8Array>> = []
+      return {
+        pull: Effect.suspend(() => {
+          const kept = ahead.pop()
+          return kept === undefined ? pull : Effect.succeed(kept)
+        }).pipe(Effect.tap((chunks) => Effect.sync(() => ahead.push(chunks))))
+      }
+    }
+  }],
+  ["a connection ends with the fiber that opened it", "a connection belongs to its scope", {}, {
+    pair: Effect.gen(function*() {
+      const [client, server] = yield* Memory.pair()
+      yield* Effect.forkChild(Effect.onInterrupt(Effect.never, () => client.close(0, "")), { startImmediately: true })
+      return { client, server }
+    })
+  }],
+  ["one that dies takes others with it", "the abrupt death", {}, oneForAll],
   ["a ping asks a peer that has gone", "a ping succeeds", {
     connection: () => ({ ping: Effect.fail(new SessionClosed({ code: 4, reason: "", by: "transport" })) })
   }],
@@ -190,29 +296,111 @@ const faults: ReadonlyArray<
   }]
 ]
 
+/** A network in memory whose servers are not what they should be. */
+const serving = (
+  fault: (request: Request) => Partial<Request>,
+  connected: (connection: Connection) => Effect.Effect<Connection> = Effect.succeed
+): TransportConformance.Harness => ({
+  pair: Effect.die("never opened"),
+  server: Effect.gen(function*() {
+    const { listen, transport } = yield* Memory.makeNetwork()
+    const server = yield* listen()
+    const requests = Stream.map(server.requests, (request): Request => ({
+      url: request.url,
+      headers: request.headers,
+      peer: request.peer,
+      transport: request.transport,
+      accept: request.accept,
+      refuse: request.refuse,
+      ...fault(request)
+    }))
+    return {
+      server: { ...server, requests },
+      connect: (path) => Effect.flatMap(transport.connect(new URL(path, server.urls[0])), connected)
+    }
+  })
+})
+
+const all: Array<Connection> = []
+
+const servers: ReadonlyArray<readonly [name: string, caughtBy: string, harness: TransportConformance.Harness]> = [
+  ["the query is lost", "the path and the query", serving(({ url }) => ({ url: new URL(url.pathname, url) }))],
+  [
+    "the path is decoded",
+    "the path and the query",
+    serving(({ url }) => ({ url: new URL(decodeURIComponent(url.href)) }))
+  ],
+  [
+    "a request comes by a transport that the server does not have",
+    "the path and the query",
+    serving(() => ({ transport: "h2" }))
+  ],
+  ["a refused client is left waiting", "a client that is refused", serving(() => ({ refuse: () => Effect.void }))],
+  [
+    "a refused client is let in",
+    "a client that is refused",
+    serving(({ accept }) => ({
+      refuse: () => Effect.asVoid(Effect.orDie(Effect.provideService(accept, Scope.Scope, Scope.makeUnsafe())))
+    }))
+  ],
+  [
+    "a client that has gone is connected for good",
+    "a client that gives up",
+    serving((request) => ({
+      accept: request.url.pathname === "/gone" ? Effect.map(Memory.pair(), ([, server]) => server) : request.accept
+    }))
+  ],
+  [
+    "accepting a client that has gone is a defect",
+    "a client that gives up",
+    serving(({ accept }) => ({
+      accept: Effect.orDie(accept)
+    }))
+  ],
+  [
+    "one connection ends all",
+    "the end of one connection",
+    serving(() => ({}), (connection) => {
+      all.push(connection)
+      return Effect.succeed({
+        ...connection,
+        close: (code, reason) => Effect.forEach(all, (each) => each.close(code, reason), { discard: true })
+      })
+    })
+  ]
+]
+
+/** A case that must fail; a fault that shows as silence is caught by its timeout, once there is nothing left to happen. */
+const catches = (caughtBy: string, harness: TransportConformance.Harness) =>
+  Effect.gen(function*() {
+    const found = TransportConformance.cases({ ...harness, timeout: "1 minute" })
+      .filter(({ rule }) => rule.startsWith(caughtBy))
+    assert.strictEqual(found.length, 1)
+    const running = yield* Effect.forkChild(Effect.flip(found[0]!.run))
+    const impatience = yield* Effect.forkChild(
+      Effect.andThen(Effect.repeat(Effect.yieldNow, { times: 20_000 }), TestClock.adjust("1 minute"))
+    )
+    const failure = yield* Fiber.join(running)
+    yield* Fiber.interrupt(impatience)
+    assert.strictEqual(failure._tag, "ConformanceFailure")
+    assert.strictEqual(failure.rule, found[0]!.rule)
+  })
+
 describe("cases catch", () => {
   for (const [name, caughtBy, fault, hooks] of faults) {
-    it.effect(`${name}: ${caughtBy}`, () =>
-      Effect.gen(function*() {
-        const pair = hooks?.pair ?? Effect.map(Memory.pair(), ([client, server]) => ({ client, server }))
-        const found = TransportConformance.cases({
-          ...hooks,
-          pair: Effect.map(pair, ({ client, server }) => ({
-            client: faulty(client, fault),
-            server: faulty(server, fault)
-          })),
-          timeout: "1 minute"
-        }).filter(({ rule }) => rule.startsWith(caughtBy))
-        assert.strictEqual(found.length, 1)
-        const running = yield* Effect.forkChild(Effect.flip(found[0]!.run))
-        // a fault that shows as silence is caught by the timeout, once there is nothing left to happen
-        const impatience = yield* Effect.forkChild(
-          Effect.andThen(Effect.repeat(Effect.yieldNow, { times: 20_000 }), TestClock.adjust("1 minute"))
-        )
-        const failure = yield* Fiber.join(running)
-        yield* Fiber.interrupt(impatience)
-        assert.strictEqual(failure._tag, "ConformanceFailure")
-        assert.strictEqual(failure.rule, found[0]!.rule)
-      }), 60_000)
+    it.effect(`${name}: ${caughtBy}`, () => {
+      const pair = hooks?.pair ?? Effect.map(Memory.pair(), ([client, server]) => ({ client, server }))
+      return catches(caughtBy, {
+        ...hooks,
+        pair: Effect.map(pair, ({ client, server }) => ({
+          client: faulty(client, fault),
+          server: faulty(server, fault)
+        }))
+      })
+    }, 60_000)
+  }
+
+  for (const [name, caughtBy, harness] of servers) {
+    it.effect(`${name}: ${caughtBy}`, () => catches(caughtBy, harness), 60_000)
   }
 })

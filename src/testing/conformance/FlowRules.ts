@@ -15,9 +15,6 @@ const block = 64 * 1024
 // more than any window, socket buffer and queue in a healthy stack can hold
 const flood = 64 * 1024 * 1024
 
-// enough round trips for whatever is on its way to have arrived
-const aWhile = 100
-
 const backpressure: Rule.Rule = {
   rule: "a write suspends while the peer does not read, other streams go on, and it continues when the peer reads",
   limit: ({ backpressure }) => backpressure ? undefined : "accepts writes without limit",
@@ -39,16 +36,16 @@ const backpressure: Rule.Rule = {
             }
           })
         )
-        yield* Rule.converse(pair, aWhile)
+        const isStalled = yield* Rule.isStalled(pair, writing, () => accepted)
         if (!claims) {
           yield* Rule.demand(
-            !Rule.isSuspended(writing),
+            !isStalled,
             () => `${direction.name}: it declares no backpressure, but a write suspended after ${accepted} bytes`
           )
           continue
         }
         yield* Rule.demand(
-          Rule.isSuspended(writing),
+          isStalled,
           () => `${direction.name}: ${accepted} bytes were accepted for a stream that nobody reads`
         )
         let arrived = 0
@@ -78,12 +75,12 @@ const resetPassesWrite: Rule.Rule = {
       yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
           const writing = yield* Effect.forkChild(Rule.failureOf(send.write(blocked)))
-          yield* Rule.converse(pair, aWhile)
+          yield* Rule.settle(pair)
           yield* Rule.demand(Rule.isSuspended(writing), () => `${name}: the write was not blocked`)
           yield* send.reset(31)
           const atWriter = yield* Fiber.join(writing)
           yield* Rule.expectReset(atWriter, 31, { ...capabilities, codes: "any" }, `${name}, the blocked write`)
-          yield* Rule.converse(pair, aWhile)
+          yield* Rule.settle(pair)
           let arrived = 0
           const ending = yield* Rule.failureOf(Rule.drain(receive, (chunk) => {
             arrived += chunk.length
@@ -115,7 +112,7 @@ const stopReleasesWrite: Rule.Rule = {
       yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
           const writing = yield* Effect.forkChild(Rule.failureOf(send.write(blocked)))
-          yield* Rule.converse(pair, aWhile)
+          yield* Rule.settle(pair)
           yield* receive.stop(127)
           yield* Rule.expectReset(yield* Fiber.join(writing), 127, capabilities, name)
         }))
@@ -191,7 +188,7 @@ const openingWaits: Rule.Rule = {
       if (Rule.unfillable(pair.client.capabilities) !== undefined) return
       const opened = yield* openAll(pair)
       const oneMore = yield* Effect.forkChild(pair.client.openUni())
-      yield* Rule.converse(pair, aWhile)
+      yield* Rule.settle(pair)
       yield* Rule.demand(
         Rule.isSuspended(oneMore),
         () => `more than the declared ${pair.client.capabilities.maxStreams} streams could be opened`
@@ -231,9 +228,8 @@ const unacceptedIsBounded: Rule.Rule = {
             })
             const flooding = yield* Effect.forkChild(Effect.repeat(one, { times: streams - 1 }))
             // the other way, because the way that is flooded has no place
-            yield* Rule.converse({ client: to, server: from }, aWhile)
             yield* Rule.demand(
-              Rule.isSuspended(flooding),
+              yield* Rule.isStalled({ client: to, server: from }, flooding, () => opened),
               () => `${kind}, ${name}: ${opened} streams were opened, and nobody accepted one`
             )
             yield* Effect.forkChild(

@@ -254,6 +254,23 @@ export const converse = ({ client, server }: Pair, trips: number) =>
     yield* drain(near.receive, () => {})
   }).pipe(Effect.scoped)
 
+// enough round trips for whatever is on its way to have arrived
+const aWhile = 100
+
+/** Lets what is under way happen. */
+export const settle = (pair: Pair) => converse(pair, aWhile)
+
+/** Waits until a fiber has ended, or makes no more progress; tells whether it is suspended. */
+export const isStalled = (pair: Pair, fiber: Fiber.Fiber<unknown, unknown>, progress: () => number) =>
+  Effect.gen(function*() {
+    let before = -1
+    while (isSuspended(fiber) && progress() !== before) {
+      before = progress()
+      yield* settle(pair)
+    }
+    return isSuspended(fiber)
+  })
+
 const echo = (far: BiStream) =>
   Effect.forever(Effect.flatMap(far.receive.pull, far.send.write), { disableYield: true }).pipe(
     Pull.catchDone(() => far.send.finish)
