@@ -7,6 +7,8 @@
  * - Chromium refuses to open a stream beyond what the server allows now, rather than wait for one to end.
  * - nothing is sent on an idle connection, so that the server's idle timer would end it: a datagram of one byte goes out
  *   every 5 seconds.
+ * - when its page goes, a connection stays until the server's idle timer ends it: it is closed with code 4.
+ * - when its page goes, the connection does not, until the server's idle timer ends it: it is closed with code 4.
  *
  * @internal
  */
@@ -50,6 +52,7 @@ export const connect: (
     Effect.mapError(({ reason }) => new TransportError({ detail: explain(url, reason, pins.length > 0) }))
   )
   yield* Effect.forkScoped(keepAlive(object))
+  yield* closeWithPage(object)
   return connection
 })
 
@@ -135,6 +138,15 @@ const keepAlive = (object: globalThis.WebTransport): Effect.Effect<void> =>
     const beat = Effect.ignore(Effect.tryPromise(() => writer.write(Uint8Array.of(0))))
     return Effect.forever(Effect.andThen(Effect.sleep("5 seconds"), beat))
   })
+
+// A browser says nothing to the server when a page goes, so that only the idle timer would tell.
+const closeWithPage = (object: globalThis.WebTransport): Effect.Effect<void, never, Scope.Scope> => {
+  const onHide = () => object.close({ closeCode: 4, reason: "the page was closed" })
+  return Effect.asVoid(Effect.acquireRelease(
+    Effect.sync(() => globalThis.addEventListener("pagehide", onHide)),
+    () => Effect.sync(() => globalThis.removeEventListener("pagehide", onHide))
+  ))
+}
 
 const withoutHash = (url: URL): string => {
   const plain = new URL(url)

@@ -46,12 +46,7 @@ export interface Line {
  * @category lines
  * @since 0.1.0
  */
-export const notTried = (step: Step, reason: string, advice?: string): Line => ({
-  step,
-  ok: undefined,
-  seen: `${skipped}${reason}`,
-  ...(advice === undefined ? {} : { advice })
-})
+export const notTried = (step: Step, reason: string): Line => ({ step, ok: undefined, seen: `${skipped}${reason}` })
 
 /**
  * The addresses of a host.
@@ -344,13 +339,18 @@ export const certificate = (trust: Trust, shown: Probe.Shown): Line => {
 }
 
 /**
- * What to do where a transport cannot be had on this machine.
+ * A transport that cannot be had on this machine, and why.
  *
- * @category advice
+ * @category lines
  * @since 0.1.0
  */
-export const install = (name: Name): string | undefined =>
-  name === "h3" ? "install @moq/web-transport beside effect-moq; without it there is WebSocket" : undefined
+export const unavailable = (step: Name, reason: string): Line => ({
+  ...notTried(step, reason),
+  advice: reason.endsWith("is not installed")
+    ? "install it beside effect-moq, or go on over another transport"
+    : "go on over another transport",
+  details: { available: false }
+})
 
 /**
  * What became of a transport: a session, or why there is none. Times are in milliseconds.
@@ -438,26 +438,19 @@ export const verdict = (lines: ReadonlyArray<Line>): Verdict => {
   const works = asked.filter(({ ok }) => ok === true)
   if (works.length > 0) return { ok: true, transports: works.map(({ step }) => step) }
   const failing = lines.filter(({ ok }) => ok === false)
-  const unavailable = asked.find(({ advice, ok }) => ok === undefined && advice !== undefined)
-  if (unavailable?.step === "h3" && lines.some(({ ok, step }) => step === "udp" && ok === true)) {
-    if (failing.every(({ step }) => step !== "certificate")) {
-      return {
-        ok: false,
-        step: "h3",
-        cause: `only HTTP/3 answers there, and it cannot be had here: ${reasonOf(unavailable)}`
-      }
-    }
+  const missing = asked.find(({ details }) => details?.["available"] === false)
+  const quic = lines.some(({ ok, step }) => step === "udp" && ok === true)
+  if (missing?.step === "h3" && quic && !failing.some(({ step }) => tcpAnswers.has(step))) {
+    const cause = `only HTTP/3 answers there, and it cannot be had here: ${reasonOf(missing)}`
+    return { ok: false, step: "h3", cause }
   }
-  // what is wrong with TCP matters only to those who use it
-  const matters = new Set<Step>(
-    asked.some(({ step }) => step !== "h3")
-      ? ["tcp", "tls", "certificate", "h3", "websocket", "h2"]
-      : ["certificate", "udp", "h3"]
-  )
+  // what is wrong with TCP matters only to those who use it; HTTP over TCP says more than over QUIC
+  const matters: ReadonlyArray<Step> = asked.some(({ step }) => step !== "h3")
+    ? ["name", "tcp", "tls", "certificate", "websocket", "h2", "h3"]
+    : ["name", "certificate", "udp", "h3"]
   const line = failing.find(({ details }) => details?.["connected"] === true) ??
-    failing.find(({ step }) => step === "name") ??
-    failing.find(({ step }) => matters.has(step)) ??
-    unavailable ??
+    matters.map((step) => failing.find((line) => line.step === step)).find((line) => line !== undefined) ??
+    missing ??
     lines.at(-1)!
   return { ok: false, step: line.step, cause: line.cause ?? reasonOf(line) }
 }
@@ -495,6 +488,9 @@ export const toJson = ({ advice, cause, details, ok, seen, step }: Line): object
 })
 
 // internal
+
+// failures of a relay that listens for TCP
+const tcpAnswers = new Set<Step>(["certificate", "websocket", "h2"])
 
 const skipped = "not tried: "
 

@@ -125,7 +125,7 @@ const subjectOf: (
 // each line is printed as soon as it is known; what waits for a firewall goes on beside the rest
 const examine = Effect.fnUntraced(function*(subject: Subject, print: Print) {
   const { Probe } = yield* modules
-  const { chosen, place, timeout, url } = subject
+  const { chosen, place, timeout, trust, url } = subject
   const named = yield* Probe.resolve(place.host, timeout)
   yield* print(Diagnosis.name(place.host, named))
   const knock = <A>(probe: (address: string, port: number, timeout: Duration.Duration) => Effect.Effect<A>) =>
@@ -143,7 +143,8 @@ const examine = Effect.fnUntraced(function*(subject: Subject, print: Print) {
   // who drops a version that nobody has may still take one that exists
   const mayBeQuic = answers.some(({ state }) => state === "quic" || state === "silent")
   const reasons: Record<Name, string | undefined> = {
-    h3: noUdp ?? (mayBeQuic ? undefined : "no QUIC") ?? tcp.rejected,
+    h3: noUdp ?? (mayBeQuic ? undefined : "no QUIC") ?? tcp.rejected ??
+      (trust.roots === undefined ? undefined : "--tls-root is not for HTTP/3; --fingerprint is"),
     websocket: tcp.closed ?? tcp.rejected,
     h2: tcpAlone ?? tcp.closed ?? tcp.rejected
   }
@@ -233,7 +234,7 @@ const attempt: (
     const { Available, NodeTransport, Session } = yield* modules
     const available = yield* Effect.result(Available.client(name))
     if (Result.isFailure(available)) {
-      return Diagnosis.notTried(name, available.failure.detail ?? available.failure.message, Diagnosis.install(name))
+      return Diagnosis.unavailable(name, available.failure.detail ?? available.failure.message)
     }
     const client = NodeTransport.make({ transports: [name] })
     const began = yield* Clock.currentTimeNanos

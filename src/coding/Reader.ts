@@ -15,7 +15,9 @@
  *
  * Bytes that are wrong throw {@link DecodeError}, a length beyond a limit {@link BoundsExceeded}, before anything is
  * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a field that straddles
- * pieces; what is returned are views, so nobody may change a piece once it is pushed.
+ * pieces, and pieces that are small, or a small part of a larger buffer: those are joined, so that what is read from them
+ * costs memory in proportion, however finely a peer cuts. What is returned are views, so nobody may change a piece once
+ * it is pushed.
  *
  * @since 0.1.0
  */
@@ -99,7 +101,7 @@ export const make = (): Reader => new ReaderImpl()
  */
 export const fromBytes = (bytes: Uint8Array): Reader => {
   const reader = new ReaderImpl()
-  reader.push(bytes)
+  if (bytes.length > 0) reader.append(bytes)
   return reader
 }
 
@@ -147,6 +149,13 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 // below this length a loop over ASCII is faster than a call into the decoder
 const shortText = 24
 
+// pieces below this size are joined, and those that are less than this part of their buffer
+const smallPiece = 256
+const wasteful = 8
+
+// the largest page for small pieces
+const pageSize = 16 * 1024
+
 // how many pieces that were read may pile up before they are dropped from the front of the array
 const batch = 64
 
@@ -168,6 +177,9 @@ class ReaderImpl implements Reader {
   private budget: number
   private readonly marks: Array<Mark>
   private lists: number
+  // where small pieces go, and how much of it is in use
+  private page: Uint8Array
+  private filled: number
 
   constructor() {
     this.available = 0
@@ -184,18 +196,26 @@ class ReaderImpl implements Reader {
     this.budget = Infinity
     this.marks = []
     this.lists = 0
+    this.page = empty
+    this.filled = 0
   }
 
   push(chunk: Uint8Array): void {
-    if (chunk.length === 0) return
+    const { length } = chunk
+    if (length === 0) return
+    const isSmall = length < smallPiece || length * wasteful < chunk.buffer.byteLength
+    if (!isSmall || !this.extend(chunk)) this.append(isSmall ? this.copy(chunk) : chunk)
+  }
+
+  append(piece: Uint8Array): void {
     if (this.available === 0) {
       this.chunks.length = 0
       this.index = 0
       this.offset = 0
-      this.current = chunk
+      this.current = piece
     }
-    this.chunks.push(chunk)
-    this.available += chunk.length
+    this.chunks.push(piece)
+    this.available += piece.length
   }
 
   take(max: number): Uint8Array | undefined {
@@ -377,6 +397,33 @@ class ReaderImpl implements Reader {
     if (this.offset === this.current.length) this.next()
     this.available -= 1
     return this.current[this.offset++]!
+  }
+
+  // Puts a small piece on the page. A page is as large as what came before, so that one small piece costs no more than
+  // itself.
+  private copy(chunk: Uint8Array): Uint8Array {
+    if (chunk.length > this.page.length - this.filled) {
+      this.page = new Uint8Array(Math.max(chunk.length, Math.min(2 * this.page.length, pageSize)))
+      this.filled = 0
+    }
+    const start = this.filled
+    this.page.set(chunk, start)
+    this.filled += chunk.length
+    return this.page.subarray(start, this.filled)
+  }
+
+  // makes a small piece part of the last one, where that is the last on the page, and there is room
+  private extend(chunk: Uint8Array): boolean {
+    if (this.available === 0 || chunk.length > this.page.length - this.filled) return false
+    const last = this.chunks.length - 1
+    const { buffer, byteOffset, length } = this.chunks[last]!
+    if (buffer !== this.page.buffer || byteOffset + length !== this.filled) return false
+    this.page.set(chunk, this.filled)
+    this.filled += chunk.length
+    this.available += chunk.length
+    this.chunks[last] = this.page.subarray(byteOffset, this.filled)
+    if (this.index === last) this.current = this.chunks[last]!
+    return true
   }
 
   private next(): void {

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
@@ -177,7 +178,31 @@ class GrowingImpl implements Growing, Frame, Producer {
     return Effect.suspend(() =>
       this.log.first > 0
         ? fromBytes(this.joined!).reader
-        : Effect.map(Log.open(this.log), (cursor) => Log.pull(this.log, cursor))
+        : Effect.map(Log.open(this.log), (cursor) => this.pull(cursor))
+    )
+  }
+  // as `Log.pull`, but the cursor stays at the last chunk, which may still be joined with what follows it
+  pull(cursor: Log.Cursor): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, ReadError> {
+    const { log } = this
+    // how much of the chunk at the cursor has been taken
+    let taken = 0
+    const hasMore = () => cursor.index + 1 < log.next || (Log.getUnsafe(log, cursor.index)?.length ?? 0) > taken
+    const wait = Log.awaitUntil(log, () => log.end !== undefined || hasMore())
+    return Log.handingOut<NonEmptyReadonlyArray<Uint8Array>, ReadError | Cause.Done>(
+      () => {
+        if (!hasMore()) return undefined
+        const batch: Array<Uint8Array> = []
+        while (true) {
+          const chunk = Log.getUnsafe(log, cursor.index)!
+          if (chunk.length > taken) batch.push(taken === 0 ? chunk : chunk.subarray(taken))
+          taken = chunk.length
+          if (cursor.index + 1 === log.next) break
+          cursor.index++
+          taken = 0
+        }
+        return batch as unknown as NonEmptyReadonlyArray<Uint8Array>
+      },
+      (again) => log.end === undefined ? Effect.andThen(wait, again) : Log.endOf(log.end)
     )
   }
   join(): Uint8Array {
@@ -200,7 +225,13 @@ class GrowingImpl implements Growing, Frame, Producer {
     if (chunk.length > this.missing || this.failure !== undefined) return false
     if (chunk.length === 0) return true
     this.missing -= chunk.length
-    Log.appendUnsafe(this.log, chunk)
+    const last = this.log.next - 1
+    const joined = joinedWith(Log.getUnsafe(this.log, last), chunk)
+    if (joined === undefined) Log.appendUnsafe(this.log, chunk)
+    else {
+      Log.replaceUnsafe(this.log, last, joined)
+      Log.wakeUnsafe(this.log)
+    }
     if (this.missing === 0) Log.endUnsafe(this.log, Exit.void)
     this.onBytes(chunk.length)
     return true
@@ -219,3 +250,10 @@ class GrowingImpl implements Growing, Frame, Producer {
     })
   }
 }
+
+// Both as one, where the second begins in memory where the first ends, as small pieces that arrive one by one do: a frame
+// that comes byte by byte is not kept as so many chunks.
+const joinedWith = (chunk: Uint8Array | undefined, next: Uint8Array): Uint8Array | undefined =>
+  chunk !== undefined && chunk.buffer === next.buffer && chunk.byteOffset + chunk.length === next.byteOffset
+    ? new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length + next.length)
+    : undefined

@@ -116,11 +116,11 @@ export interface Producer {
 export const makeUnsafe = (sequence: number, options?: {
   /** The index of its first frame: above 0 for the end of a group that others have from its beginning; 0 by default. */
   readonly first?: number | undefined
-  /** Hears how many bytes the group gained, or lost when frames were cut. */
-  readonly onBytes?: (delta: number) => void
+  /** Hears how many bytes and frames the group gained, or lost when frames were cut. */
+  readonly onChange?: (bytes: number, frames: number) => void
   /** Hears once that the group has ended. */
   readonly onEnd?: () => void
-}): Producer => new GroupImpl(sequence, options?.first ?? 0, options?.onBytes, options?.onEnd)
+}): Producer => new GroupImpl(sequence, options?.first ?? 0, options?.onChange, options?.onEnd)
 
 /**
  * The same group, for readers that begin at a frame of the given index, be it there already or still to come; `first`
@@ -170,6 +170,21 @@ export const overflows = (self: Group, bytes: number, isAwaited: (self: Group) =
   const { index } = impl.whatFits(bytes, 1)
   return isAwaited(self) || Log.unreadUnsafe(impl.log) < index
 }
+
+/**
+ * What frames count for where memory is limited: their bytes, and beyond some thousands of them also what each costs
+ * beside its bytes, so that many small ones do not pass below a limit that large ones would meet.
+ *
+ * @internal
+ */
+export const weigh = (bytes: number, frames: number): number => bytes + frameCost * Math.max(0, frames - freeFrames)
+
+/**
+ * How many frames it holds now.
+ *
+ * @internal
+ */
+export const held = (self: Group): number => self.count - self.first
 
 /** @internal */
 export const tooLarge = (size: number): FrameTooLarge =>
@@ -249,6 +264,10 @@ export const payloads = <E>(
 
 // internal
 
+const frameCost = 256
+
+const freeFrames = 8_192
+
 const isFrameSize = (size: number): boolean => Number.isInteger(size) && size >= 0 && size <= maxFrameBytes
 
 const lagged = () => new Lagged({ detail: "the group outgrew its limits before it was read" })
@@ -291,7 +310,7 @@ class GroupImpl implements Group, Producer {
   readonly _tag = "Group"
   readonly sequence: number
   readonly log: Log.Log<Frame.Frame, Frame.ReadError>
-  readonly onBytes: ((delta: number) => void) | undefined
+  readonly onChange: ((bytes: number, frames: number) => void) | undefined
   readonly onEnd: (() => void) | undefined
   readonly start: number
   onTake: (() => void) | undefined
@@ -303,13 +322,13 @@ class GroupImpl implements Group, Producer {
   constructor(
     sequence: number,
     start: number,
-    onBytes: ((delta: number) => void) | undefined,
+    onChange: ((bytes: number, frames: number) => void) | undefined,
     onEnd: (() => void) | undefined
   ) {
     this.sequence = sequence
     this.start = start
     this.onTake = undefined
-    this.onBytes = onBytes
+    this.onChange = onChange
     this.onEnd = onEnd
     this.size = 0
     this.open = undefined
@@ -348,9 +367,9 @@ class GroupImpl implements Group, Producer {
 
   // writing
 
-  grow(delta: number): void {
-    this.size += delta
-    this.onBytes?.(delta)
+  grow(bytes: number, frames: number): void {
+    this.size += bytes
+    this.onChange?.(bytes, frames)
     if (this.isOverfull(0, 0)) this.cut()
   }
   // with so many bytes and frames more
@@ -370,10 +389,14 @@ class GroupImpl implements Group, Producer {
   }
   cut(): void {
     const { index, size } = this.whatFits(0, 0)
+    this.trim(index, size)
+  }
+  trim(index: number, size: number): void {
+    const bytes = size - this.size
+    const frames = this.log.first - index
     Log.trimUnsafe(this.log, index)
-    const delta = size - this.size
     this.size = size
-    if (delta !== 0) this.onBytes?.(delta)
+    if (frames !== 0) this.onChange?.(bytes, frames)
   }
   watch(onTake: () => void): void {
     this.onTake = onTake
@@ -381,10 +404,7 @@ class GroupImpl implements Group, Producer {
   }
   drop(error: Lagged): void {
     this.close(error)
-    Log.trimUnsafe(this.log, this.log.next)
-    const delta = -this.size
-    this.size = 0
-    if (delta !== 0) this.onBytes?.(delta)
+    this.trim(this.log.next, 0)
     Log.wakeUnsafe(this.log)
   }
   get isOpen(): boolean {
@@ -393,16 +413,16 @@ class GroupImpl implements Group, Producer {
   readonly writeFrameUnsafe = (bytes: Uint8Array): boolean => {
     if (!this.isOpen || !isFrameSize(bytes.length)) return false
     Log.appendUnsafe(this.log, Frame.fromBytes(bytes))
-    this.grow(bytes.length)
+    this.grow(bytes.length, 1)
     return true
   }
   readonly writeFrame = (bytes: Uint8Array): ReturnType<Producer["writeFrame"]> =>
     Effect.suspend(() => this.writeFrameUnsafe(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
   readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
     if (!this.isOpen || !isFrameSize(size)) return undefined
-    this.open = Frame.makeGrowing(size, (delta) => this.grow(delta))
+    this.open = Frame.makeGrowing(size, (bytes) => this.grow(bytes, 0))
     Log.appendUnsafe(this.log, this.open.frame)
-    this.grow(0)
+    this.grow(0, 1)
     return this.open.producer
   }
   readonly createFrame = (size: number): ReturnType<Producer["createFrame"]> =>

@@ -52,6 +52,8 @@ export class TrackCache {
   floor: number
   /** The bytes of all groups that are kept or still being written. */
   size: number
+  /** And their frames. */
+  frames: number
   trimAt: number
   constructor(clock: Clock.Clock, { first, maxAge, maxBytes }: Limits) {
     this.clock = clock
@@ -65,6 +67,7 @@ export class TrackCache {
     this.newest = undefined
     this.floor = first
     this.size = 0
+    this.frames = 0
     this.trimAt = 64
   }
   get latest(): number | undefined {
@@ -93,7 +96,7 @@ export class TrackCache {
   /** Begins the group of a sequence that is free. */
   keep(sequence: number): Group.Producer {
     const producer = Group.makeUnsafe(sequence, {
-      onBytes: (delta) => this.resize(producer.group, delta),
+      onChange: (bytes, frames) => this.resize(producer.group, bytes, frames),
       onEnd: () => this.release(producer.group)
     })
     this.open.set(producer.group, producer)
@@ -141,16 +144,24 @@ export class TrackCache {
 
   // what goes
 
-  resize(group: Group.Group, delta: number): void {
+  resize(group: Group.Group, bytes: number, frames: number): void {
     // one that was cut off does not count any more
     if (!this.open.has(group)) return
-    this.size += delta
-    if (this.size > this.maxBytes) this.evict()
+    this.size += bytes
+    this.frames += frames
+    if (this.isOver) this.evict()
+  }
+  get isOver(): boolean {
+    return Group.weigh(this.size, this.frames) > this.maxBytes
+  }
+  forget(group: Group.Group): void {
+    this.size -= group.size
+    this.frames -= Group.held(group)
   }
   release(group: Group.Group): void {
     Group.setEndedAt(group, this.clock.currentTimeMillisUnsafe())
     this.open.delete(group)
-    if (this.detached.delete(group)) this.size -= group.size
+    if (this.detached.delete(group)) this.forget(group)
   }
   cutOff(group: Group.Group): void {
     const producer = this.open.get(group)
@@ -167,14 +178,14 @@ export class TrackCache {
       if (this.newest === kept) this.newest = instead
       Log.replaceUnsafe(this.log, kept.index, gap)
       this.open.delete(group)
-      this.size -= group.size
+      this.forget(group)
     }
     Group.dropUnsafe(producer, error)
   }
   readonly evict = (): void => {
     const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
     for (const group of this.detached) {
-      if (this.size <= this.maxBytes) break
+      if (!this.isOver) break
       this.cutOff(group)
     }
     while (this.cleared < this.shelf.length && this.newest !== undefined) {
@@ -182,7 +193,7 @@ export class TrackCache {
       if (oldest === this.newest) break
       const { event, index, since } = oldest
       const isOld = since <= before || this.shelf.length - this.cleared > maxEvents
-      if (!isOld && this.size <= this.maxBytes) break
+      if (!isOld && !this.isOver) break
       this.shelf[this.cleared++] = undefined
       if (TrackEvent.first(event) > this.floor) {
         this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
@@ -190,9 +201,9 @@ export class TrackCache {
       this.floor = TrackEvent.last(event) + 1
       if (event._tag === "Gap") continue
       Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
-      if (this.size > this.maxBytes) this.cutOff(event)
+      if (this.isOver) this.cutOff(event)
       if (this.open.has(event)) this.detached.add(event)
-      else this.size -= event.size
+      else this.forget(event)
       Group.letGoUnsafe(event)
     }
     // moving what is left costs as much as what is left: do it once as much again has been cleared
@@ -213,19 +224,23 @@ export class TrackCache {
     const isAwaited = ({ sequence }: Group.Group): boolean => !isTaken(this.shelf[this.placeOf(sequence)])
     if (group !== undefined && Group.overflows(group, bytes, isAwaited)) return true
     let size = this.size + bytes
+    let frames = this.frames + 1
+    const isOver = (): boolean => Group.weigh(size, frames) > this.maxBytes
     let count = this.shelf.length - this.cleared + (group === undefined ? 1 : 0)
     for (const group of this.detached) {
-      if (size <= this.maxBytes) break
+      if (!isOver()) break
       if (!Group.isTaken(group)) return true
       size -= group.size
+      frames -= Group.held(group)
     }
-    for (let at = this.cleared; at < this.shelf.length && (size > this.maxBytes || count > maxEvents); at++, count--) {
+    for (let at = this.cleared; at < this.shelf.length && (isOver() || count > maxEvents); at++, count--) {
       const kept = this.shelf[at]!
       if (group !== undefined && kept === this.newest) return false
       if (kept.event._tag === "Gap") continue
       // a group that has ended stays with those who have taken it
       if (!isTaken(kept) || (this.open.has(kept.event) && !Group.isTaken(kept.event))) return true
       size -= kept.event.size
+      frames -= Group.held(kept.event)
     }
     return false
   }

@@ -96,8 +96,6 @@ export interface SessionEvents {
 
 /** Reads capsules, keeps the streams by their ids, and writes what is scheduled. */
 export interface Parser {
-  /** A write has to wait for what is written already. */
-  readonly blocked: boolean
   wtstreams: Map<bigint, NativeStream>
   readonly scheduler: {
     readonly Unregister: (id: bigint) => void
@@ -112,6 +110,8 @@ export interface Parser {
   /** Where the package looks for that, and never puts it. */
   rtype: number | undefined
   parseData: (data: Buffer) => void
+  /** Writes what waits, in the order of ranks, as long as `blocked` is not set. */
+  readonly drainWrites: () => void
   removeStream: (id: bigint) => void
   closeHttp2Stream: (code: number) => void
   onCloseWebTransportSession: (end: { readonly code: number; readonly reason: string }) => void

@@ -14,7 +14,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Http2 from "node:http2"
-import type * as Net from "node:net"
 import { Timeout, TransportError } from "../core/MoqError.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as Dial from "./Dial.ts"
@@ -59,7 +58,8 @@ const open: (
   const target = yield* Dial.target(url, true, options)
   const module = yield* FailsComponents.load
   const socket = yield* Dial.open(target, "h2")
-  const session = yield* upgrade(target, url, socket, limits)
+  const wire = new Http2Link.Wire(socket)
+  const session = yield* upgrade(target, url, wire, limits)
 
   const { client } = module.WebTransport.prototype.createClient({
     host: target.host,
@@ -86,7 +86,7 @@ const open: (
       return stream
     }
   }
-  const link = new Http2Link.Link(session, socket, limits)
+  const link = new Http2Link.Link(session, wire, limits)
   return yield* Effect.suspend(() => {
     let native: FailsComponents.NativeSession | undefined
     const visitor: FailsComponents.Visitor = {
@@ -115,13 +115,13 @@ const open: (
 const upgrade = (
   target: Dial.Target,
   url: URL,
-  socket: Net.Socket,
+  wire: Http2Link.Wire,
   limits: Http2Link.Limits
 ): Effect.Effect<Http2.ClientHttp2Session, TransportError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const session = Http2.connect(`https://${url.host}`, {
-        createConnection: () => socket,
+        createConnection: () => wire,
         settings: Http2Link.settings(limits),
         remoteCustomSettings: Http2Link.remoteCustomSettings
       })
@@ -130,9 +130,9 @@ const upgrade = (
     }),
     (session) =>
       Effect.callback<void>((resume) => {
-        if (socket.destroyed) return resume(Effect.void)
-        const timer = setTimeout(() => socket.destroy(), 1000)
-        socket.once("close", () => {
+        if (wire.destroyed) return resume(Effect.void)
+        const timer = setTimeout(() => wire.destroy(), 1000)
+        wire.once("close", () => {
           clearTimeout(timer)
           resume(Effect.void)
         })

@@ -1,10 +1,12 @@
 /**
- * The HTTP/2 connection under sessions: what both ends agree on, and the signs of life that the package never asks for.
+ * The HTTP/2 connection under sessions: what both ends agree on, the socket that does not make one direction wait for the
+ * other, and the signs of life that the package never asks for.
  *
  * @internal
  */
 import type * as Http2 from "node:http2"
 import type * as Net from "node:net"
+import { Duplex } from "node:stream"
 
 /** What the peer may do, what it may make us hold, and how long it may take. Sizes in bytes, times in milliseconds. */
 export interface Limits {
@@ -69,14 +71,70 @@ export const widen = (session: Http2.Http2Session, limits: Limits): void => {
   session.setLocalWindowSize(limits.maxData)
 }
 
+/**
+ * The socket, as HTTP/2 gets it: it takes every write at once.
+ *
+ * Node's HTTP/2 stops reading while a write of its own waits for the network, so over a socket a slow direction holds up
+ * the other one (with 1 and 100 Mb/s, by seconds), and both for ever when neither end reads. Whoever writes looks at
+ * `isFull` instead.
+ */
+export class Wire extends Duplex {
+  readonly socket: Net.Socket
+  /** Calls back when it is no longer full. */
+  onDrain: () => void = ignore
+
+  constructor(socket: Net.Socket) {
+    // sockets that are ended by the other end are of no use here
+    super({ allowHalfOpen: false })
+    this.socket = socket
+    socket.on("data", (chunk) => {
+      if (!this.push(chunk)) socket.pause()
+    })
+    socket.on("end", () => this.push(null))
+    socket.on("drain", () => this.onDrain())
+    socket.on("error", (error) => this.destroy(error))
+    socket.on("close", () => this.destroy())
+    // whoever listens for errors has done so by now, and nobody has to
+    this.on("error", ignore)
+  }
+
+  /** Whoever can wait should: what is written now cannot be overtaken by what matters more. */
+  get isFull(): boolean {
+    return this.socket.writableLength >= enough
+  }
+
+  override _read(): void {
+    this.socket.resume()
+  }
+
+  override _write(chunk: Uint8Array, _encoding: unknown, done: () => void): void {
+    this.socket.write(chunk)
+    done()
+  }
+
+  override _writev(chunks: ReadonlyArray<{ readonly chunk: Uint8Array }>, done: () => void): void {
+    this.socket.cork()
+    for (const { chunk } of chunks) this.socket.write(chunk)
+    this.socket.uncork()
+    done()
+  }
+
+  override _final(done: () => void): void {
+    this.socket.end(done)
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.socket.destroy()
+    done(error)
+  }
+}
+
 /** Ends the connection when the peer is silent, or takes nothing, for too long. */
 export class Link {
   readonly session: Http2.Http2Session
+  readonly wire: Wire
   /** Why it was ended here. */
   failure: Error | undefined
-  /** Whether something waits to be sent. */
-  isWaiting: () => boolean = () => false
-  private readonly socket: Net.Socket
   private readonly limits: Limits
   private readonly answers = new Set<() => void>()
   private asking = false
@@ -85,9 +143,9 @@ export class Link {
   private written = 0
   private stuck = 0
 
-  constructor(session: Http2.Http2Session, socket: Net.Socket, limits: Limits) {
+  constructor(session: Http2.Http2Session, wire: Wire, limits: Limits) {
     this.session = session
-    this.socket = socket
+    this.wire = wire
     this.limits = limits
     const timer = setInterval(this.look, limits.idleTimeout / looks)
     session.on("error", ignore)
@@ -104,7 +162,7 @@ export class Link {
   fail(why: string): void {
     this.failure ??= new Error(why)
     this.session.destroy()
-    this.socket.destroy()
+    this.wire.destroy()
   }
 
   private ask(): void {
@@ -120,12 +178,13 @@ export class Link {
 
   // any byte is a sign of life, because an answer may be stuck behind data
   private readonly look = (): void => {
-    const { bytesRead, bytesWritten } = this.socket
+    const { bytesRead, bytesWritten, writableLength } = this.wire.socket
     const { idleTimeout, writeTimeout } = this.limits
+    const left = bytesWritten - writableLength
     this.quiet = bytesRead === this.read ? this.quiet + 1 : 0
-    this.stuck = bytesWritten === this.written && this.isWaiting() ? this.stuck + 1 : 0
+    this.stuck = left === this.written && writableLength > 0 ? this.stuck + 1 : 0
     this.read = bytesRead
-    this.written = bytesWritten
+    this.written = left
     if (this.quiet >= looks - 1) return this.fail(`it was silent for ${idleTimeout / 1000} seconds`)
     if (this.stuck * idleTimeout / looks >= writeTimeout) {
       return this.fail(`it took nothing for ${writeTimeout / 1000} seconds`)
@@ -136,7 +195,9 @@ export class Link {
 
 // internal
 
+const enough = 64 * 1024
+
 // counted in looks, not in time: after a pause of our own process, what has come meanwhile is seen before it counts
 const looks = 4
 
-const ignore = () => {}
+function ignore(): void {}

@@ -85,12 +85,13 @@ class Server implements Http2Server {
 
   readonly take = (socket: Tls.TLSSocket): void => {
     if (this.isClosed) return void socket.destroy()
+    const wire = new Http2Link.Wire(socket)
     const onSession = (session: Http2.ServerHttp2Session) => {
-      this.guests.set(session, new Guest(session, socket, this.limits))
+      this.guests.set(session, new Guest(session, wire, this.limits))
       session.once("close", () => this.guests.delete(session))
     }
     this.http.once("session", onSession)
-    this.http.emit("connection", socket)
+    this.http.emit("connection", wire)
     this.http.off("session", onSession)
   }
 
@@ -152,9 +153,9 @@ class Guest {
   private deadline: NodeJS.Timeout | undefined
   private streams = 0
 
-  constructor(session: Http2.Http2Session, socket: Tls.TLSSocket, limits: Http2Link.Limits) {
-    this.link = new Http2Link.Link(session, socket, limits)
-    this.peer = Loopback.format(socket.remoteAddress, socket.remotePort)
+  constructor(session: Http2.Http2Session, wire: Http2Link.Wire, limits: Http2Link.Limits) {
+    this.link = new Http2Link.Link(session, wire, limits)
+    this.peer = Loopback.format(wire.socket.remoteAddress, wire.socket.remotePort)
     this.patience = limits.handshakeTimeout
     session.once("close", () => clearTimeout(this.deadline))
     this.wait()

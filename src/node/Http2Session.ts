@@ -9,6 +9,7 @@
  *   take for a new one.
  * - places for streams are given back when both halves have ended, however they ended, and once.
  * - a server never opens its first bidirectional stream, whose id is 0: the package loses what spans two reads of it.
+ * - writes wait for the network, not for HTTP/2.
  * - what breaks the rules ends the session, never the process: the package throws within its parser.
  * - a capsule that is kept until it is whole, and what waits to be sent in answer, are bounded.
  * - an end without the capsule that closes a session is a death, not a close.
@@ -114,7 +115,6 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
     this.uni = new Kind(this.maxStreams, (options) => native.orderUnidiStream(options))
     this.incomingBidirectionalStreams = this.bi.incoming
     this.incomingUnidirectionalStreams = this.uni.incoming
-    link.isWaiting = () => native.capsParser.blocked
     native.jsobj = this
     this.guard(native.capsParser, role, limits)
   }
@@ -189,7 +189,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
 
   private finish(): void {
     this.state = "closed"
-    this.link.isWaiting = () => false
+    this.link.wire.onDrain = () => {}
   }
 
   private readonly violate = (why: string): void => {
@@ -200,6 +200,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
 
   private guard(parser: Parser, role: "client" | "server", { maxBacklog }: Limits): void {
     const { stream } = this.objint
+    const { wire } = this.link
     const parse = parser.parseData.bind(parser)
     parser.wtstreams = new Streams(this.objint, role)
     parser.parseData = (data) => {
@@ -212,8 +213,16 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
       // the package forgets that a capsule ends its stream when the rest of it comes later
       parser.rtype = parser.rfin === true ? streamWithFin : undefined
       if ((parser.saveddata?.length ?? 0) > maxCapsule) return this.violate("a capsule is too long")
-      if (stream.writableLength > maxBacklog) this.link.fail("it floods and does not read")
+      if (wire.socket.writableLength > maxBacklog) this.link.fail("it floods and does not read")
     }
+    let blocked = false
+    Object.defineProperty(parser, "blocked", {
+      get: () => blocked || wire.isFull,
+      set: (value: boolean) => {
+        blocked = value
+      }
+    })
+    wire.onDrain = () => parser.drainWrites()
     parser.removeStream = (id) => {
       if (parser.scheduler.SchedulerForStream(id) !== undefined) parser.scheduler.Unregister(id)
     }

@@ -56,9 +56,20 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const make: (options: Options) => Effect.Effect<void, TransportError, Scope.Scope> = Effect.fnUntraced(
-  function*({ addresses, lobby, renewGrace, ring }) {
-    const binding = yield* Http3Binding.load
+export const make = (options: Options): Effect.Effect<void, TransportError, Scope.Scope> =>
+  Effect.flatMap(Http3Binding.load, (binding) => makeWith(binding, options))
+
+/**
+ * {@link make} with a given binding.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeWith: (
+  binding: Http3Binding.Binding,
+  options: Options
+) => Effect.Effect<void, TransportError, Scope.Scope> = Effect.fnUntraced(
+  function*(binding, { addresses, lobby, renewGrace, ring }) {
     const ports: Array<Port> = []
     for (const address of addresses) {
       const port = new Port(binding, address, lobby)

@@ -6,6 +6,20 @@
  * A server takes one of these as its `tls`, or what {@link make} makes one of. Whoever shows the certificate reads
  * `currentUnsafe` and follows `changes`; sessions that are open go on.
  *
+ * **Example** (A server that reads its certificate again every day)
+ *
+ * ```ts
+ * import { Stream } from "effect"
+ * import { NodeTransport } from "effect-moq/node"
+ *
+ * const ServerLive = NodeTransport.layerServer({
+ *   port: 443,
+ *   host: "",
+ *   tls: { certFile: "fullchain.pem", keyFile: "privkey.pem" },
+ *   reload: Stream.tick("1 day")
+ * })
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"

@@ -97,7 +97,7 @@ export const quic = (address: string, port: number, timeout: Duration.Input): Ef
         socket.send(hello.packet, (error) => {
           if (error !== null) done(knocked(error))
         })
-        again = setTimeout(() => send(wait * 2), wait)
+        
       }
       socket.on("error", (error) => done(knocked(error)))
       socket.on("message", (packet) => {
@@ -308,7 +308,7 @@ const shown = (certificate: X509Certificate, host: string, socket: Tls.TLSSocket
     from: Date.parse(certificate.validFrom),
     to: Date.parse(certificate.validTo),
     selfSigned: certificate.issuer === certificate.subject && certificate.verify(certificate.publicKey),
-    forHost: Tls.checkServerIdentity(host, socket.getPeerCertificate()) === undefined,
+    forHost: (Net.isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host)) !== undefined,
     ...(problem === undefined || problem === null ? {} : { problem: String(problem) })
   }
 }

@@ -5,15 +5,13 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Stream from "effect/Stream"
 import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
-import * as Log from "../model/Log.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
+import { News } from "./News.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
@@ -26,8 +24,8 @@ export class Bitrate {
   readonly control: MessageStream
   readonly scope: Scope.Scope
   readonly writing: Semaphore.Semaphore
-  /** What the peer has said last, then whatever it says next. */
-  readonly log: Log.Log<number | undefined>
+  /** What the peer says. */
+  readonly news: News<number | undefined>
   // what the peer was told last, in bits a second; 0 for unknown
   told: number
   constructor(context: SessionContext, control: MessageStream, scope: Scope.Scope) {
@@ -35,24 +33,14 @@ export class Bitrate {
     this.control = control
     this.scope = scope
     this.writing = Semaphore.makeUnsafe(1)
-    this.log = Log.makeUnsafe()
+    this.news = new News()
     this.told = 0
   }
 
   // the peer's
 
-  get stream(): Stream.Stream<number | undefined> {
-    const reader = Effect.map(Log.open(this.log), (cursor) => Log.pull(this.log, cursor))
-    return Stream.unwrap(Effect.map(reader, (pull) => Stream.fromPull(Effect.succeed(pull))))
-  }
-
   hear({ bitrate }: SessionUpdate.SessionUpdate): void {
-    Log.appendUnsafe(this.log, bitrate === 0 ? undefined : bitrate)
-    Log.trimUnsafe(this.log, this.log.next - 1)
-  }
-
-  end(): void {
-    Log.endUnsafe(this.log, Exit.void)
+    this.news.tell(bitrate === 0 ? undefined : bitrate)
   }
 
   // ours

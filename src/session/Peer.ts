@@ -95,7 +95,7 @@ export class Peer {
     return read.pipe(
       Effect.andThen(this.over),
       Effect.catch((error) => end(this.connection, error)),
-      Effect.ensuring(Effect.sync(() => this.bitrate.end()))
+      Effect.ensuring(Effect.sync(() => this.bitrate.news.end()))
     )
   }
 

@@ -29,10 +29,11 @@ import type * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
 import { within } from "./MessageStream.ts"
 import { Offering } from "./Offering.ts"
+import { News } from "./News.ts"
 import { closedHere } from "./Requests.ts"
 import * as Resume from "./Resume.ts"
 import type { Session } from "./SessionService.ts"
-import { Statuses } from "./Status.ts"
+import type { Status } from "./Status.ts"
 
 /**
  * When to open a connection again, unless it is said: after about half a second, then after twice as long each time, up
@@ -86,7 +87,7 @@ interface Link {
 class Reconnecting extends Offering implements Session, Resume.Connections {
   readonly options: Pick<Options<never>, "patience">
   readonly scope: Scope.Closeable
-  readonly statuses: Statuses
+  readonly statuses: News<Status>
   readonly over: Deferred.Deferred<SessionClosed>
   driver: Fiber.Fiber<never, ConnectError> | undefined
   link: Link | undefined
@@ -99,7 +100,7 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     super(options.router)
     this.options = options
     this.scope = scope
-    this.statuses = new Statuses()
+    this.statuses = new News()
     this.over = Deferred.makeUnsafe()
     this.driver = undefined
     this.link = undefined
@@ -224,6 +225,7 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     }
     Deferred.doneUnsafe(this.over, Exit.succeed(end))
     this.statuses.tell({ _tag: "Closed", error })
+    this.statuses.end()
   }
 
   giveUp(cause: Cause.Cause<ConnectError>): Effect.Effect<void> {
@@ -282,14 +284,15 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     return this.run((session) => session.ping)
   }
   get bitrate(): Session["bitrate"] {
-    const next: Session["bitrate"] = this.run(Effect.succeed).pipe(
-      Effect.map((session) =>
-        Stream.concat(session.bitrate, Stream.unwrap(Effect.as(this.lost(session), Stream.suspend(() => next))))
-      ),
-      Effect.catch(() => Effect.succeed(Stream.empty)),
-      Stream.unwrap
-    )
-    return next
+    return Stream.unwrap(Effect.suspend(() => {
+      const bitrates = new News<number | undefined>()
+      const follow = this.run((session) =>
+        Stream.runForEach(session.bitrate, (bits) => Effect.sync(() => bitrates.tell(bits))).pipe(
+          Effect.andThen(Effect.flatMap(session.closed, Effect.fail))
+        )
+      ).pipe(Effect.onExit(() => Effect.sync(() => bitrates.end())))
+      return Effect.as(Effect.forkScoped(follow, { startImmediately: true }), bitrates.stream)
+    }))
   }
   readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) =>
     Effect.suspend(() => {

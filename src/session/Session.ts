@@ -24,7 +24,6 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -37,6 +36,7 @@ import * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
 import * as Handshake from "./Handshake.ts"
 import * as Limits from "./Limits.ts"
+import { News } from "./News.ts"
 import { Offering } from "./Offering.ts"
 import * as Peer from "./Peer.ts"
 import * as Reconnect from "./Reconnect.ts"
@@ -352,19 +352,19 @@ class SessionImpl extends Offering implements Session {
     return this.connection.info
   }
   get bitrate(): Session["bitrate"] {
-    return this.peer.bitrate.stream
+    return this.peer.bitrate.news.stream
   }
   readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.bitrate.report(bitsPerSecond)
   get status(): Session["status"] {
-    const closed = Effect.map(this.closed, (error): Status => ({ _tag: "Closed", error }))
-    return Stream.unwrap(
-      Effect.map(Effect.forkScoped(closed, { startImmediately: true }), (fiber) => {
-        const later = Stream.fromEffect(Fiber.join(fiber))
-        const isOver = fiber.pollUnsafe() !== undefined
-        const connected: Status = { _tag: "Connected", profile: this.profile, transport: this.transport }
-        return isOver ? later : Stream.concat(Stream.succeed(connected), later)
+    return Stream.unwrap(Effect.suspend(() => {
+      const statuses = new News<Status>()
+      statuses.tell({ _tag: "Connected", profile: this.profile, transport: this.transport })
+      const closed = Effect.map(this.closed, (error) => {
+        statuses.tell({ _tag: "Closed", error })
+        statuses.end()
       })
-    )
+      return Effect.as(Effect.forkScoped(closed, { startImmediately: true }), statuses.stream)
+    }))
   }
   get ping(): Effect.Effect<void, SessionClosed> {
     return this.connection.ping

@@ -3,12 +3,8 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Stream from "effect/Stream"
 import type { SessionClosed } from "../core/MoqError.ts"
 import type * as Profile from "../message/Profile.ts"
-import * as Log from "../model/Log.ts"
 import type * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
 
@@ -67,34 +63,3 @@ export interface Closed {
  * @since 0.1.0
  */
 export type Status = Connecting | Connected | Waiting | Closed
-
-/**
- * What a session has been doing, for any number of readers: each begins with what it does now.
- *
- * @internal
- */
-export class Statuses {
-  readonly log: Log.Log<Status>
-  constructor() {
-    this.log = Log.makeUnsafe()
-  }
-  tell(status: Status): void {
-    Log.appendUnsafe(this.log, status)
-    if (status._tag === "Closed") Log.endUnsafe(this.log, Exit.void)
-    const unread = Math.max(Log.unreadUnsafe(this.log), this.log.next - maxUnread)
-    Log.trimUnsafe(this.log, Math.min(unread, this.log.next - 1))
-  }
-  get stream(): Stream.Stream<Status> {
-    return Stream.unwrap(
-      Effect.map(
-        Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
-        (cursor) => Stream.fromPull(Effect.succeed(Log.pull(this.log, cursor)))
-      )
-    )
-  }
-}
-
-// internal
-
-// a reader this far behind misses the oldest
-const maxUnread = 64

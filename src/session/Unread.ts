@@ -16,10 +16,16 @@ export class Unread {
   readonly limit: number
   readonly groups: Set<UnreadGroup>
   bytes: number
+  frames: number
   constructor(limit: number) {
     this.limit = limit
     this.groups = new Set()
     this.bytes = 0
+    this.frames = 0
+  }
+
+  get isOver(): boolean {
+    return Group.weigh(this.bytes, this.frames) > this.limit
   }
 
   /** Counts what comes for a group of `owner`; `drop` gives the group up when it must go. */
@@ -36,7 +42,7 @@ export class Unread {
   shed(): Effect.Effect<void> {
     const drops: Array<Effect.Effect<void>> = []
     for (const group of this.groups) {
-      if (this.bytes <= this.limit) break
+      if (!this.isOver) break
       group.clear()
       drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
     }
@@ -51,6 +57,7 @@ export class UnreadGroup {
   readonly group: Group.Producer
   readonly drop: (error: Lagged) => Effect.Effect<void>
   bytes: number
+  frames: number
   // the index after the last frame that a reader has been given
   given: number
   constructor(
@@ -64,6 +71,7 @@ export class UnreadGroup {
     this.group = group
     this.drop = drop
     this.bytes = 0
+    this.frames = 0
     this.given = group.group.count
     Group.onTakeUnsafe(group, () => {
       this.given = group.group.count
@@ -73,18 +81,25 @@ export class UnreadGroup {
 
   /** Counts bytes that have come. What it gives is to be run. */
   add(bytes: number): Effect.Effect<void> | undefined {
+    const { count } = this.group.group
     // those of a frame that a reader was given while it grows are its own
-    if (bytes === 0 || this.given === this.group.group.count) return undefined
-    if (this.bytes === 0) this.unread.groups.add(this)
+    if (bytes === 0 || this.given === count) return undefined
+    const { unread } = this
+    if (this.bytes === 0) unread.groups.add(this)
+    const frames = count - this.given - this.frames
     this.bytes += bytes
-    this.unread.bytes += bytes
-    return this.unread.bytes > this.unread.limit ? this.unread.shed() : undefined
+    this.frames += frames
+    unread.bytes += bytes
+    unread.frames += frames
+    return unread.isOver ? unread.shed() : undefined
   }
 
   clear(): void {
     if (this.bytes === 0) return
     this.unread.groups.delete(this)
     this.unread.bytes -= this.bytes
+    this.unread.frames -= this.frames
     this.bytes = 0
+    this.frames = 0
   }
 }

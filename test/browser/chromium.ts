@@ -10,7 +10,7 @@ import type { AddressInfo } from "node:net"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type Browser, chromium } from "playwright-core"
-import type { Outcome, Scenarios } from "./page/main.ts"
+import type { Failure, Outcome, Scenarios } from "./page/main.ts"
 
 /** The browser, and where its pages come from. */
 export class Chromium extends Context.Service<Chromium, {
@@ -69,7 +69,9 @@ const serve = (files: ReadonlyMap<string, Uint8Array>) =>
       const server = Http.createServer((request, response) => {
         const file = files.get(request.url ?? "")
         response.setHeader("content-type", file === undefined ? "text/html" : "text/javascript")
-        response.end(file ?? "<!doctype html><link rel=icon href=data:,><script type=module src=/page/main.js></script>")
+        response.end(
+          file ?? "<!doctype html><link rel=icon href=data:,><script type=module src=/page/main.js></script>"
+        )
       })
       server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
     }),
@@ -124,7 +126,7 @@ export const open = Effect.fnUntraced(function*(answers: Answers = {}) {
   yield* Effect.promise(() =>
     page.exposeFunction(
       "ask",
-      (name: string, value: never) => Effect.runPromise(answers[name]!(value))
+      (name: string, value: never) => Effect.runPromise(Effect.asVoid(answers[name]!(value)))
     )
   )
   yield* Effect.promise(() => page.goto(origin))
@@ -132,12 +134,13 @@ export const open = Effect.fnUntraced(function*(answers: Answers = {}) {
   const run = <Name extends keyof Scenarios>(
     name: Name,
     input: Parameters<Scenarios[Name]>[0]
-  ): Effect.Effect<Effect.Success<ReturnType<Scenarios[Name]>>, Outcome["failure"]> =>
+  ): Effect.Effect<Effect.Success<ReturnType<Scenarios[Name]>>, Failure> =>
     Effect.callback((resume) => {
-      page.evaluate(([name, input]) => (globalThis as unknown as Running).run(name, input), [name, input] as const).then(
-        ({ failure, value }) => resume(failure === undefined ? Effect.succeed(value as never) : Effect.fail(failure)),
-        (error) => resume(Effect.die(error))
-      )
+      page.evaluate(([name, input]) => (globalThis as unknown as Running).run(name, input), [name, input] as const)
+        .then(
+          ({ failure, value }) => resume(failure === undefined ? Effect.succeed(value as never) : Effect.fail(failure)),
+          (error) => resume(Effect.die(error))
+        )
     })
   return { page, run, requests }
 })

@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config"
+import "../../vitest.config.ts"
 
 // One file after the other: each has a browser of its own, and figures that mean something need the machine.
 export default defineConfig({

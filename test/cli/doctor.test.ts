@@ -77,11 +77,16 @@ describe("name", () => {
 })
 
 describe("tcp", () => {
-  const tcp = (...ports: ReadonlyArray<Partial<Probe.Port>>) =>
-    Diagnosis.tcp(place, ports.map((port) => ({ ...open, ...port })))
+  const tcp = (...ports: ReadonlyArray<Probe.Port>) => Diagnosis.tcp(place, ports)
+
+  const at = (address: string, state: Probe.Port["state"], code?: string): Probe.Port => ({
+    address,
+    state,
+    ...(code === undefined ? {} : { code })
+  })
 
   it("tells each address", () => {
-    const { cause, ok, seen } = tcp({}, { address: "2001:db8::1", millis: 1 })
+    const { cause, ok, seen } = tcp(open, { ...open, address: "2001:db8::1", millis: 1 })
     assert.deepStrictEqual(
       [ok, cause, seen],
       [true, undefined, "192.0.2.1:4443 is open (12.3 ms); [2001:db8::1]:4443 is open (1.0 ms)"]
@@ -89,16 +94,21 @@ describe("tcp", () => {
   })
 
   it("warns when only some answer", () => {
-    const { cause, ok } = tcp({}, { address: "2001:db8::1", state: "refused" })
+    const { cause, ok } = tcp(open, at("2001:db8::1", "refused"))
     assert.strictEqual(ok, true)
     assert.match(cause ?? "", /2001:db8::1 first/)
   })
 
   it("tells why none does", () => {
-    assertFails(tcp({ state: "refused" }), /refuses/, /does not run.*for its own machine alone/, /--bind :4443/)
-    assertFails(tcp({ address: "127.0.0.1", state: "refused" }), /refuses/, /at another port$/, /start it/)
-    assertFails(tcp({ state: "silent" }), /does not answer/, /a firewall drops.* TCP port 4443/, /allow TCP port 4443/)
-    assertFails(tcp({ state: "unreachable", code: "ENETUNREACH" }), /\(ENETUNREACH\)/, /no way from here/, /network/)
+    assertFails(tcp(at("192.0.2.1", "refused")), /refuses/, /does not run.*for its own machine alone/, /--bind :4443/)
+    assertFails(tcp(at("127.0.0.1", "refused")), /refuses/, /at another port$/, /start it/)
+    assertFails(
+      tcp(at("192.0.2.1", "silent")),
+      /does not answer/,
+      /a firewall drops.* TCP port 4443/,
+      /allow TCP port 4443/
+    )
+    assertFails(tcp(at("192.0.2.1", "unreachable", "ENETUNREACH")), /\(ENETUNREACH\)/, /no way from here/, /network/)
   })
 })
 
@@ -291,6 +301,10 @@ describe("verdict", () => {
     )
   })
 
+  it("believes HTTP over TCP more than over QUIC", () => {
+    assert.strictEqual(cause([line("h3", false), line("websocket", false)]), "websocket is the cause")
+  })
+
   it("leaves TCP aside when only HTTP/3 was asked for", () => {
     assert.strictEqual(cause([line("tcp", false), line("udp", false), notTried("h3", "no QUIC")]), "udp is the cause")
     assert.strictEqual(cause([line("tcp", false), line("udp", true), line("h3", false)]), "h3 is the cause")
@@ -301,15 +315,17 @@ describe("verdict", () => {
   })
 
   it("says when what is missing is missing here", () => {
-    const missing = notTried("h3", "it is not installed", Diagnosis.install("h3"))
+    const missing = Diagnosis.unavailable("h3", "the binding is not installed")
+    assert.match(missing.advice ?? "", /^install it/)
     for (const lines of [[line("tcp", true)], [line("tcp", false), notTried("websocket", "TCP is closed")]]) {
       assert.strictEqual(
         cause([...lines, line("udp", true), missing]),
-        "only HTTP/3 answers there, and it cannot be had here: it is not installed"
+        "only HTTP/3 answers there, and it cannot be had here: the binding is not installed"
       )
     }
+    assert.strictEqual(cause([line("udp", true), missing, line("websocket", false)]), "websocket is the cause")
     assert.strictEqual(cause([line("udp", false), missing]), "udp is the cause")
-    assert.strictEqual(cause([notTried("h2", "it is not installed", "install it")]), "it is not installed")
+    assert.strictEqual(cause([Diagnosis.unavailable("h2", "it needs more")]), "it needs more")
     assert.strictEqual(cause([...fine, Diagnosis.noHttp2]), "the relay offers no HTTP/2")
   })
 })

@@ -1,10 +1,11 @@
-import { Effect, Layer } from "effect"
-import * as Http3Client from "../../src/node/Http3Client.ts"
-import { Transport, TransportServer } from "../../src/transport/Transport.ts"
+import { Layer } from "effect"
+import * as NodeTransport from "../../src/node/NodeTransport.ts"
 import { e2eSuite } from "../fixtures/e2e.ts"
-import * as peers from "./peers.ts"
 
-const server = Layer.effect(TransportServer, Effect.suspend(() => peers.server()))
-const client = Layer.succeed(Transport)({ connect: Http3Client.connect })
+const server = NodeTransport.layerServer({
+  port: 0,
+  tls: { generate: ["localhost", "127.0.0.1", "::1"] },
+  transports: ["h3"]
+})
 
-e2eSuite("end to end over native HTTP/3", Layer.merge(client, server), true)
+e2eSuite("end to end over native HTTP/3", Layer.merge(NodeTransport.layerWith({ transports: ["h3"] }), server), true)

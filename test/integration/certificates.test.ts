@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import * as Http from "node:http"
+import * as Net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as selfsigned from "selfsigned"
@@ -202,14 +203,14 @@ describe("effect-moq relay", () => {
 
   it.live("ends when its terminal is closed, which is a SIGHUP as well", () =>
     Effect.gen(function*() {
-      const { terminal, pid } = yield* inTerminal(
+      const { pid, port, terminal } = yield* inTerminal(
         "exec node dist/cli/bin.js relay --bind localhost:0 --transport websocket --json"
       )
       // there is a terminal still, so this is for the certificate
       process.kill(pid, "SIGHUP")
       yield* terminal.until((lines) => lines.some((line) => line.includes("nothing to reload")))
       terminal.kill("SIGKILL")
-      while (isAlive(pid)) yield* Effect.sleep("20 millis")
+      while (yield* listens(port)) yield* Effect.sleep("20 millis")
     }), deadline)
 
   it.live("keeps a generated certificate in its state directory", () =>
@@ -322,21 +323,27 @@ const inTerminal = Effect.fnUntraced(function*(command: string) {
   )
   yield* terminal.until((lines) => lines.length > 1)
   const pid = Number(terminal.lines[0]!.trim().slice("pid ".length))
+  const { url } = JSON.parse(terminal.lines[1]!) as { readonly url: string }
+  const port = Number(new URL(url).port)
+  // whoever still listens has not ended
   yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      if (isAlive(pid)) process.kill(pid, "SIGKILL")
+    Effect.map(listens(port), (alive) => {
+      if (alive) process.kill(pid, "SIGKILL")
     })
   )
-  return { terminal, pid }
+  return { pid, port, terminal }
 })
 
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
+const listens = (port: number) =>
+  Effect.callback<boolean>((resume) => {
+    const socket = Net.connect(port, "127.0.0.1")
+    socket.on("connect", () => {
+      socket.destroy()
+      resume(Effect.succeed(true))
+    })
+    socket.on("error", () => resume(Effect.succeed(false)))
+    return Effect.sync(() => socket.destroy())
+  })
 
 const fingerprintAt = (port: number) =>
   Effect.callback<string>((resume) => {

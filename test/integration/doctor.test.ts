@@ -1,5 +1,5 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect, type Scope, Stream } from "effect"
+import { Effect, Option, type Scope, Stream } from "effect"
 import { spawn } from "node:child_process"
 import * as Dgram from "node:dgram"
 import * as Fs from "node:fs/promises"
@@ -7,7 +7,9 @@ import * as Net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as selfsigned from "selfsigned"
-import { Unauthorized } from "../../src/core/MoqError.ts"
+import * as Output from "../../src/cli/Output.ts"
+import * as Target from "../../src/cli/Target.ts"
+import { toCode, Unauthorized } from "../../src/core/MoqError.ts"
 import { draft03 } from "../../src/message/Profile.ts"
 import * as NodeTransport from "../../src/node/NodeTransport.ts"
 import * as Session from "../../src/session/Session.ts"
@@ -64,7 +66,7 @@ const assertFailsAt = (
   }
 }
 
-const quick = ["--timeout", "400ms"]
+const quick = ["--timeout", "1500ms"]
 
 const tcpSteps = ["tls", "certificate", "websocket", "h2"]
 
@@ -297,7 +299,7 @@ describe("sessions", () => {
       const examined = yield* examine((request) =>
         Effect.gen(function*() {
           const connection = yield* request.accept
-          yield* connection.close(new Unauthorized({}).code ?? 6, "the token has expired")
+          yield* connection.close(toCode(new Unauthorized({})), "the token has expired")
           yield* connection.closed
         })
       )
@@ -347,6 +349,36 @@ describe("sessions", () => {
       assert.match(stdout.toString(), /\n✓ websocket +a session with draft03 \(0xff0bad03\); connecting took /)
     }), deadline)
 
+  it.live(
+    "of other verbs say which transport they took, to people who watch, when there was a choice",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* peers.server({ transports: ["websocket"] })
+        yield* serve(server, (request) =>
+          Effect.flatMap(request.accept, (connection) =>
+            Effect.andThen(Session.accept(connection), Effect.never)))
+        const connect = (transport: Target.Target["transport"]) =>
+          Effect.gen(function*() {
+            const said: Array<string> = []
+            const say = (text: string) =>
+              Effect.sync(() => void said.push(text))
+            const output = { isTerminal: false, write: () => Effect.void, note: () => Effect.void, progress: say }
+            const session = yield* Target.connect({
+              url: urlOf(peers.portOf(server)),
+              fingerprint: Option.none(),
+              tlsRoot: Option.none(),
+              insecure: false,
+              transport
+            }).pipe(Effect.provideService(Output.Output, output))
+            return [session.transport.transport, ...said]
+          })
+        assert.deepStrictEqual(yield* connect(undefined), ["websocket", "connected over websocket"])
+        assert.deepStrictEqual(yield* connect(["h2", "websocket"]), ["websocket", "connected over websocket"])
+        assert.deepStrictEqual(yield* connect(["websocket"]), ["websocket"])
+      }),
+    deadline
+  )
+
   it.live("and what is no address of a relay at all", () =>
     Effect.gen(function*() {
       for (
@@ -389,8 +421,8 @@ const blackHole = Effect.gen(function*() {
       spawn(process.execPath, [
         "-e",
         `const server = require("net").createServer().listen(0, "127.0.0.1", 1, () => {
-          console.log(server.address().port)
-          setImmediate(() => process.kill(process.pid, "SIGSTOP"))
+          require("fs").writeSync(1, String(server.address().port))
+          process.kill(process.pid, "SIGSTOP")
         })`
       ], { stdio: ["ignore", "pipe", "inherit"] })
     ),
@@ -399,15 +431,14 @@ const blackHole = Effect.gen(function*() {
   const port = yield* Effect.callback<number>((resume) => {
     child.stdout.once("data", (data) => resume(Effect.succeed(Number(data))))
   })
-  yield* Effect.callback<void>((resume) => {
-    // two fit in; a third knock stays without an answer
-    let connected = 0
-    for (let count = 0; count < 2; count++) {
-      const socket = Net.connect(port, "127.0.0.1", () => {
-        if (++connected === 2) resume(Effect.void)
-      })
-      socket.on("error", () => {})
-    }
-  })
+  // two fit in; a third knock stays without an answer
+  yield* Effect.forEach([1, 2], () =>
+    Effect.acquireRelease(
+      Effect.callback<Net.Socket>((resume) => {
+        const socket = Net.connect(port, "127.0.0.1", () => resume(Effect.succeed(socket)))
+        socket.on("error", () => {})
+      }),
+      (socket) => Effect.sync(() => socket.destroy())
+    ))
   return port
 })

@@ -1,31 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
-import * as Net from "node:net"
 import * as V8 from "node:v8"
 import * as Vm from "node:vm"
 import * as NodeTransport from "../../src/node/NodeTransport.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as peers from "../node/fixtures/peers.ts"
-
-// a proxy in between dies with the client: what a kernel does with the sockets of a killed process
-const killable = Effect.gen(function*() {
-  const bound = yield* peers.server()
-  const through = new Set<Net.Socket>()
-  const port = yield* peers.tcpServer((near) => {
-    const far = Net.connect(peers.portOf(bound), "127.0.0.1")
-    for (const socket of [near, far]) {
-      socket.on("error", () => {})
-      through.add(socket)
-    }
-    near.pipe(far).pipe(near)
-  })
-  const accepting = yield* peers.acceptNext(bound)
-  const client = yield* NodeTransport.make().connect(new URL(`https://127.0.0.1:${port}`), {
-    fingerprints: [bound.fingerprint!]
-  })
-  const pair = { client, server: yield* Fiber.join(accepting) }
-  return { pair, kill: Effect.sync(() => through.forEach((socket) => socket.resetAndDestroy())) }
-})
+import * as TcpNetwork from "../node/fixtures/tcpNetwork.ts"
 
 const heapUsed = Effect.sync(() => {
   V8.setFlagsFromString("--expose-gc")
@@ -36,49 +16,57 @@ const heapUsed = Effect.sync(() => {
   return arrayBuffers + heapUsed
 })
 
-const shortIdle = { idleTimeout: "600 millis" } as const
+const passes = ({ rule, run }: TransportConformance.Case, timeout: number) =>
+  it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), timeout)
 
-const kills = new WeakMap<TransportConformance.Pair, Effect.Effect<void>>()
+const viaNetwork = new Set<TransportConformance.Hook | undefined>(["kill", "silence", "idle", "narrow"])
 
 const suite = (name: string, scheme: "https" | "ws") =>
   describe(name, () => {
     const cases = TransportConformance.cases({
       pair: Effect.flatMap(peers.server(), (bound) => peers.pair(bound, scheme)),
-      heapUsed
+      heapUsed,
+      server: Effect.map(peers.server(), (server) => ({
+        server,
+        connect: (path) =>
+          NodeTransport.make({ transports: ["websocket"] }).connect(
+            new URL(path, `${scheme}://127.0.0.1:${peers.portOf(server)}`),
+            { fingerprints: scheme === "https" ? [server.fingerprint!] : [] }
+          )
+      }))
     })
-    for (const { needs, rule, run } of cases) {
-      if (needs === "kill" || needs === "idle") continue
-      it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 90_000)
-    }
-    for (
-      const { needs, rule, run } of TransportConformance.cases({
-        pair: Effect.gen(function*() {
-          const bound = yield* peers.server({ limits: shortIdle })
-          const accepting = yield* peers.acceptNext(bound)
-          const client = yield* peers.connect(bound, scheme, shortIdle)
-          return { client, server: yield* Fiber.join(accepting) }
-        }),
-        idle: Effect.sleep("2 seconds")
-      })
-    ) {
-      if (needs !== "idle") continue
-      it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 90_000)
-    }
+    for (const one of cases) if (!viaNetwork.has(one.needs)) passes(one, 90_000)
   })
 
 suite("WebSocket over TLS", "https")
 suite("WebSocket on loopback", "ws")
 
-describe("WebSocket of a process that is killed", () => {
+type Network = Effect.Success<ReturnType<typeof TcpNetwork.make>>
+
+const networks = new WeakMap<TransportConformance.Pair, Network>()
+
+const over = (act: (network: Network) => Effect.Effect<void>) => (pair: TransportConformance.Pair) =>
+  Effect.suspend(() => act(networks.get(pair)!))
+
+describe("WebSocket over a network that fails", () => {
+  const limits = { idleTimeout: "600 millis" } as const
   const cases = TransportConformance.cases({
-    pair: Effect.map(killable, ({ kill, pair }) => {
-      kills.set(pair, kill)
+    pair: Effect.gen(function*() {
+      const bound = yield* peers.server({ limits })
+      const network = yield* TcpNetwork.make(peers.portOf(bound))
+      const accepting = yield* peers.acceptNext(bound)
+      const client = yield* NodeTransport.make({ transports: ["websocket"], limits }).connect(
+        new URL(`https://127.0.0.1:${network.port}`),
+        { fingerprints: [bound.fingerprint!] }
+      )
+      const pair = { client, server: yield* Fiber.join(accepting) }
+      networks.set(pair, network)
       return pair
     }),
-    kill: (pair) => Effect.suspend(() => kills.get(pair)!)
+    kill: over(({ kill }) => kill),
+    silence: over(({ silence }) => silence),
+    narrow: over(({ narrow }) => narrow),
+    idle: Effect.sleep("3 seconds")
   })
-  for (const { needs, rule, run } of cases) {
-    if (needs !== "kill") continue
-    it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 30_000)
-  }
+  for (const one of cases) if (viaNetwork.has(one.needs)) passes(one, 90_000)
 })

@@ -214,8 +214,9 @@ describe("setup", () => {
       assert.deepStrictEqual(SessionClient.decode(counted, draft03), message)
       return reads
     }
-    // every call of the reader is counted: twice the items, twice the calls
-    assert.isAtMost(reads(64), reads(32) * 2.1)
+    // every call of the reader is counted: twice the items, twice the calls, and some more where a count lies on the edge of
+    // a piece; reading all again would be four times
+    assert.isAtMost(reads(64), reads(32) * 2.6)
   })
 })
 

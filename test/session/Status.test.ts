@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { App } from "../../src/core/MoqError.ts"
-import { Statuses } from "../../src/session/Status.ts"
+import { News } from "../../src/session/News.ts"
+import type { Status } from "../../src/session/Status.ts"
 import { watch } from "./reconnecting.ts"
 import { pair, settle } from "./sessions.ts"
 
@@ -24,7 +25,7 @@ describe("Status", () => {
 
   it.effect("begins with the newest, tells every change, and keeps only what somebody has not read", () =>
     Effect.gen(function*() {
-      const statuses = new Statuses()
+      const statuses = new News<Status>()
       const attempts = (count: number) =>
         Stream.runCollect(Stream.take(statuses.stream, count)).pipe(
           Effect.map((all) => all.map((status) => status._tag === "Connecting" ? status.attempt : -1))

@@ -2,7 +2,7 @@
  * What runs in the page. A test runs a scenario by its name; the scenario asks the test whatever it needs from outside.
  */
 import { Cause, Effect, Exit, Fiber, Schedule, Scope, Stream } from "effect"
-import { type MoqError, Path, Session, Transport } from "effect-moq"
+import { Session, Transport } from "effect-moq"
 import { BrowserTransport } from "effect-moq/browser"
 
 /** Where to connect to, and how. */
@@ -15,18 +15,24 @@ export interface Target {
   readonly timeout?: string
 }
 
-/** How a scenario ended, as it can leave the page. */
+/** What went wrong, as it can leave the page. */
+export interface Failure {
+  readonly tag: string
+  readonly message: string
+}
+
+/** How a scenario ended. */
 export interface Outcome {
   readonly value: unknown
-  readonly failure: { readonly tag: string; readonly message: string } | undefined
+  readonly failure: Failure | undefined
 }
 
 declare const globalThis: typeof window & {
-  ask: (name: string, value?: unknown) => Promise<unknown>
+  ask: (name: string, value?: unknown) => Promise<void>
   run: (name: keyof Scenarios, input: never) => Promise<Outcome>
 }
 
-const ask = (name: string, value?: unknown): Effect.Effect<unknown> => Effect.promise(() => globalThis.ask(name, value))
+const ask = (name: string, value?: unknown): Effect.Effect<void> => Effect.promise(() => globalThis.ask(name, value))
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const text = (frame: Uint8Array): string => new TextDecoder().decode(frame)
@@ -59,7 +65,7 @@ const scenarios = {
   /** Watches what the test publishes, publishes for the test, and sees both announced. */
   application: Effect.fnUntraced(function*(to: Target) {
     const session = yield* connect(to)
-    const seen = yield* session.announced(Path.make(["room"])).pipe(
+    const seen = yield* session.announced(["room"]).pipe(
       Stream.takeUntil((event) => event._tag === "Live"),
       Stream.map((event) => event._tag === "Live" ? "live" : event.path.join("/")),
       Stream.runCollect
@@ -192,14 +198,16 @@ const spy = (): Effect.Effect<{ readonly made: number; readonly open: number }> 
   })
 }
 
-const failureIn = (cause: Cause.Cause<MoqError.MoqError>): Outcome["failure"] => {
+const failureIn = (cause: Cause.Cause<unknown>): Failure => {
   const error = Cause.squash(cause)
   const tag = error instanceof Error && "_tag" in error ? String(error._tag) : "a defect"
-  return { tag, message: error instanceof Error ? `${error.message}` : String(error) }
+  return { tag, message: error instanceof Error ? error.message : String(error) }
 }
 
 globalThis.run = async (name, input) => {
-  const exit = await Effect.runPromiseExit(Effect.scoped(scenarios[name](input) as Effect.Effect<unknown, never, Scope.Scope>))
+  const exit = await Effect.runPromiseExit(
+    Effect.scoped(scenarios[name](input) as Effect.Effect<unknown, never, Scope.Scope>)
+  )
   return Exit.isSuccess(exit)
     ? { value: exit.value, failure: undefined }
     : { value: undefined, failure: failureIn(exit.cause) }

@@ -1,0 +1,42 @@
+/**
+ * Something that changes: what it is now, and every change.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Stream from "effect/Stream"
+import * as Log from "../model/Log.ts"
+
+/**
+ * Tells any number of readers; each begins with what was told last.
+ *
+ * @internal
+ */
+export class News<in out A> {
+  readonly log: Log.Log<A>
+  constructor() {
+    this.log = Log.makeUnsafe()
+  }
+  tell(news: A): void {
+    Log.appendUnsafe(this.log, news)
+    const unread = Math.max(Log.unreadUnsafe(this.log), this.log.next - maxUnread)
+    Log.trimUnsafe(this.log, Math.min(unread, this.log.next - 1))
+  }
+  end(): void {
+    Log.endUnsafe(this.log, Exit.void)
+  }
+  get stream(): Stream.Stream<A> {
+    return Stream.unwrap(
+      Effect.map(
+        Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
+        (cursor) => Stream.fromPull(Effect.succeed(Log.pull(this.log, cursor)))
+      )
+    )
+  }
+}
+
+// internal
+
+// a reader this far behind misses the oldest
+const maxUnread = 64
