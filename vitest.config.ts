@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config"
 
 // vitest 5 prints failures with Map.groupBy, which Node 20 lacks
-const map: { groupBy?: unknown } = Map
+const map = Map as unknown as { groupBy?: unknown }
 map.groupBy ??= <K, T>(items: Iterable<T>, keyOf: (item: T, index: number) => K): Map<K, Array<T>> => {
   const groups = new Map<K, Array<T>>()
   let index = 0

@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import {
   Duplicate,
@@ -215,16 +215,13 @@ export const rendezvous = <E>(
   if (wait === undefined) return first
   // one that has gone again by the time it is asked for: the next announcement is waited for
   const unlessGone = Effect.catchTag(
-    Effect.asSome(source.subscribe({ ...options, from: options.from ?? 0 })),
+    source.subscribe({ ...options, from: options.from ?? 0 }),
     "MoqNotFound",
-    () => Effect.succeed(Option.none<Subscription.Subscription>())
+    () => Effect.undefined
   )
-  const later = source.announced(path).pipe(
-    Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, path)),
-    Stream.mapEffect(() => unlessGone),
-    Stream.filter(Option.isSome),
-    Stream.runHead,
-    Effect.flatMap((found) => Option.isNone(found) ? Effect.fail(notFound(path)) : Effect.succeed(found.value.value))
+  const later = Effect.flatMap(
+    wheneverActive(source.announced(path), path, unlessGone),
+    (found) => found === undefined ? Effect.fail(notFound(path)) : Effect.succeed(found)
   )
   return Effect.catchTag(first, "MoqNotFound", () =>
     Effect.timeoutOrElse(later, {
@@ -289,6 +286,29 @@ export const cached = (
 export const notFound = (path: Path.Path): NotFound => new NotFound({ detail: Path.format(path) })
 
 /**
+ * Tries something each time that a path is announced, until it gives a value; `undefined` when nothing is announced any
+ * more.
+ *
+ * @internal
+ */
+export const wheneverActive = <A, E, R, E2>(
+  announced: Stream.Stream<Announced.Announced, E2>,
+  path: Path.Path,
+  attempt: Effect.Effect<A | undefined, E, R>
+): Effect.Effect<A | undefined, E | E2, R> =>
+  Effect.suspend(() => {
+    let found: A | undefined
+    const again = Effect.map(attempt, (value) => {
+      found = value
+      return value === undefined
+    })
+    return Stream.runForEachWhile(
+      announced,
+      (event) => event._tag === "Active" && Path.equals(event.path, path) ? again : Effect.succeed(true)
+    ).pipe(Effect.map(() => found))
+  })
+
+/**
  * The source of a path that has a route; of any other it is one that finds nothing.
  *
  * @internal
@@ -342,11 +362,17 @@ const mirror = (
         isLive ||= event._tag === "Live"
       }
     }
-    yield* Stream.map(Stream.fromPull(Effect.succeed(pull)), (event) => Effect.catch(hearTheirs(event), leaveOut)).pipe(
-      Stream.merge(Stream.map(ours, hearOurs)),
-      Stream.runForEach((reaction) => reaction),
-      Effect.forkScoped({ startImmediately: true })
-    )
+    // one at a time: what is being offered must not be withdrawn, or offered again, meanwhile
+    const inTurn = Semaphore.makeUnsafe(1)
+    const follow = (
+      events: Stream.Stream<Announced.Announced>,
+      hear: (event: Announced.Announced) => Effect.Effect<void>
+    ) =>
+      Effect.forkScoped(Stream.runForEach(events, (event) => inTurn.withPermit(hear(event))), {
+        startImmediately: true
+      })
+    yield* follow(Stream.fromPull(Effect.succeed(pull)), (event) => Effect.catch(hearTheirs(event), leaveOut))
+    yield* follow(ours, hearOurs)
   })
 
 class RouterImpl implements Router {

@@ -98,9 +98,8 @@ export class Wire extends Duplex {
     this.on("error", ignore)
   }
 
-  /** Whoever can wait should: what is written now cannot be overtaken by what matters more. */
-  get isFull(): boolean {
-    return this.socket.writableLength >= enough
+  override pause(): this {
+    return this
   }
 
   override _read(): void {
@@ -194,8 +193,6 @@ export class Link {
 }
 
 // internal
-
-const enough = 64 * 1024
 
 // counted in looks, not in time: after a pause of our own process, what has come meanwhile is seen before it counts
 const looks = 4

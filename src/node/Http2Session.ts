@@ -73,6 +73,9 @@ export const make: (options: {
 // what a capsule may be that is no part of a stream: a close has a reason of 1,024 bytes at most
 const maxCapsule = 4096
 
+// what is written on and has not left cannot be overtaken by what matters more
+const enough = 64 * 1024
+
 // PROTOCOL_VIOLATION of Transfork
 const violation = 15
 
@@ -215,12 +218,10 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
       if ((parser.saveddata?.length ?? 0) > maxCapsule) return this.violate("a capsule is too long")
       if (wire.socket.writableLength > maxBacklog) this.link.fail("it floods and does not read")
     }
-    let blocked = false
     Object.defineProperty(parser, "blocked", {
-      get: () => blocked || wire.isFull,
-      set: (value: boolean) => {
-        blocked = value
-      }
+      get: () => stream.writableLength + wire.socket.writableLength >= enough,
+      // the package sets it by the marks of a stream that is far from full
+      set: () => {}
     })
     wire.onDrain = () => parser.drainWrites()
     parser.removeStream = (id) => {

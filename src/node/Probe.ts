@@ -97,7 +97,7 @@ export const quic = (address: string, port: number, timeout: Duration.Input): Ef
         socket.send(hello.packet, (error) => {
           if (error !== null) done(knocked(error))
         })
-        
+        again = setTimeout(() => send(wait * 2), wait)
       }
       socket.on("error", (error) => done(knocked(error)))
       socket.on("message", (packet) => {

@@ -7,12 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { type RequestError, type SessionClosed, toCode, TransportError, type UpdateError } from "../core/MoqError.ts"
 import { withOwnScope } from "../core/OwnScope.ts"
-import * as Path from "../core/Path.ts"
+import type * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
 import { Mirror } from "../model/Mirror.ts"
+import * as Router from "../model/Router.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
 import { left } from "./Requests.ts"
@@ -192,21 +192,17 @@ class Resuming {
 
   // The publisher may be away as well, and come back later. Asked once for each time that it is announced.
   ask(session: Session): Effect.Effect<Subscribed, RequestError, Scope.Scope> {
-    const asked = Effect.suspend(() => subscribeOn(session, this.path, this.remaining)).pipe(
-      Effect.retry({ while: (error) => error._tag === "MoqTimeout" })
+    const asked: Effect.Effect<Subscribed, RequestError, Scope.Scope> = Effect.catchTag(
+      Effect.suspend(() => subscribeOn(session, this.path, this.remaining)),
+      "MoqTimeout",
+      () => asked
     )
-    const again = session.announced(this.path).pipe(
-      Stream.filter((event) => event._tag === "Active" && Path.equals(event.path, this.path)),
-      Stream.mapEffect(() => Effect.catchIf(Effect.asSome(asked), isAway, () => Effect.succeedNone)),
-      Stream.filter(Option.isSome),
-      Stream.runHead,
-      Effect.map(Option.flatten)
-    )
-    return Effect.catchIf(
-      asked,
-      isAway,
-      (error) => Effect.flatMap(again, Option.match({ onNone: () => Effect.fail(error), onSome: Effect.succeed }))
-    )
+    const unlessAway = Effect.catchIf(asked, isAway, () => Effect.undefined)
+    return Effect.catchIf(asked, isAway, (error) =>
+      Effect.flatMap(
+        Router.wheneverActive(session.announced(this.path), this.path, unlessAway),
+        (found) => found === undefined ? Effect.fail(error) : Effect.succeed(found)
+      ))
   }
 
   /** What is still to come, by the numbers of the publisher. */
