@@ -8,7 +8,6 @@
  * - nothing is sent on an idle connection, so that the server's idle timer would end it: a datagram of one byte goes out
  *   every 5 seconds.
  * - when its page goes, a connection stays until the server's idle timer ends it: it is closed with code 4.
- * - when its page goes, the connection does not, until the server's idle timer ends it: it is closed with code 4.
  *
  * @internal
  */

@@ -49,6 +49,14 @@ export interface Line {
 export const notTried = (step: Step, reason: string): Line => ({ step, ok: undefined, seen: `${skipped}${reason}` })
 
 /**
+ * Why a step was not tried.
+ *
+ * @category lines
+ * @since 0.1.0
+ */
+export const reasonOf = ({ seen }: Line): string => seen.startsWith(skipped) ? seen.slice(skipped.length) : seen
+
+/**
  * The addresses of a host.
  *
  * @category lines
@@ -215,130 +223,6 @@ export const tls = (place: Probe.Place, spoken: Probe.Spoken): Line => {
 }
 
 /**
- * What makes a certificate a good one.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Trust {
-  readonly host: string
-  /** Fingerprints that the user gave. */
-  readonly pinned: ReadonlyArray<string> | undefined
-  /** The fingerprint that the relay tells itself, over plain HTTP. */
-  readonly told: string | undefined
-  /** Whether what it tells is believed, because nobody else can be at that address. */
-  readonly believed: boolean
-  /** Whether the user named authorities. */
-  readonly roots: boolean
-  readonly insecure: boolean
-  /** In milliseconds since 1970. */
-  readonly now: number
-}
-
-/**
- * The fingerprints that a client is to accept, when it does not ask authorities.
- *
- * @category trust
- * @since 0.1.0
- */
-export const fingerprintsOf = ({ believed, pinned, told }: Trust): ReadonlyArray<string> | undefined =>
-  pinned ?? (believed && told !== undefined ? [told] : undefined)
-
-/**
- * The certificate: whether clients accept it as things are, and browsers.
- *
- * @category lines
- * @since 0.1.0
- */
-export const certificate = (trust: Trust, shown: Probe.Shown): Line => {
-  const { fingerprint } = shown
-  const expected = fingerprintsOf(trust)
-  const out = outOfDate(shown, trust.now)
-  const short = shown.key === "ECDSA P-256" && shown.to - shown.from <= 14 * day
-  const trusted = shown.problem === undefined && shown.forHost && out === undefined
-  const browsers = trusted && !trust.roots ? "trusted" : short && out === undefined ? "pinned" : "refused"
-  const about = (how: string): Line => ({
-    step: "certificate",
-    ok: true,
-    seen: `${how}: ${shown.selfSigned ? "self-signed, " : ""}${shown.key}, for ${list(shown.names) || "no name"}, ${
-      validity(shown, trust.now)
-    }`,
-    note: `fingerprint ${fingerprint}${
-      browsers === "trusted" ? "; browsers take it" : browsers === "pinned" ? "; browsers take it when pinned (h3)" : ""
-    }`,
-    details: {
-      fingerprint,
-      key: shown.key,
-      names: shown.names,
-      validFrom: new Date(shown.from).toISOString(),
-      validTo: new Date(shown.to).toISOString(),
-      selfSigned: shown.selfSigned,
-      trusted,
-      browsers,
-      ...(trust.told === undefined ? {} : { told: trust.told })
-    }
-  })
-  const failed = (how: string, cause: string, advice: string): Line => ({ ...about(how), ok: false, cause, advice })
-
-  if (expected !== undefined && !expected.includes(fingerprint)) {
-    return failed(
-      trust.pinned === undefined ? "not the one that the relay tells" : "not the pinned one",
-      trust.told === fingerprint && trust.pinned !== undefined
-        ? "the relay has a new certificate since the fingerprint was taken: a generated one changes with each start, unless it is kept"
-        : "the relay has a new certificate, or something on the way answers in its place",
-      `if the relay confirms it, use --fingerprint ${fingerprint}`
-    )
-  }
-  if (expected === undefined && !trust.insecure) {
-    if (out === "expired") {
-      return failed(
-        "expired",
-        "the certificate has expired, or the clock of this machine is wrong",
-        "renew it at the relay"
-      )
-    }
-    if (out === "early") {
-      return failed(
-        "not valid yet",
-        "the clock of this machine, or of the one that made the certificate, is wrong",
-        "set the clocks"
-      )
-    }
-    if (shown.problem !== undefined) {
-      return failed(
-        `not trusted (${shown.problem})`,
-        shown.selfSigned
-          ? "no authority vouches for a self-signed certificate"
-          : trust.roots
-          ? "the authorities of --tls-root do not vouch for it"
-          : "no authority that this machine knows vouches for it, or the relay does not send the whole chain",
-        shown.selfSigned
-          ? `if the relay confirms it, use --fingerprint ${fingerprint}`
-          : "name its authority with --tls-root FILE, or let the relay send the whole chain"
-      )
-    }
-    if (!shown.forHost) {
-      return failed(
-        "for another host",
-        `the certificate is for ${list(shown.names) || "no host at all"}, not for ${trust.host}`,
-        "use one of these names in the URL, or get a certificate for the one that you use"
-      )
-    }
-    return about(trust.roots ? "trusted by --tls-root" : "trusted")
-  }
-  const line = about(
-    expected === undefined ? "accepted as any" : trust.pinned === undefined ? "as the relay tells" : "as pinned"
-  )
-  return browsers !== "refused" ? line : {
-    ...line,
-    cause: out !== undefined
-      ? `browsers refuse it: it ${out === "expired" ? "has expired" : "is not valid yet"}`
-      : "browsers refuse to pin it: they want ECDSA P-256, valid for at most 14 days in all",
-    advice: "let the relay generate one (--tls-generate), or get one that an authority vouches for"
-  }
-}
-
-/**
  * A transport that cannot be had on this machine, and why.
  *
  * @category lines
@@ -418,44 +302,6 @@ export const noHttp2: Line = {
 }
 
 /**
- * The outcome: the transports over which there are sessions, or why there is none.
- *
- * @category models
- * @since 0.1.0
- */
-export type Verdict =
-  | { readonly ok: true; readonly transports: ReadonlyArray<Name> }
-  | { readonly ok: false; readonly step: Step; readonly cause: string }
-
-/**
- * Draws the conclusion. When nothing works, the cause is that of what came closest to a session.
- *
- * @category verdicts
- * @since 0.1.0
- */
-export const verdict = (lines: ReadonlyArray<Line>): Verdict => {
-  const asked = lines.filter((line): line is Line & { readonly step: Name } => transports.has(line.step))
-  const works = asked.filter(({ ok }) => ok === true)
-  if (works.length > 0) return { ok: true, transports: works.map(({ step }) => step) }
-  const failing = lines.filter(({ ok }) => ok === false)
-  const missing = asked.find(({ details }) => details?.["available"] === false)
-  const quic = lines.some(({ ok, step }) => step === "udp" && ok === true)
-  if (missing?.step === "h3" && quic && !failing.some(({ step }) => tcpAnswers.has(step))) {
-    const cause = `only HTTP/3 answers there, and it cannot be had here: ${reasonOf(missing)}`
-    return { ok: false, step: "h3", cause }
-  }
-  // what is wrong with TCP matters only to those who use it; HTTP over TCP says more than over QUIC
-  const matters: ReadonlyArray<Step> = asked.some(({ step }) => step !== "h3")
-    ? ["name", "tcp", "tls", "certificate", "websocket", "h2", "h3"]
-    : ["name", "certificate", "udp", "h3"]
-  const line = failing.find(({ details }) => details?.["connected"] === true) ??
-    matters.map((step) => failing.find((line) => line.step === step)).find((line) => line !== undefined) ??
-    missing ??
-    lines.at(-1)!
-  return { ok: false, step: line.step, cause: line.cause ?? reasonOf(line) }
-}
-
-/**
  * A line for people: a mark, the step, what was seen; below it the likely cause and what to do.
  *
  * @category formatting
@@ -489,18 +335,9 @@ export const toJson = ({ advice, cause, details, ok, seen, step }: Line): object
 
 // internal
 
-// failures of a relay that listens for TCP
-const tcpAnswers = new Set<Step>(["certificate", "websocket", "h2"])
-
 const skipped = "not tried: "
 
-const reasonOf = ({ seen }: Line): string => seen.startsWith(skipped) ? seen.slice(skipped.length) : seen
-
 const indent = " ".repeat(15)
-
-const day = 86_400_000
-
-const transports = new Set<Step>(["h3", "websocket", "h2"])
 
 const list = (items: ReadonlyArray<string>): string => items.join(", ")
 
@@ -544,17 +381,6 @@ const quicVersion = (version: number): string =>
     : version >>> 8 === 0xff0000
     ? `draft-${version & 0xff}`
     : `0x${version.toString(16)}`
-
-const outOfDate = ({ from, to }: Probe.Shown, now: number): "expired" | "early" | undefined =>
-  now > to ? "expired" : now < from ? "early" : undefined
-
-const validity = ({ from, to }: Probe.Shown, now: number): string => {
-  const date = (time: number) => new Date(time).toISOString().slice(0, 10)
-  const days = (count: number) => `${count} ${count === 1 ? "day" : "days"}`
-  if (now > to) return `expired on ${date(to)} (${days(Math.ceil((now - to) / day))} ago)`
-  if (now < from) return `valid from ${date(from)}`
-  return `valid until ${date(to)} (${days(Math.floor((to - now) / day))} left)`
-}
 
 const versionOf = (name: Profile.Name): string => `${name} (0x${Profile.byName(name)!.version.toString(16)})`
 

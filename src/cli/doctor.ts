@@ -21,6 +21,8 @@ import * as Flags from "./Flags.ts"
 import * as Output from "./Output.ts"
 import * as Target from "./Target.ts"
 import * as Text from "./Text.ts"
+import * as Trust from "./Trust.ts"
+import * as Verdict from "./Verdict.ts"
 
 /**
  * The verb.
@@ -47,9 +49,11 @@ export const doctor = Command.make(
       lines.push(line)
       return json ? Output.json(Diagnosis.toJson(line)) : Output.line(Diagnosis.toText(cleaned(line)))
     })
-    const verdict = Diagnosis.verdict(lines)
+    const verdict = Verdict.of(lines)
     if (json) yield* Output.json({ event: "verdict", ...verdict })
-    if (!verdict.ok) return yield* new Failure({ message: `no session with ${target.url}: ${verdict.cause}` })
+    // not the whole URL, which may hold a token: what is printed here is shown to others
+    const { origin } = parsed.url
+    if (!verdict.ok) return yield* new Failure({ message: `no session with ${origin}: ${verdict.cause}` })
     if (!json) yield* Output.line(`\n${conclusion(verdict.transports, target.transport)}`)
   })
 ).pipe(
@@ -202,7 +206,7 @@ const examineTcp: (
       yield* print(Diagnosis.notTried("certificate", closed))
       return { line, closed, http2: false, fingerprints: pinned }
     }
-    const question: Diagnosis.Trust = {
+    const question: Trust.Trust = {
       host: place.host,
       pinned,
       told: spoken.certificate.problem === undefined
@@ -213,13 +217,13 @@ const examineTcp: (
       insecure: trust.insecure ?? false,
       now: yield* Clock.currentTimeMillis
     }
-    const certificate = Diagnosis.certificate(question, spoken.certificate)
+    const certificate = Trust.certificate(question, spoken.certificate)
     yield* print(certificate)
     return {
       line,
       ...(certificate.ok === true ? {} : { rejected: "the certificate is not accepted" }),
       http2: spoken.http2,
-      fingerprints: Diagnosis.fingerprintsOf(question)
+      fingerprints: Trust.fingerprintsOf(question)
     }
   }
 )

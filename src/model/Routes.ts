@@ -78,11 +78,11 @@ class Route {
     )
   }
   share(key: string, path: Path.Path): Share {
-    const share = new Share({
+    const share: Share = new Share({
       scope: this.scope,
       open: Effect.suspend(() => this.serve(path)),
       from: 0,
-      onRetire: (share) => {
+      onRetire: () => {
         if (this.shares.get(key) === share) this.shares.delete(key)
       }
     })

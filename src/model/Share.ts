@@ -1,5 +1,5 @@
 /**
- * One track that several hold: it is opened for the first of them, and closed with the last.
+ * What several hold: it is opened for the first of them, and closed with the last.
  *
  * @since 0.1.0
  */
@@ -15,54 +15,46 @@ import type { ReadError } from "./Frame.ts"
 import type * as Track from "./Track.ts"
 
 /** @internal */
-export interface Options {
-  /** Nothing of a share outlives it. */
+export interface HeldOptions<A> {
+  /** Nothing of it outlives that. */
   readonly scope: Scope.Scope
-  /** Opens the track. */
-  readonly open: Effect.Effect<Track.Track, RequestError, Scope.Scope>
-  /** Where the track begins. */
-  readonly from: Track.Start
-  /** How long a track that has finished is kept for those who come late; without it, only while somebody holds it. */
-  readonly linger?: Duration.Input | undefined
+  /** Opens it. */
+  readonly open: Effect.Effect<A, RequestError, Scope.Scope>
+  /** What whoever waits for it is told when the scope closes. */
+  readonly closed?: RequestError
   /** It is not to be given to anybody else. Called once, before anything is closed. */
-  readonly onRetire: (share: Share) => void
+  readonly onRetire: () => void
 }
 
 /**
  * Counted by hand rather than by an `RcMap`, which keeps a lookup that failed for as long as anybody has not let go of
- * it, and does not say when an entry has begun to close: whoever comes in that moment must get a share of his own.
+ * it, and does not say when an entry has begun to close: whoever comes in that moment must get one of his own.
  *
  * @internal
  */
-export class Share {
-  readonly options: Options
+export class Held<A, O extends HeldOptions<A> = HeldOptions<A>> {
+  readonly options: O
   readonly scope: Scope.Closeable
-  readonly opened: Deferred.Deferred<Track.Track, RequestError>
+  readonly opened: Deferred.Deferred<A, RequestError>
   readonly retired: Latch.Latch
-  track: Track.Track | undefined
+  value: A | undefined
   holders: number
-  constructor(options: Options) {
+  constructor(options: O) {
     this.options = options
     this.scope = Scope.forkUnsafe(options.scope)
     this.opened = Deferred.makeUnsafe()
     this.retired = Latch.makeUnsafe(false)
-    this.track = undefined
+    this.value = undefined
     this.holders = 0
   }
 
-  /** Whether a reader that begins there gets all that it would get from a track of its own. */
-  covers(from: Track.Start): boolean {
-    const begin = this.options.from
-    return from === "latest" || (begin !== "latest" && begin <= from)
-  }
-
   /**
-   * The track, for as long as the scope. To be called in an uninterruptible region, and what it returns to be run there:
-   * the holder counts from the call on. `restore` makes the wait for the track interruptible.
+   * What is held, for as long as the scope. To be called in an uninterruptible region, and what it returns to be run
+   * there: the holder counts from the call on. `restore` makes the wait for it interruptible.
    */
   hold(
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  ): Effect.Effect<Track.Track, RequestError, Scope.Scope> {
+  ): Effect.Effect<A, RequestError, Scope.Scope> {
     const begun = this.holders++ > 0 ? Effect.void : this.open
     return begun.pipe(
       Effect.andThen(restore(Deferred.await(this.opened))),
@@ -74,7 +66,7 @@ export class Share {
   retire(): void {
     if (this.retired.isOpen()) return
     this.retired.openUnsafe()
-    this.options.onRetire(this)
+    this.options.onRetire()
   }
 
   // internal
@@ -88,11 +80,9 @@ export class Share {
   }
 
   get open(): Effect.Effect<void> {
-    const opening = Effect.gen({ self: this }, function*() {
-      const track = yield* this.options.open
-      this.track = track
-      yield* Effect.forkScoped(Effect.flatMap(track.ended, (end) => this.ended(end)))
-      return track
+    const opening = Effect.tap(this.options.open, (value) => {
+      this.value = value
+      return this.follow(value)
     })
     return Effect.map(
       Effect.forkIn(Scope.provide(opening, this.scope), this.scope, { startImmediately: true }),
@@ -101,11 +91,46 @@ export class Share {
     )
   }
 
-  // who waits for a track whose scope is closed is told so, not interrupted; what failed is not given to anybody else
-  begun(exit: Exit.Exit<Track.Track, RequestError>): void {
+  follow(_value: A): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.void
+  }
+
+  // who waits for what is closed is told so, not interrupted; what failed is not given to anybody else
+  begun(exit: Exit.Exit<A, RequestError>): void {
     const isClosed = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
     if (Exit.isFailure(exit)) this.retire()
-    Deferred.doneUnsafe(this.opened, isClosed ? Exit.fail(closed) : exit)
+    Deferred.doneUnsafe(this.opened, isClosed ? Exit.fail(this.options.closed ?? gone) : exit)
+  }
+}
+
+/** @internal */
+export interface Options extends HeldOptions<Track.Track> {
+  /** Where the track begins. */
+  readonly from: Track.Start
+  /** How long a track that has finished is kept for those who come late; without it, only while somebody holds it. */
+  readonly linger?: Duration.Input | undefined
+}
+
+/**
+ * A track that several hold.
+ *
+ * @internal
+ */
+export class Share extends Held<Track.Track, Options> {
+  get track(): Track.Track | undefined {
+    return this.value
+  }
+
+  /** Whether a reader that begins there gets all that it would get from a track of its own. */
+  covers(from: Track.Start): boolean {
+    const begin = this.options.from
+    return from === "latest" || (begin !== "latest" && begin <= from)
+  }
+
+  // internal
+
+  override follow(track: Track.Track): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.forkScoped(Effect.flatMap(track.ended, (end) => this.ended(end)))
   }
 
   // one that has failed is of no use to those who come late
@@ -123,4 +148,4 @@ export class Share {
 
 // internal
 
-const closed = new Cancelled({ detail: "who was to serve it has gone" })
+const gone = new Cancelled({ detail: "who was to serve it has gone" })

@@ -122,7 +122,7 @@ const upgrade = (
     Effect.sync(() => {
       const session = Http2.connect(`https://${url.host}`, {
         createConnection: () => wire,
-        settings: Http2Link.settings(limits),
+        settings: { ...Http2Link.settings(limits), enablePush: false },
         remoteCustomSettings: Http2Link.remoteCustomSettings
       })
       session.on("error", () => {})

@@ -75,13 +75,13 @@ export const widen = (session: Http2.Http2Session, limits: Limits): void => {
  * The socket, as HTTP/2 gets it: it takes every write at once.
  *
  * Node's HTTP/2 stops reading while a write of its own waits for the network, so over a socket a slow direction holds up
- * the other one (with 1 and 100 Mb/s, by seconds), and both for ever when neither end reads. Whoever writes looks at
- * `isFull` instead.
+ * the other one (with 1 and 100 Mb/s, by seconds), and both for ever when neither end reads. Whoever can wait looks at
+ * the `writableLength` of `socket` instead.
  */
 export class Wire extends Duplex {
   readonly socket: Net.Socket
-  /** Calls back when it is no longer full. */
-  onDrain: () => void = ignore
+  /** Called whenever something has left. */
+  onSent: () => void = ignore
 
   constructor(socket: Net.Socket) {
     // sockets that are ended by the other end are of no use here
@@ -91,15 +91,10 @@ export class Wire extends Duplex {
       if (!this.push(chunk)) socket.pause()
     })
     socket.on("end", () => this.push(null))
-    socket.on("drain", () => this.onDrain())
     socket.on("error", (error) => this.destroy(error))
     socket.on("close", () => this.destroy())
     // whoever listens for errors has done so by now, and nobody has to
     this.on("error", ignore)
-  }
-
-  override pause(): this {
-    return this
   }
 
   override _read(): void {
@@ -107,13 +102,13 @@ export class Wire extends Duplex {
   }
 
   override _write(chunk: Uint8Array, _encoding: unknown, done: () => void): void {
-    this.socket.write(chunk)
+    this.socket.write(chunk, this.sent)
     done()
   }
 
   override _writev(chunks: ReadonlyArray<{ readonly chunk: Uint8Array }>, done: () => void): void {
     this.socket.cork()
-    for (const { chunk } of chunks) this.socket.write(chunk)
+    for (const { chunk } of chunks) this.socket.write(chunk, this.sent)
     this.socket.uncork()
     done()
   }
@@ -126,6 +121,8 @@ export class Wire extends Duplex {
     this.socket.destroy()
     done(error)
   }
+
+  private readonly sent = (): void => this.onSent()
 }
 
 /** Ends the connection when the peer is silent, or takes nothing, for too long. */

@@ -142,7 +142,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
   /** Suspends until the stream of the session has gone, which it has to within a second. */
   readonly left: Effect.Effect<void> = Effect.callback((resume) => {
     const { stream } = this.objint
-    if (stream.closed && stream.destroyed) return resume(Effect.void)
+    if (stream.destroyed) return resume(Effect.void)
     const timer = setTimeout(() => stream.destroy(), 1000)
     stream.once("close", () => {
       clearTimeout(timer)
@@ -192,7 +192,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
 
   private finish(): void {
     this.state = "closed"
-    this.link.wire.onDrain = () => {}
+    this.link.wire.onSent = () => {}
   }
 
   private readonly violate = (why: string): void => {
@@ -218,12 +218,13 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
       if ((parser.saveddata?.length ?? 0) > maxCapsule) return this.violate("a capsule is too long")
       if (wire.socket.writableLength > maxBacklog) this.link.fail("it floods and does not read")
     }
+    // the package's own goes by the marks of a stream that is far from full; a lower limit than that would not be told of
+    const limit = Math.max(enough, stream.writableHighWaterMark)
     Object.defineProperty(parser, "blocked", {
-      get: () => stream.writableLength + wire.socket.writableLength >= enough,
-      // the package sets it by the marks of a stream that is far from full
+      get: () => stream.writableLength + wire.socket.writableLength >= limit,
       set: () => {}
     })
-    wire.onDrain = () => parser.drainWrites()
+    wire.onSent = () => parser.drainWrites()
     parser.removeStream = (id) => {
       if (parser.scheduler.SchedulerForStream(id) !== undefined) parser.scheduler.Unregister(id)
     }

@@ -269,12 +269,12 @@ class OriginImpl implements Origin {
 
   // in place of the current one, if any: its viewers keep that
   share(key: string, source: Router.Source, from: Track.Start): Share {
-    const share = new Share({
+    const share: Share = new Share({
       scope: this.scope,
       open: this.receive(source, from),
       from,
       linger,
-      onRetire: (share) => {
+      onRetire: () => {
         if (this.shares.get(key) === share) this.shares.delete(key)
       }
     })

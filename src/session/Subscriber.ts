@@ -7,7 +7,6 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
@@ -20,40 +19,35 @@ import * as StreamType from "../message/StreamType.ts"
 import type * as Announced from "../model/Announced.ts"
 import type * as Group from "../model/Group.ts"
 import type { FetchOptions, TrackState } from "../model/Router.ts"
+import { Held } from "../model/Share.ts"
 import type * as Subscription from "../model/Subscription.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import * as Announcing from "./Announcing.ts"
 import * as Fetching from "./Fetching.ts"
 import { expect, type ReceiveError, within } from "./MessageStream.ts"
-import { errorOf, request } from "./Requests.ts"
+import { closedHere, errorOf, request } from "./Requests.ts"
 import type { SessionContext, SubscriberContext } from "./SessionContext.ts"
 import { Sharing } from "./Sharing.ts"
 import { Strays } from "./Strays.ts"
 import { Unread } from "./Unread.ts"
 
-type Announcements = RcMap.RcMap<string, Announced.Registry<RequestError>, RequestError>
-
 /** @internal */
 export class Subscriber {
   static make(session: SessionContext): Effect.Effect<Subscriber, never, Scope.Scope> {
     return Effect.gen(function*() {
-      const clock = yield* Clock.Clock
-      const announcements: Announcements = yield* RcMap.make({
-        lookup: (key: string) =>
-          // once the stream has ended, whoever asks next gets another one
-          Announcing.open(session, Path.fromKey(key), Effect.suspend(() => RcMap.invalidate(announcements, key)))
-      })
-      return new Subscriber(session, announcements, clock)
+      return new Subscriber(session, yield* Effect.scope, yield* Clock.Clock)
     })
   }
 
   readonly context: SubscriberContext
-  readonly announcements: Announcements
+  readonly scope: Scope.Scope
+  /** What is heard of the tracks of the peer, by prefix. */
+  readonly announcements: Map<string, Held<Announced.Registry<RequestError>>>
   readonly sharing: Sharing
   readonly strays: Strays
   /** When the last bytes of a group came, in milliseconds. */
   heard: number
-  constructor(session: SessionContext, announcements: Announcements, clock: Clock.Clock) {
+  constructor(session: SessionContext, scope: Scope.Scope, clock: Clock.Clock) {
     this.context = {
       ...session,
       clock,
@@ -62,7 +56,8 @@ export class Subscriber {
         this.heard = clock.currentTimeMillisUnsafe()
       }
     }
-    this.announcements = announcements
+    this.scope = scope
+    this.announcements = new Map()
     this.strays = new Strays(session.limits, clock)
     this.sharing = new Sharing(this.context, (path) => this.withdrawn(path), (id) => this.strays.unsubscribed(id))
     this.heard = 0
@@ -70,11 +65,29 @@ export class Subscriber {
 
   /** One wire stream per prefix, shared by all who ask for it. */
   announced(prefix: Path.Path): Stream.Stream<Announced.Announced, RequestError> {
+    const held = Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => (this.announcements.get(Path.key(prefix)) ?? this.hear(prefix)).hold(restore))
+    )
     return Path.validate(prefix).pipe(
-      Effect.flatMap(() => RcMap.get(this.announcements, Path.key(prefix))),
+      Effect.andThen(held),
       Effect.map((registry) => registry.announced(Path.empty)),
       Stream.unwrap
     )
+  }
+
+  hear(prefix: Path.Path): Held<Announced.Registry<RequestError>> {
+    const key = Path.key(prefix)
+    const held: Held<Announced.Registry<RequestError>> = new Held({
+      scope: this.scope,
+      // once the stream has ended, whoever asks next gets another one
+      open: Announcing.open(this.context, prefix, Effect.sync(() => held.retire())),
+      closed: closedHere,
+      onRetire: () => {
+        if (this.announcements.get(key) === held) this.announcements.delete(key)
+      }
+    })
+    this.announcements.set(key, held)
+    return held
   }
 
   /** What the peer says of one track. */
@@ -110,9 +123,8 @@ export class Subscriber {
   // to a prefix of the path already, that needs no stream of its own.
   withdrawn(path: Path.Path): Effect.Effect<void> {
     const prefixes = path.map((_, length) => path.slice(0, length))
-    return Effect.findFirst(prefixes, (prefix) => RcMap.has(this.announcements, Path.key(prefix))).pipe(
-      Effect.map((found) => this.announced(Option.getOrElse(found, () => path))),
-      Stream.unwrap,
+    const heard = () => prefixes.find((prefix) => this.announcements.has(Path.key(prefix)))
+    return Stream.suspend(() => this.announced(heard() ?? path)).pipe(
       Stream.filter((event) => event._tag === "Ended" && Path.equals(event.path, path)),
       Stream.runHead,
       Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: () => Effect.void })),

@@ -11,6 +11,7 @@
  *   to itself; both ends count them by the same rules.
  * - the first record must carry the transport parameters, and soon: its idle timer starts only with them.
  * - bidirectional streams that the peer has opened and finished, and that we have not, are bounded.
+ * - what is unread is bounded by what it costs, not only by what it carries: see `QmuxUnread`.
  * - a peer that allows `n` streams keeps back up to a third of the free ones, because it tells of them in batches: two
  *   thirds can be counted on, so no more are opened.
  * - pings with answers. Those of the package are numbered together with ours, because numbers must rise.
@@ -23,6 +24,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type SessionClosed, TransportError } from "../core/MoqError.ts"
 import type { Options, QmuxSocket } from "./QmuxSocket.ts"
+import { type Arrival, Unread, type UnreadStream } from "./QmuxUnread.ts"
 import type { Connection } from "./Transport.ts"
 import * as WebTransport from "./WebTransport.ts"
 
@@ -89,7 +91,7 @@ export const make: (options: {
   polyfill()
 
   const pings = new Pings()
-  const arrivals = new Arrivals(role, limits.maxStreamsBidi, (number) => pings.answered(number))
+  const arrivals = new Arrivals(role, limits, (number) => pings.answered(number))
   let onParameters: (() => void) | undefined
   const socket = options.open({
     protocol: options.protocol,
@@ -97,6 +99,10 @@ export const make: (options: {
     writeTimeout: limits.writeTimeout,
     onMessage(message) {
       arrivals.see(message)
+      const { cost } = arrivals.unread
+      if (cost > wasteful * limits.maxData) {
+        throw new Error(`what it sent and nobody has read costs ${cost} bytes, many times what it carries`)
+      }
       onParameters?.()
       onParameters = undefined
     },
@@ -234,6 +240,7 @@ const adapt = (
   let nextBi = initiator
   let nextUni = initiator + 2
   const incoming = session.incomingBidirectionalStreams.getReader()
+  const incomingUni = session.incomingUnidirectionalStreams.getReader()
   return {
     ready: session.ready,
     closed: session.closed.catch((error) => Promise.reject(explain(socket, error))),
@@ -243,6 +250,7 @@ const adapt = (
       await bi.take()
       return session.createBidirectionalStream(options).then((pair) => {
         own(pair.writable, nextBi, bi)
+        count(pair.readable, arrivals.answer(nextBi))
         nextBi += 4
         return pair
       })
@@ -255,17 +263,53 @@ const adapt = (
         return writable
       })
     },
-    incomingUnidirectionalStreams: session.incomingUnidirectionalStreams,
+    incomingUnidirectionalStreams: new ReadableStream<ReadableStream<Uint8Array>>({
+      async pull(controller) {
+        const next = await incomingUni.read()
+        if (next.done) return controller.close()
+        count(next.value, arrivals.nextUni().unread)
+        controller.enqueue(next.value)
+      }
+    }, { highWaterMark: 0 }),
     incomingBidirectionalStreams: new ReadableStream<WebTransportBidirectionalStream>({
       async pull(controller) {
         await answers.take()
         const next = await incoming.read()
         if (next.done) return controller.close()
-        own(next.value.writable, arrivals.next(), answers)
+        const { id, unread } = arrivals.nextBi()
+        own(next.value.writable, id, answers)
+        count(next.value.readable, unread)
         controller.enqueue(next.value)
       }
     }, { highWaterMark: 0 })
   }
+}
+
+// Has reads counted. They are when they are asked for: a promise more would keep what lies ready from coming in one batch.
+const count = (readable: ReadableStream<Uint8Array>, unread: UnreadStream): void => {
+  const getReader = readable.getReader.bind(readable) as () => ReadableStreamDefaultReader<Uint8Array>
+  const cancel = readable.cancel.bind(readable)
+  Object.assign(readable, {
+    cancel: (reason: unknown) => {
+      unread.clear()
+      return cancel(reason)
+    },
+    getReader: () => {
+      const reader = getReader()
+      const cancel = reader.cancel.bind(reader)
+      const read = reader.read.bind(reader)
+      return Object.assign(reader, {
+        cancel: (reason: unknown) => {
+          unread.clear()
+          return cancel(reason)
+        },
+        read: () => {
+          unread.read()
+          return read()
+        }
+      })
+    }
+  })
 }
 
 // the package puts the numbers of WebSocket and QMux before what it knows, which is often nothing
@@ -362,39 +406,51 @@ const writeVarint = (bytes: Uint8Array, at: number, value: number): void => {
 }
 
 // What has to be known of the records that arrive: that the first one carries the transport parameters, how many streams
-// the peer allows, and the ids of the bidirectional streams that it opens, in the order in which the package hands them
+// the peer allows, what is unread, and the ids of the streams that it opens, in the order in which the package hands them
 // out. A record that this cannot follow is one that the package refuses.
 class Arrivals {
   /** How many streams of either kind the peer lets us have open at any time. */
   maxStreams: number
   /** The idle timeout of the peer in milliseconds; 0 for none. */
   idleTimeout: number
+  readonly unread: Unread
+  private readonly bi: Opened
+  private readonly uni: Opened
+  // streams that can still send
+  private readonly sending: Map<number, UnreadStream>
   /** Whether the transport parameters are here. */
   started: boolean
-  private readonly mine: number
-  private readonly window: number
-  private highest: number
-  private readonly skipped: Set<number>
-  private readonly ids: Array<number>
   private at: number
   private readonly onAnswer: (ping: number) => void
 
-  constructor(role: "client" | "server", window: number, onAnswer: (ping: number) => void) {
+  constructor(role: "client" | "server", limits: Limits, onAnswer: (ping: number) => void) {
     this.maxStreams = 0
     this.idleTimeout = 0
     this.onAnswer = onAnswer
-    this.mine = role === "server" ? 0 : 1
-    this.window = window
+    this.unread = new Unread()
+    const initiator = role === "server" ? 0 : 1
+    this.bi = new Opened(initiator, limits.maxStreamsBidi)
+    this.uni = new Opened(initiator + 2, limits.maxStreamsUni)
+    this.sending = new Map()
     this.started = false
-    this.highest = -1
-    this.skipped = new Set()
-    this.ids = []
     this.at = 0
   }
 
-  /** The id of the next stream that the package hands out. */
-  next(): number {
-    return this.ids.shift()! * 4 + this.mine
+  /** The next bidirectional stream that the package hands out. */
+  nextBi(): Arrived {
+    return this.bi.arrived.shift()!
+  }
+
+  /** The next unidirectional stream that the package hands out. */
+  nextUni(): Arrived {
+    return this.uni.arrived.shift()!
+  }
+
+  /** The peer's half of a stream that is opened here. */
+  answer(id: number): UnreadStream {
+    const unread = this.unread.stream()
+    this.sending.set(id, unread)
+    return unread
   }
 
   see(record: Uint8Array): void {
@@ -406,6 +462,7 @@ class Arrivals {
       this.parameters(record.subarray(0, Math.min(end, record.length)))
       this.at = end
     }
+    const whole: Arrival = { bytes: record.length, unread: 0 }
     while (this.at < record.length) {
       const type = this.varint(record)
       if (type >= 0x08 && type <= 0x0f) {
@@ -413,11 +470,15 @@ class Arrivals {
         if ((type & 4) !== 0) this.varint(record)
         const length = (type & 2) === 0 ? record.length - this.at : this.varint(record)
         this.at += length
-        if (id % 4 === this.mine) this.opened(Math.floor(id / 4), true)
+        this.open(id, true)
+        if (length > 0) this.sending.get(id)?.add(whole)
+        if ((type & 1) !== 0) this.sending.delete(id)
       } else if (type === 0x04 || type === 0x24) {
         const id = this.varint(record)
         this.skip(record, type === 0x04 ? 2 : 3)
-        if (id % 4 === this.mine) this.opened(Math.floor(id / 4), false)
+        this.open(id, false)
+        this.sending.get(id)?.clear()
+        this.sending.delete(id)
       } else if (type === 0x1c || type === 0x1d) {
         return
       } else if (type === ping && record[this.at - 1] === lastOfAnswer) {
@@ -433,13 +494,12 @@ class Arrivals {
     }
   }
 
-  private opened(index: number, byStream: boolean): void {
-    if (index > this.highest) {
-      if (index - this.highest > this.window) return
-      for (let skipped = this.highest + 1; skipped < index; skipped++) this.skipped.add(skipped)
-      this.highest = index
-    } else if (!this.skipped.delete(index)) return
-    if (byStream) this.ids.push(index)
+  private open(id: number, byStream: boolean): void {
+    const kind = id % 4 === this.bi.kind ? this.bi : id % 4 === this.uni.kind ? this.uni : undefined
+    if (kind === undefined || !kind.isNew(Math.floor(id / 4)) || !byStream) return
+    const unread = this.unread.stream()
+    this.sending.set(id, unread)
+    kind.arrived.push({ id, unread })
   }
 
   private parameters(record: Uint8Array): void {
@@ -480,6 +540,39 @@ class Arrivals {
     return high * 2 ** 32 + low
   }
 }
+
+interface Arrived {
+  readonly id: number
+  readonly unread: UnreadStream
+}
+
+// the streams of one kind that the peer has opened
+class Opened {
+  /** The lowest two bits of their ids. */
+  readonly kind: number
+  /** Those that the package has not handed out. */
+  readonly arrived: Array<Arrived> = []
+  private readonly window: number
+  private highest = -1
+  private readonly skipped = new Set<number>()
+
+  constructor(kind: number, window: number) {
+    this.kind = kind
+    this.window = window
+  }
+
+  /** Whether nothing was heard of this one before. */
+  isNew(index: number): boolean {
+    if (index <= this.highest) return this.skipped.delete(index)
+    if (index - this.highest > this.window) return false
+    for (let skipped = this.highest + 1; skipped < index; skipped++) this.skipped.add(skipped)
+    this.highest = index
+    return true
+  }
+}
+
+// how much more than the window for data what is unread may cost
+const wasteful = 4
 
 // types of eight bytes are compared as the nearest double: a neighbour that looks the same is refused by the package
 const transportParameters = 0x3f515330 * 2 ** 32 + 0x0d0a0d0a

@@ -2,7 +2,7 @@
  * A real Chromium with pages that run this library as users get it: built, resolved through the `exports` of the package,
  * bundled by esbuild with a chunk of its own for what is imported dynamically.
  */
-import { Context, Effect, Exit, Layer, type Scope } from "effect"
+import { Context, Effect, Layer, type Scope } from "effect"
 import * as Esbuild from "esbuild"
 import { accessSync, constants } from "node:fs"
 import * as Http from "node:http"
@@ -147,13 +147,4 @@ export const open = Effect.fnUntraced(function*(answers: Answers = {}) {
 
 interface Running {
   readonly run: (name: string, input: unknown) => Promise<Outcome>
-}
-
-/** For scripts: runs something with a browser, and ends with its exit code. */
-export const runMain = (program: Effect.Effect<unknown, unknown, Chromium | Scope.Scope>): void => {
-  Effect.runPromiseExit(Effect.scoped(Effect.provide(program, layer))).then((exit) => {
-    if (Exit.isSuccess(exit)) return
-    process.exitCode = 1
-    process.stderr.write(`${exit.cause}\n`)
-  })
 }

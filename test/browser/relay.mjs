@@ -1,6 +1,6 @@
-// A relay in a process of its own, to be killed. Publishes room/clock, and one group in it with the frame that it is told.
+// A relay in a process of its own, to be killed. Publishes room/clock: the frame that it is told, again and again.
 import { NodeRuntime } from "@effect/platform-node"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Stream } from "effect"
 import { Session, Transport } from "effect-moq"
 import { NodeTransport } from "effect-moq/node"
 import { Relay } from "effect-moq/relay"
@@ -15,10 +15,11 @@ Effect.gen(function*() {
   )
   const broadcast = yield* session.broadcast(["room"])
   const clock = yield* broadcast.track("clock")
-  const group = yield* clock.appendGroup
-  yield* group.writeFrame(new TextEncoder().encode(frame))
   process.stdout.write(`${JSON.stringify({ url, fingerprint: server.fingerprint })}\n`)
-  return yield* Effect.never
+  yield* Stream.tick("50 millis").pipe(
+    Stream.map(() => new TextEncoder().encode(frame)),
+    Stream.run(clock.sink({ group: { frames: 1 } }))
+  )
 }).pipe(
   Effect.scoped,
   Effect.provide(

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Diagnosis from "../../src/cli/Diagnosis.ts"
+import * as Trust from "../../src/cli/Trust.ts"
+import * as Verdict from "../../src/cli/Verdict.ts"
 import {
   ProtocolViolation,
   SessionClosed,
@@ -28,7 +30,7 @@ const shown: Probe.Shown = {
   forHost: true
 }
 
-const trust: Diagnosis.Trust = {
+const trust: Trust.Trust = {
   host: "relay.example",
   pinned: undefined,
   told: undefined,
@@ -39,8 +41,8 @@ const trust: Diagnosis.Trust = {
 }
 
 /** What is said of a certificate. */
-const certificate = (ask: Partial<Diagnosis.Trust>, has: Partial<Probe.Shown>) =>
-  Diagnosis.certificate({ ...trust, ...ask }, { ...shown, ...has })
+const certificate = (ask: Partial<Trust.Trust>, has: Partial<Probe.Shown>) =>
+  Trust.certificate({ ...trust, ...ask }, { ...shown, ...has })
 
 const selfSigned = { selfSigned: true, problem: "DEPTH_ZERO_SELF_SIGNED_CERT" }
 
@@ -274,7 +276,7 @@ describe("verdict", () => {
   const { notTried } = Diagnosis
   const fine = [line("name", true), line("tcp", true), line("tls", true), line("certificate", true)]
   const cause = (lines: ReadonlyArray<Diagnosis.Line>) => {
-    const verdict = Diagnosis.verdict(lines)
+    const verdict = Verdict.of(lines)
     return verdict.ok ? verdict.transports : verdict.cause
   }
 

@@ -38,7 +38,7 @@ const doctor = (url: string, ...flags: ReadonlyArray<string>) =>
     const steps = new Map(events.slice(0, -1).map((event) => [event["step"] as string, event as unknown as Step]))
     assert.strictEqual(code, verdict["ok"] === true ? 0 : 1)
     if (verdict["ok"] === false) {
-      assert.strictEqual(stderr, `no session with ${url}: ${verdict["cause"]}\n`)
+      assert.strictEqual(stderr, `no session with ${new URL(url).origin}: ${verdict["cause"]}\n`)
       assert.deepStrictEqual(
         [...steps.values()].filter(({ ok }) => ok === false).filter((step) =>
           step.cause === undefined || step.advice === undefined
@@ -46,6 +46,7 @@ const doctor = (url: string, ...flags: ReadonlyArray<string>) =>
         []
       )
     } else assert.strictEqual(stderr, "")
+    assert.notMatch(stdout.toString() + stderr, /secret/)
     return { code, verdict, steps, marks: Object.fromEntries([...steps].map(([step, { ok }]) => [step, ok])) }
   })
 
@@ -134,7 +135,7 @@ describe("what stands before a session", () => {
   it.live("a port that nothing listens at", () =>
     Effect.gen(function*() {
       const port = yield* freePort
-      const examined = yield* doctor(urlOf(port))
+      const examined = yield* doctor(`${urlOf(port)}/room?jwt=secret`)
       assertFailsAt(examined, "tcp", /^nothing listens at TCP port \d+: the relay does not run/, [...tcpSteps, "h3"])
       assert.strictEqual(examined.marks["udp"], false)
     }), deadline)
@@ -306,10 +307,16 @@ describe("sessions", () => {
       assertFailsAt(examined, "websocket", /^the relay refuses this client: the token has expired$/, ["h2"])
     }), deadline)
 
-  it.live("with a relay that is full, or does not answer", () =>
+  it.live("with a relay that is full, or takes too long for its answer", () =>
     Effect.gen(function*() {
       assertFailsAt(yield* examine((request) => request.refuse(503)), "websocket", /full or busy/, ["h2"])
-      const silent = yield* examine((request) => Effect.andThen(request.accept, Effect.never), ...quick)
+      const silent = yield* examine(
+        (request) =>
+          Effect.flatMap(request.accept, (connection) =>
+            // within the time that a session gives, beyond that of a step
+            Effect.andThen(Effect.delay(Session.accept(connection), "4 seconds"), Effect.never)),
+        ...quick
+      )
       assertFailsAt(silent, "websocket", /no relay of MoQ Transfork, or hangs/, ["h2"])
     }), deadline)
 

@@ -45,7 +45,7 @@ describe("experiments", () => {
       console.log(`t=${i + 1} sent=${s.sent} wire=${(s.wire / 1e6).toFixed(1)}MB mem=+${(memory() - base).toFixed(0)}MB open=${s.isOpen}`)
     }
   })
-  it.live.each(["stuck", "stuckbi", "group1", "frames", "path", "mixed"])("%s", (name) =>
+  it.live.each(["stuck", "stuckbi", "group1", "frames", "path", "mixed", "stuckmixed"])("%s", (name) =>
     Effect.gen(function*() {
       const { peer, s, url } = yield* publisher
       const viewer = yield* Session.connect(url, { insecure: true })
@@ -54,6 +54,7 @@ describe("experiments", () => {
       const { message, stream } = yield* byHand.takeSubscribe(peer)
       const header = (seq: number) => Uint8Array.of(0, message.id, seq)
       yield* Effect.sleep("200 millis")
+      yield* Effect.forkScoped(Effect.flatMap(peer.connection.closed, (c) => Effect.sync(() => console.log("closed", c.code, c.reason, c.by))))
       const base = memory()
       const ones = new Uint8Array(256 * 1024).fill(1)
       console.log(name, "base", base)
@@ -65,6 +66,20 @@ describe("experiments", () => {
             await s.stuff(id, ones, 1)
           })()
         }
+        yield* watch(s, base, 12)
+      } else if (name === "stuckmixed") {
+          const junk = s.open("uni")
+          const ids = Array.from({ length: 40 }, () => s.open("uni"))
+          const big = new Uint8Array(15000)
+          void (async () => {
+            for (let [i, id] of ids.entries()) await s.send([id, header(i)])
+            await s.send([junk, header(61)])
+            for (let i = 0; i < 1000000 && s.isOpen; i++) {
+              if (s.window(junk) < 15000) console.log("junk", s.window(junk), i)
+              while (s.isOpen && s.window(junk) < 15000) await new Promise((r) => setTimeout(r, 100))
+              await s.send([ids[i % 40]!, ones.subarray(0, 1)], [junk, big])
+            }
+          })()
         yield* watch(s, base, 12)
       } else {
         yield* stream.say(SubscribeM.encode, byHand.info(0))
@@ -96,12 +111,14 @@ describe("experiments", () => {
         } else if (name === "mixed") {
           const id = s.open("uni")
           const junk = s.open("uni")
+          const big = new Uint8Array(16000)
+          big.set([0x7e, 0x7e])
           void (async () => {
             await s.send([id, header(0)], [id, Uint8Array.of(0x80, 0xff, 0xff, 0xff)])
-            await s.send([junk, Uint8Array.of(0, 60, 60)])
+            await s.send([junk, Uint8Array.of(0, message.id, 60)])
             for (let i = 0; i < 1000000 && s.isOpen; i++) {
-              while (s.window(junk) < 16000) await new Promise((r) => setTimeout(r, 1))
-              await s.send([id, ones.subarray(0, 1)], [junk, ones.subarray(0, 16000)])
+              while (s.isOpen && s.window(junk) < 16000) await new Promise((r) => setTimeout(r, 1))
+              await s.send([id, ones.subarray(0, 1)], [junk, big])
             }
           })()
         }

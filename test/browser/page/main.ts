@@ -106,7 +106,7 @@ const scenarios = {
     yield* Scope.close(scope, Exit.void)
   }),
 
-  /** Goes on over one connection after the other: gives the frames of a track until there is one "after". */
+  /** Goes on over one connection after the other: gives what changes in a track, until it is "after". */
   reconnect: Effect.fnUntraced(function*(to: Target) {
     const session = yield* Session.reconnect(to.url, {
       ...optionsOf(to),
@@ -120,6 +120,7 @@ const scenarios = {
     const frames: Array<string> = []
     yield* track.frames.pipe(
       Stream.map(text),
+      Stream.changes,
       Stream.tap((frame) => {
         frames.push(frame)
         return frame === "before" ? ask("before") : Effect.void
