@@ -26,7 +26,9 @@ const pair = Effect.gen(function*() {
   const [near, far] = [new MessageChannel(), new MessageChannel()]
   let isOnStrike = false
   for (const [from, to] of [[near.port2, far.port1], [far.port1, near.port2]] as const) {
-    from.addEventListener("message", ({ data }) => isOnStrike || to.postMessage(data))
+    from.addEventListener("message", ({ data }) => {
+      if (!isOnStrike) to.postMessage(data, [])
+    })
     from.addEventListener("close", () => to.close())
     from.start()
   }
@@ -78,7 +80,8 @@ const relay = (door: MessagePort) =>
 const startRelay = Effect.acquireRelease(
   Effect.sync(() => {
     const { port1, port2 } = new MessageChannel()
-    const worker = new Worker(new URL(import.meta.url), { workerData: port2, transferList: [port2] })
+    // the types of Node and of browsers do not know each other
+    const worker = new Worker(new URL(import.meta.url), { workerData: port2, transferList: [port2 as never] })
     return { door: port1, worker }
   }),
   ({ door, worker }) => {

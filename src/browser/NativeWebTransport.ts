@@ -60,14 +60,16 @@ export const connect: (
 // What Chromium has been seen to do: it sends no code above 255, knows no `sendOrder`, and has no way to ask the peer. A
 // server of ours allows 100 streams of each kind, of which HTTP/3 itself takes three. A connection without an answer is
 // given up after ten seconds on a short path, and by the idle timer, of 30 seconds from the first keep-alive, on any.
-const capabilities: Partial<Capabilities> = {
+/** @internal */
+export const capabilities: Capabilities = {
   codes: "byte",
   resetPastWrite: true,
   backpressure: true,
   priority: false,
   ping: false,
   maxStreams: 97,
-  idleTimeout: 36_000
+  idleTimeout: 36_000,
+  forgetsStreams: true
 }
 
 // the object with openings that wait for a place, in the order in which they came

@@ -242,7 +242,7 @@ class Port {
     return Effect.gen({ self: this }, function*() {
       if (ring.currentUnsafe() === this.certificate) return
       yield* this.close
-      yield* this.unused
+      yield* Effect.timeoutOption(this.unused, Duration.millis(grace))
       yield* Effect.forEach(this.sessions, (session) => session.close(0, "the server renews its certificate"))
       for (let failures = 0;; failures++) {
         const opened = yield* Effect.result(this.open(ring.currentUnsafe()))

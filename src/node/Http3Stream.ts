@@ -60,7 +60,9 @@ const codeIn = (error: unknown, frame: "RESET_STREAM" | "STOP_SENDING"): number 
 
 export class Sending implements Transport.SendStream {
   private readonly owner: Owner
-  private native: Http3Binding.SendStream | undefined
+  private weak: WeakRef<Http3Binding.SendStream> | undefined
+  private get native() { return this.weak?.deref() }
+  private set native(n: any) { this.weak = n === undefined ? undefined : new WeakRef(n) }
   private end: End | undefined
   private readonly waiting = new Pieces()
   private busy = false

@@ -250,7 +250,7 @@ const adapt = (
       await bi.take()
       return session.createBidirectionalStream(options).then((pair) => {
         own(pair.writable, nextBi, bi)
-        count(pair.readable, arrivals.answer(nextBi))
+        count(pair.readable, arrivals, arrivals.answer(nextBi))
         nextBi += 4
         return pair
       })
@@ -267,7 +267,7 @@ const adapt = (
       async pull(controller) {
         const next = await incomingUni.read()
         if (next.done) return controller.close()
-        count(next.value, arrivals.nextUni().unread)
+        count(next.value, arrivals, arrivals.nextUni())
         controller.enqueue(next.value)
       }
     }, { highWaterMark: 0 }),
@@ -276,9 +276,9 @@ const adapt = (
         await answers.take()
         const next = await incoming.read()
         if (next.done) return controller.close()
-        const { id, unread } = arrivals.nextBi()
-        own(next.value.writable, id, answers)
-        count(next.value.readable, unread)
+        const arrived = arrivals.nextBi()
+        own(next.value.writable, arrived.id, answers)
+        count(next.value.readable, arrivals, arrived)
         controller.enqueue(next.value)
       }
     }, { highWaterMark: 0 })
@@ -286,25 +286,21 @@ const adapt = (
 }
 
 // Has reads counted. They are when they are asked for: a promise more would keep what lies ready from coming in one batch.
-const count = (readable: ReadableStream<Uint8Array>, unread: UnreadStream): void => {
+const count = (readable: ReadableStream<Uint8Array>, arrivals: Arrivals, arrived: Arrived): void => {
+  const counted = (cancel: (reason?: unknown) => Promise<void>) => (reason: unknown) => {
+    arrivals.drop(arrived)
+    return cancel(reason)
+  }
   const getReader = readable.getReader.bind(readable) as () => ReadableStreamDefaultReader<Uint8Array>
-  const cancel = readable.cancel.bind(readable)
   Object.assign(readable, {
-    cancel: (reason: unknown) => {
-      unread.clear()
-      return cancel(reason)
-    },
+    cancel: counted(readable.cancel.bind(readable)),
     getReader: () => {
       const reader = getReader()
-      const cancel = reader.cancel.bind(reader)
       const read = reader.read.bind(reader)
       return Object.assign(reader, {
-        cancel: (reason: unknown) => {
-          unread.clear()
-          return cancel(reason)
-        },
+        cancel: counted(reader.cancel.bind(reader)),
         read: () => {
-          unread.read()
+          arrived.unread.read()
           return read()
         }
       })
@@ -447,10 +443,16 @@ class Arrivals {
   }
 
   /** The peer's half of a stream that is opened here. */
-  answer(id: number): UnreadStream {
-    const unread = this.unread.stream()
-    this.sending.set(id, unread)
-    return unread
+  answer(id: number): Arrived {
+    const arrived = { id, unread: this.unread.stream() }
+    this.sending.set(id, arrived.unread)
+    return arrived
+  }
+
+  /** Nobody reads a stream any more: what still comes is dropped. */
+  drop({ id, unread }: Arrived): void {
+    unread.clear()
+    this.sending.delete(id)
   }
 
   see(record: Uint8Array): void {
@@ -477,8 +479,8 @@ class Arrivals {
         const id = this.varint(record)
         this.skip(record, type === 0x04 ? 2 : 3)
         this.open(id, false)
-        this.sending.get(id)?.clear()
-        this.sending.delete(id)
+        const unread = this.sending.get(id)
+        if (unread !== undefined) this.drop({ id, unread })
       } else if (type === 0x1c || type === 0x1d) {
         return
       } else if (type === ping && record[this.at - 1] === lastOfAnswer) {

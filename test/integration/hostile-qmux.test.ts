@@ -55,6 +55,8 @@ describe("experiments", () => {
       const header = (seq: number) => Uint8Array.of(0, message.id, seq)
       yield* Effect.sleep("200 millis")
       yield* Effect.forkScoped(Effect.flatMap(peer.connection.closed, (c) => Effect.sync(() => console.log("closed", c.code, c.reason, c.by))))
+      const relay = yield* Relay.Relay
+      yield* Effect.forkScoped(Stream.runForEach(relay.events, (e) => Effect.sync(() => console.log("closed relay", JSON.stringify(e)))))
       const base = memory()
       const ones = new Uint8Array(256 * 1024).fill(1)
       console.log(name, "base", base)
