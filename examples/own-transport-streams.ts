@@ -72,12 +72,15 @@ export class Sending extends Half implements Transport.SendStream {
   // a copy travels: the bytes belong to whoever wrote them, and a buffer that is transferred is gone
   private writeFrom(bytes: Uint8Array, at: number): ReturnType<Transport.SendStream["write"]> {
     if (this.end !== undefined) return this.end
-    const copy = bytes.slice(at, at + this.credit)
-    this.credit -= copy.length
-    if (copy.length > 0) this.wire.post(["data", this.id, copy], [copy.buffer])
-    if (at + copy.length === bytes.length) return Effect.void
+    const until = Math.min(bytes.length, at + this.credit)
+    if (until > at) {
+      const copy = bytes.slice(at, until)
+      this.wire.post(["data", this.id, copy], [copy.buffer])
+      this.credit -= until - at
+    }
+    if (until === bytes.length) return Effect.void
     const room = this.until(() => this.credit > 0 || this.end !== undefined)
-    return Effect.flatMap(room, () => this.writeFrom(bytes, at + copy.length))
+    return Effect.flatMap(room, () => this.writeFrom(bytes, until))
   }
 
   readonly finish: Transport.SendStream["finish"] = Effect.suspend(() => {

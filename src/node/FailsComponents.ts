@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2Stream, Settings } from "node:http2"
 import { format } from "node:util"
 import { TransportError } from "../core/MoqError.ts"
+import type { WebTransportLike } from "../transport/WebTransport.ts"
 
 /** The exports in use. */
 export interface Package {
@@ -25,14 +26,33 @@ export interface Package {
         readonly client: { readonly args: { readonly createReliableClient: () => ClientTransport } }
       }
     }
-    new(url: string, options: object): unknown
+    new(url: string, options: object): WebTransportLike
   }
   readonly Http2Server: new(options: object) => {
     readonly createTransportInt: () => Promise<void>
     readonly transportInt: ServerTransport
   }
-  readonly Http3Server: new(options: object) => unknown
+  readonly Http3Server: new(options: object) => {
+    readonly ready: Promise<unknown>
+    readonly startServer: () => void
+    readonly stopServer: () => void
+    readonly updateCert: (cert: string, key: string, http2only: boolean) => void
+    readonly setRequestCallback: (
+      onRequest: (request: { readonly header: Record<string, string | undefined> }) => Promise<Answer>
+    ) => void
+    readonly sessionStream: (
+      path: string,
+      options: { readonly noAutoPaths: true }
+    ) => ReadableStream<WebTransportLike & { readonly userData: Answer["userData"] }>
+  }
   readonly quicheLoaded: Promise<unknown>
+}
+
+/** What the server of HTTP/3 answers a request with, and under which path of `sessionStream` its session comes. */
+export interface Answer {
+  readonly path: string
+  readonly userData: object
+  readonly status: number
 }
 
 /** The client's part of HTTP/2: asks for a session over a connection that it is given. */
@@ -182,9 +202,28 @@ export const load: Effect.Effect<Package, TransportError> = Effect.tryPromise({
   )
 )
 
+/**
+ * The package with its HTTP/3 add-on. Fails with {@link TransportError} when that is not installed, or cannot be loaded.
+ */
+export const loadWithQuiche: Effect.Effect<Package, TransportError> = Effect.tryPromise({
+  // it need not be there when this is compiled or bundled
+  try: () => import(/* @vite-ignore */ addOn),
+  catch: (error) => {
+    const isMissing = error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND" &&
+      error.message.includes(`'${addOn}'`)
+    return new TransportError({
+      detail: isMissing
+        ? `${addOn} is not installed`
+        : `${addOn} cannot be loaded: ${error instanceof Error ? error.message : error}`
+    })
+  }
+}).pipe(Effect.andThen(load))
+
 // internal
 
 const name = "@fails-components/webtransport"
+
+const addOn: string = "@fails-components/webtransport-transport-http3-quiche"
 
 interface Loaded {
   readonly module: Package

@@ -87,6 +87,7 @@ export class Wire extends Duplex {
     // sockets that are ended by the other end are of no use here
     super({ allowHalfOpen: false })
     this.socket = socket
+    socket.setNoDelay()
     socket.on("data", (chunk) => {
       if (!this.push(chunk)) socket.pause()
     })

@@ -60,9 +60,7 @@ const codeIn = (error: unknown, frame: "RESET_STREAM" | "STOP_SENDING"): number 
 
 export class Sending implements Transport.SendStream {
   private readonly owner: Owner
-  private weak: WeakRef<Http3Binding.SendStream> | undefined
-  private get native() { return this.weak?.deref() }
-  private set native(n: any) { this.weak = n === undefined ? undefined : new WeakRef(n) }
+  private native: Http3Binding.SendStream | undefined
   private end: End | undefined
   private readonly waiting = new Pieces()
   private busy = false
@@ -188,7 +186,7 @@ export class Sending implements Transport.SendStream {
     if (code === undefined) return this.owner.lose(error)
     this.stopCode = code
     this.stopping?.wake()
-    // only the answer to a STOP_SENDING gives the place of the stream back
+    // a STOP_SENDING is to be answered by a reset, which the binding leaves to us
     this.abandon(code, undefined)
   }
 }

@@ -29,7 +29,17 @@ import * as Scope from "effect/Scope"
 import { SessionClosed } from "../core/MoqError.ts"
 import { Condition } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
-import { attempt, type Dispatcher, field, ignore, noop, type Owner, Receiving, Sending } from "./WebTransportStream.ts"
+import {
+  attempt,
+  codeOf,
+  type Dispatcher,
+  field,
+  ignore,
+  noop,
+  type Owner,
+  Receiving,
+  Sending
+} from "./WebTransportStream.ts"
 
 /**
  * Both halves of a stream, as the W3C has them.
@@ -90,6 +100,8 @@ export interface Options {
   readonly ping?: Effect.Effect<void, SessionClosed> | undefined
   /** What `abort` and `cancel` are called with to carry a code; an `Error` with a `streamErrorCode` by default. */
   readonly streamError?: ((code: number) => unknown) | undefined
+  /** The code in an error that a stream ended with, `undefined` for other errors; `streamErrorCode` by default. */
+  readonly codeOf?: ((error: unknown) => number | undefined) | undefined
   /** The most bytes in one write to the object; 16 KiB by default. */
   readonly chunkSize?: number | undefined
 }
@@ -145,6 +157,7 @@ class ObjectConnection implements Transport.Connection, Owner {
   readonly capabilities: Transport.Capabilities
   readonly ping: Effect.Effect<void, SessionClosed>
   readonly streamError: (code: number) => unknown
+  readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
   end: SessionClosed | undefined
   readonly halves = new Set<Sending | Receiving>()
@@ -174,6 +187,7 @@ class ObjectConnection implements Transport.Connection, Owner {
     }
     this.ping = Effect.suspend(() => this.end === undefined ? options.ping ?? Effect.void : Effect.fail(this.end))
     this.streamError = options.streamError ?? defaultStreamError
+    this.codeOf = options.codeOf ?? codeOf
     this.chunkSize = options.chunkSize ?? 16 * 1024
     this.incomingBi = new Incoming(this, object.incomingBidirectionalStreams, this.discardBi)
     this.incomingUni = new Incoming(this, object.incomingUnidirectionalStreams, this.discardReadable)

@@ -17,6 +17,7 @@ import type * as Transport from "./Transport.ts"
 export interface Owner {
   readonly halves: Set<Sending | Receiving>
   readonly streamError: (code: number) => unknown
+  readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
   readonly lose: (error: unknown) => void
 }
@@ -38,7 +39,7 @@ const resetWith = (code: number): Exit.Exit<never, StreamReset> => Exit.fail(new
 export const field = (u: unknown, key: string): unknown =>
   typeof u === "object" && u !== null ? (u as Record<string, unknown>)[key] : undefined
 
-const codeOf = (error: unknown): number | undefined => {
+export const codeOf = (error: unknown): number | undefined => {
   const code = field(error, "streamErrorCode")
   return typeof code === "number" ? code : undefined
 }
@@ -157,7 +158,7 @@ export class Sending implements Transport.SendStream {
 
   private readonly onError = (error: unknown): void => {
     if (this.end !== undefined) return
-    const code = codeOf(error)
+    const code = this.connection.codeOf(error)
     if (code === undefined) return explain(this.connection, this, error)
     this.stopCode = code
     this.stopping?.wake()
@@ -264,7 +265,7 @@ export class Receiving implements Transport.ReceiveStream {
 
   private readonly onError = (error: unknown): void => {
     if (this.end !== undefined) return
-    const code = codeOf(error)
+    const code = this.connection.codeOf(error)
     if (code === undefined) return explain(this.connection, this, error)
     this.cut(resetWith(code), undefined)
   }

@@ -1,32 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
-import * as Net from "node:net"
+import { Effect } from "effect"
 import * as V8 from "node:v8"
 import * as Vm from "node:vm"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as http2 from "../node/fixtures/http2.ts"
 import * as peers from "../node/fixtures/peers.ts"
-
-const kills = new WeakMap<TransportConformance.Pair, Effect.Effect<void>>()
-
-// a proxy in between dies with the client: what a kernel does with the sockets of a killed process
-const pair = Effect.gen(function*() {
-  const bound = yield* http2.server()
-  const through = new Set<Net.Socket>()
-  const port = yield* peers.tcpServer((near) => {
-    const far = Net.connect(bound.port, "127.0.0.1")
-    for (const socket of [near, far]) {
-      socket.on("error", () => {})
-      through.add(socket)
-    }
-    near.pipe(far).pipe(near)
-  })
-  const accepting = yield* http2.acceptNext(bound)
-  const client = yield* http2.connect({ ...bound, port })
-  const pair = { client, server: yield* Fiber.join(accepting) }
-  kills.set(pair, Effect.sync(() => through.forEach((socket) => socket.resetAndDestroy())))
-  return pair
-})
+import * as TcpNetwork from "../node/fixtures/tcpNetwork.ts"
 
 const heapUsed = Effect.sync(() => {
   V8.setFlagsFromString("--expose-gc")
@@ -37,33 +16,44 @@ const heapUsed = Effect.sync(() => {
   return arrayBuffers + heapUsed
 })
 
+const passes = ({ rule, run }: TransportConformance.Case, timeout: number) =>
+  it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), timeout)
+
+const viaNetwork = new Set<TransportConformance.Hook | undefined>(["kill", "silence", "idle", "narrow"])
+
 describe("HTTP/2", () => {
   const cases = TransportConformance.cases({
     pair: Effect.flatMap(http2.server(), (bound) => http2.pair(bound)),
-    heapUsed
+    heapUsed,
+    server: Effect.map(http2.server(), (server) => ({
+      server,
+      connect: (path) => http2.connect(server, undefined, { path })
+    }))
   })
-  for (const { needs, rule, run } of cases) {
-    if (needs === "kill" || needs === "idle") continue
-    it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 90_000)
-  }
+  for (const one of cases) if (!viaNetwork.has(one.needs)) passes(one, 90_000)
 })
 
-describe("HTTP/2 with little patience", () => {
-  const short = { idleTimeout: 600 }
+type Network = Effect.Success<ReturnType<typeof TcpNetwork.make>>
+
+const networks = new WeakMap<TransportConformance.Pair, Network>()
+
+const over = (act: (network: Network) => Effect.Effect<void>) => (pair: TransportConformance.Pair) =>
+  Effect.suspend(() => act(networks.get(pair)!))
+
+describe("HTTP/2 over a network that fails", () => {
+  const limits = { idleTimeout: "800 millis" } as const
   const cases = TransportConformance.cases({
-    pair: Effect.flatMap(http2.server(short), (bound) => http2.pair(bound, short)),
-    idle: Effect.sleep("2 seconds")
+    pair: Effect.gen(function*() {
+      const bound = yield* http2.server(limits)
+      const network = yield* TcpNetwork.make(peers.portOf(bound))
+      const pair = yield* http2.pair(bound, limits, { port: network.port })
+      networks.set(pair, network)
+      return pair
+    }),
+    kill: over(({ kill }) => kill),
+    silence: over(({ silence }) => silence),
+    narrow: over(({ narrow }) => narrow),
+    idle: Effect.sleep("3 seconds")
   })
-  for (const { needs, rule, run } of cases) {
-    if (needs !== "idle") continue
-    it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 30_000)
-  }
-})
-
-describe("HTTP/2 of a process that is killed", () => {
-  const cases = TransportConformance.cases({ pair, kill: (pair) => Effect.suspend(() => kills.get(pair)!) })
-  for (const { needs, rule, run } of cases) {
-    if (needs !== "kill") continue
-    it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), 30_000)
-  }
+  for (const one of cases) if (viaNetwork.has(one.needs)) passes(one, 90_000)
 })

@@ -15,10 +15,12 @@ afterEach(() => {
 const pass = (millis: number) => Effect.promise(() => vi.advanceTimersByTimeAsync(millis).then(settled))
 
 /** A server over a binding that does nothing by itself, in a scope that the test closes. */
-const served = (options?: { readonly ring?: KeyRing; readonly host?: string }) =>
+const served = (
+  options?: { readonly ring?: KeyRing; readonly host?: string; readonly fake?: ReturnType<typeof fakeBinding> }
+) =>
   Effect.gen(function*() {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] })
-    const fake = fakeBinding()
+    const fake = options?.fake ?? fakeBinding()
     const admitted: Array<Client> = []
     const lobby: Lobby = {
       admit: (client) => {
@@ -44,6 +46,9 @@ const served = (options?: { readonly ring?: KeyRing; readonly host?: string }) =
     const close = Scope.close(scope, Exit.void).pipe(Effect.provide(Logger.layer([logger])))
     return { ...fake, admitted, warnings, close }
   })
+
+// made in a frame of its own, so that nothing refers to it
+const leaveIn = (registry: FinalizationRegistry<undefined>) => registry.register({ session: "over" }, undefined)
 
 describe("a server of native HTTP/3", () => {
   it.effect("lets clients wait with the URL that they ask for", () =>
@@ -115,6 +120,46 @@ describe("a server of native HTTP/3", () => {
       assert.deepStrictEqual(late.rejects.all, [[503]])
       assert.isTrue(server.closed)
       assert.deepStrictEqual(admitted, [])
+    }))
+
+  it.effect("collects what is left of sessions that are over, when it wants a port again that they hold", () =>
+    Effect.gen(function*() {
+      const first = yield* served()
+      const closing = yield* Effect.forkChild(first.close, { startImmediately: true })
+      yield* settle
+      yield* Effect.promise(() => first.server.accepts.answer(new FakeRequest("https://127.0.0.1:4443/")))
+      yield* Fiber.join(closing)
+      let held = true
+      const registry = new FinalizationRegistry(() => {
+        held = false
+      })
+      leaveIn(registry)
+      const fake = fakeBinding()
+      let attempts = 0
+      const { bind } = fake.binding.NapiServer
+      Object.assign(fake.binding.NapiServer, {
+        bind: (...args: Parameters<typeof bind>) => {
+          attempts++
+          if (held) throw new Error("io error: Address already in use (os error 98)")
+          return bind(...args)
+        }
+      })
+      const serving = yield* Effect.forkChild(served({ fake }), { startImmediately: true })
+      for (let i = 0; i < 20 && serving.pollUnsafe() === undefined; i++) yield* pass(100)
+      yield* Fiber.join(serving)
+      assert.isAbove(attempts, 1)
+    }))
+
+  it.effect("fails at once when the port is another's", () =>
+    Effect.gen(function*() {
+      const fake = fakeBinding()
+      Object.assign(fake.binding.NapiServer, {
+        bind: () => {
+          throw new Error("io error: Address already in use (os error 98)")
+        }
+      })
+      const error = yield* Effect.flip(served({ fake, host: "127.0.0.2" }))
+      assert.strictEqual(error.detail, "UDP 127.0.0.2:4443 is in use")
     }))
 
   it.effect("does not bind again for a certificate that it has already", () =>

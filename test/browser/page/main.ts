@@ -4,6 +4,7 @@
 import { Cause, Effect, Exit, Fiber, Schedule, Scope, Stream } from "effect"
 import { Session, Transport } from "effect-moq"
 import { BrowserTransport } from "effect-moq/browser"
+import * as Conformance from "./conformance.ts"
 
 /** Where to connect to, and how. */
 export interface Target {
@@ -148,6 +149,10 @@ const scenarios = {
     yield* Effect.sleep("200 millis")
     return { error: error._tag, ...yield* made }
   }),
+
+  checkRule: Conformance.check,
+
+  resetPastWrite: Conformance.resetPastWrite,
 
   /** Hides a part of the browser. */
   hide: (name: "WebTransport" | "WebSocketStream") => Effect.sync(() => Reflect.deleteProperty(globalThis, name)),

@@ -1,0 +1,176 @@
+/**
+ * Lets a page hold the other end of its own connections: every operation on the server's `Connection` can be called
+ * through a WebSocket beside them. So the conformance suite, which needs both ends in one place, runs in the page.
+ */
+import { Cause, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { type AddressInfo, WebSocketServer } from "ws"
+import type { BiStream, Connection, ReceiveStream, SendStream } from "../../src/transport/Transport.ts"
+import * as UdpNetwork from "../h3/peers.ts"
+import * as TcpNetwork from "../node/fixtures/tcpNetwork.ts"
+import { type Call, decode, encode, type Prepared, type Request, type Spec, type Told } from "./page/bridgeMessages.ts"
+import * as Relays from "./relays.ts"
+
+interface Network {
+  readonly port: number
+  readonly kill: Effect.Effect<void>
+  readonly silence: Effect.Effect<void>
+  readonly narrow: Effect.Effect<void>
+}
+
+const networkTo = (port: number, spec: Spec): Effect.Effect<Network, never, Scope.Scope> =>
+  spec.transport === "websocket"
+    ? TcpNetwork.make(port)
+    : Effect.map(UdpNetwork.network(port), ({ cut, narrow, port }) => ({ port, kill: cut, silence: cut, narrow }))
+
+// what a handle can stand for
+interface Held {
+  readonly scope: Scope.Closeable
+  readonly accepting?: Fiber.Fiber<Connection, unknown>
+  readonly network?: Network | undefined
+  readonly connection?: Connection
+  readonly send?: SendStream
+  readonly receive?: ReceiveStream
+}
+
+/** Serves one page. Everything that it has opened goes with it. */
+class Bridge {
+  private readonly scope: Scope.Scope
+  private readonly held: Array<Held> = []
+
+  constructor(scope: Scope.Scope) {
+    this.scope = scope
+  }
+
+  call(request: Exclude<Request, { readonly op: "interrupt" }>, payload: Uint8Array): Effect.Effect<unknown, unknown> {
+    if (request.op === "prepare") return this.prepare(request.spec)
+    const held = this.held[request.on]!
+    const { connection, receive, send } = held
+    switch (request.op) {
+      case "accepted":
+        return Effect.map(Fiber.join(held.accepting!), (connection) => ({
+          handle: this.hold({ scope: held.scope, connection }),
+          capabilities: connection.capabilities
+        }))
+      case "network":
+        return held.network![request.what]
+      case "release":
+        return Scope.close(held.scope, Exit.void)
+      case "openBi":
+        return this.stream(held, connection!.openBi)
+      case "acceptBi":
+        return this.stream(held, connection!.acceptBi)
+      case "openUni":
+        return this.stream(held, Effect.map(connection!.openUni(), (send) => ({ send })))
+      case "acceptUni":
+        return this.stream(held, Effect.map(connection!.acceptUni, (receive) => ({ receive })))
+      case "close":
+        return connection!.close(request.code, request.reason)
+      case "closed":
+        return connection!.closed
+      case "ping":
+        return connection!.ping
+      case "write": {
+        const chunks: Array<Uint8Array> = []
+        let at = 0
+        for (const size of request.sizes) chunks.push(payload.slice(at, at += size))
+        return send!.write(chunks as unknown as readonly [Uint8Array])
+      }
+      case "finish":
+        return send!.finish
+      case "reset":
+        return send!.reset(request.code)
+      case "setPriority":
+        return send!.setPriority(request.priority)
+      case "stopped":
+        return send!.stopped
+      case "pull":
+        return receive!.pull
+      case "stop":
+        return receive!.stop(request.code)
+    }
+  }
+
+  private hold(held: Held): number {
+    return this.held.push(held) - 1
+  }
+
+  private prepare(spec: Spec): Effect.Effect<Prepared, unknown> {
+    return Effect.gen({ self: this }, function*() {
+      const scope = yield* Scope.fork(this.scope)
+      return yield* Effect.gen({ self: this }, function*() {
+        const server = yield* Relays.server([spec.transport], { limits: spec.limits })
+        const port = Number(new URL(server.urls[0]!).port)
+        const network = spec.network ? yield* networkTo(port, spec) : undefined
+        const accepting = yield* Stream.runHead(server.requests).pipe(
+          Effect.flatMap(Effect.fromOption),
+          Effect.flatMap((request) => request.accept),
+          Effect.forkScoped({ startImmediately: true })
+        )
+        return {
+          handle: this.hold({ scope, accepting, network }),
+          url: `https://127.0.0.1:${network?.port ?? port}`,
+          fingerprint: server.fingerprint!
+        }
+      }).pipe(Scope.provide(scope))
+    })
+  }
+
+  private stream(
+    { scope }: Held,
+    open: Effect.Effect<Partial<BiStream>, unknown, Scope.Scope>
+  ): Effect.Effect<number, unknown> {
+    return Effect.flatMap(Scope.fork(scope), (own) =>
+      Scope.provide(open, own).pipe(
+        Effect.map((halves) => this.hold({ ...halves, scope: own })),
+        Effect.onError(() => Scope.close(own, Exit.void))
+      ))
+  }
+}
+
+const told = (exit: Exit.Exit<unknown, unknown>): Told => {
+  if (Exit.isSuccess(exit)) return { _tag: "Success", value: exit.value }
+  const error = Cause.squash(exit.cause)
+  if (Cause.isDone(error)) return { _tag: "Done" }
+  if (typeof error !== "object" || error === null || !("_tag" in error)) {
+    return { _tag: "Failure", error: { _tag: "a defect", message: String(error) } }
+  }
+  return { _tag: "Failure", error: { ...error, _tag: String(error._tag) } }
+}
+
+/** The port of a WebSocket through which pages use it. */
+export const make: Effect.Effect<number, never, Scope.Scope> = Effect.gen(function*() {
+  const server = yield* Effect.acquireRelease(
+    Effect.callback<WebSocketServer>((resume) => {
+      const server = new WebSocketServer({ host: "127.0.0.1", port: 0, maxPayload: 64 * 1024 * 1024 })
+      server.on("listening", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.sync(() => {
+        for (const client of server.clients) client.terminate()
+        server.close()
+      })
+  )
+  const outer = yield* Effect.scope
+  server.on("connection", (socket) => {
+    const scope = Scope.forkUnsafe(outer)
+    const bridge = new Bridge(scope)
+    const calls = new Map<number, Fiber.Fiber<unknown, unknown>>()
+    socket.on("close", () => Effect.runFork(Scope.close(scope, Exit.void)))
+    socket.on("message", (message: Buffer) => {
+      const { header: { id, request }, payload } = decode<Call>(message)
+      if (request.op === "interrupt") return void calls.get(request.on)?.interruptUnsafe()
+      const fiber = Effect.runFork(bridge.call(request, payload))
+      calls.set(id, fiber)
+      fiber.addObserver((exit) => {
+        calls.delete(id)
+        const isPull = request.op === "pull" && Exit.isSuccess(exit)
+        const chunks = isPull ? exit.value as ReadonlyArray<Uint8Array> : []
+        const answer: Told = isPull
+          ? { _tag: "Success", value: chunks.map((chunk) => chunk.length) }
+          : told(exit)
+        socket.send(encode({ id, ...answer }, chunks))
+      })
+    })
+  })
+  return (server.address() as AddressInfo).port
+})
