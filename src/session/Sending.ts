@@ -7,7 +7,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberHandle from "effect/FiberHandle"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
@@ -45,14 +45,10 @@ export interface Sender extends Entry {
 export class Sending {
   static make(context: PublisherContext): Effect.Effect<Sending, never, Scope.Scope> {
     return Effect.flatMap(
-      FiberHandle.make<void>(),
-      (handle) =>
-        Effect.flatMap(
-          FiberHandle.runtime(handle)(),
-          (run) =>
-            Effect.withFiber((fiber) =>
-              Effect.succeed(new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher, run))
-            )
+      FiberSet.makeRuntime<never, void>(),
+      (fork) =>
+        Effect.withFiber((fiber) =>
+          Effect.succeed(new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher, fork))
         )
     )
   }

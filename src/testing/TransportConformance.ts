@@ -12,8 +12,9 @@
  * it, but it is reported; where a check needs something from the host, such as killing a process, that is a hook of the
  * {@link Harness}, and without it the case reports that it was not checked.
  *
- * Cases use no clock except for their timeout, so they run on a virtual clock as well as on the real one; waiting is
- * done by round trips over the connection itself. For a transport of real sockets use the runner's live clock.
+ * Cases wait by round trips over the connection itself, so they run on a virtual clock as well as on the real one. Only
+ * their timeout and the declared idle timeout are measured by the clock. For a transport of real sockets use the runner's
+ * live clock. Without a runner use {@link report} and {@link format}.
  *
  * **Example** (All cases in vitest)
  *

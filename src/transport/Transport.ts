@@ -3,10 +3,15 @@
  *
  * **Details**
  *
- * Implement {@link Connection} and pass the conformance cases of `effect-moq/testing`, and everything above runs on it.
- * What a transport cannot do it declares in its {@link Capabilities}; it never pretends.
+ * Implement {@link Connection} and pass the conformance cases of `effect-moq/testing`, and everything above runs on it;
+ * `docs/write-a-transport.md` tells how. What a transport cannot do it declares in its {@link Capabilities}; it never
+ * pretends.
  *
- * Chunks are never copied for safety: whoever hands one over never changes it afterwards, and a received one is fresh.
+ * Chunks are never copied for safety: whoever hands one over never changes it afterwards, and a received one is fresh. A
+ * transport leaves a chunk that it was given as it is; the same one may be written to other streams.
+ *
+ * Interrupting an open, an accept or a pull loses nothing: the stream or the chunks are for the next one, and a place for
+ * a stream is free again.
  *
  * @since 0.1.0
  */
@@ -34,17 +39,23 @@ export type TransportName = "h3" | "websocket" | "h2" | "memory" | (string & {})
  * @since 0.1.0
  */
 export interface Capabilities {
-  /** Which codes of resets, stops and closes arrive: any of 0..2^32-1, only 0..255, or none. */
+  /** Which codes of resets, stops and closes arrive: any of 0..2^32-1, only 0..255, or none (they are then 0). */
   readonly codes: "any" | "byte" | "none"
-  /** A reset passes a write that is blocked by the peer. */
+  /**
+   * A reset passes a write that is blocked by the peer. Where it does not (`false`), the peer hears of it once it reads
+   * what was written before.
+   */
   readonly resetPastWrite: boolean
-  /** A write suspends while the peer does not read. */
+  /** A write suspends while the peer does not read. Without it, streams that nobody accepts may pile up as well. */
   readonly backpressure: boolean
-  /** Streams of a higher priority are sent first. */
+  /** Of what waits to be sent, streams of a higher rank go first, whichever were opened first. */
   readonly priority: boolean
   /** `ping` asks the peer, so a silent peer is noticed. */
   readonly ping: boolean
-  /** How many streams of each kind may be open at once; opening one more waits. */
+  /**
+   * How many streams of each kind one side may have open at once; opening one more waits. A stream that the peer has not
+   * accepted counts as open, also when it has ended here.
+   */
   readonly maxStreams: number
   /**
    * How long a peer that has gone without a word (its process killed, its network cut) can stay unnoticed, in
@@ -87,10 +98,13 @@ export interface SendStream {
    * is over. Interrupting it leaves the stream in an unknown place: reset it.
    */
   readonly write: (chunks: NonEmptyReadonlyArray<Uint8Array>) => Effect.Effect<void, StreamReset | SessionClosed>
-  /** Ends the stream: what was written arrives, then the end. It may suspend until all of that has been taken. */
+  /**
+   * Ends the stream: what was written arrives, then the end. It may suspend until all of that has been taken. Finishing
+   * again succeeds.
+   */
   readonly finish: Effect.Effect<void, StreamReset | SessionClosed>
   /**
-   * Ends the stream at once with a code of 0..255; what has not left yet is dropped. Never fails, never suspends; does
+   * Ends the stream at once with a code of 0..255 (up to 2^32-1 where codes are `"any"`); what has not left yet is dropped. Never fails, never suspends; does
    * nothing once the stream has ended.
    */
   readonly reset: (code: number) => Effect.Effect<void>
@@ -119,7 +133,10 @@ export interface ReceiveStream {
    * everything had been read.
    */
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed>
-  /** Asks the peer to send no more, with a code of 0..255. Never fails, never suspends. */
+  /**
+   * Asks the peer to send no more, with a code as in {@link SendStream.reset}; what is unread is dropped. Never fails, never
+   * suspends; does nothing once the stream has ended and was read.
+   */
   readonly stop: (code: number) => Effect.Effect<void>
 }
 
@@ -136,7 +153,8 @@ export interface BiStream {
 
 /**
  * An open connection. Closing the scope that made it closes it with code 0, and fails everything suspended on it with
- * {@link SessionClosed}.
+ * {@link SessionClosed}. It belongs to that scope and not to the fiber that opened it, which may end right away: what runs
+ * in the background is forked into the scope.
  *
  * @category models
  * @since 0.1.0
@@ -150,13 +168,22 @@ export interface Connection {
   readonly openUni: (options?: {
     readonly priority?: number | undefined
   }) => Effect.Effect<SendStream, SessionClosed, Scope.Scope>
-  /** Takes the next bidirectional stream that the peer opened. */
+  /**
+   * Takes the next bidirectional stream that the peer opened. The peer's streams that wait for it are bounded, and so is
+   * what they hold.
+   */
   readonly acceptBi: Effect.Effect<BiStream, SessionClosed, Scope.Scope>
-  /** Takes the next unidirectional stream that the peer opened. */
+  /** Takes the next unidirectional stream that the peer opened, as {@link Connection.acceptBi} does. */
   readonly acceptUni: Effect.Effect<ReceiveStream, SessionClosed, Scope.Scope>
-  /** Closes the connection with a code of 0..255 and a reason of at most 1,024 bytes. Never fails. */
+  /**
+   * Closes the connection with a code as in {@link SendStream.reset} and a reason of at most 1,024 bytes of UTF-8. Never
+   * fails; only the first close counts.
+   */
   readonly close: (code: number, reason: string) => Effect.Effect<void>
-  /** Suspends until the connection is over, and tells how it ended. */
+  /**
+   * Suspends until the connection is over, and tells how it ended: closed here (`by: "local"`), closed by the peer
+   * (`"remote"`, with its code and reason), or broken (`"transport"`, with code 4).
+   */
   readonly closed: Effect.Effect<SessionClosed>
   /** Succeeds when the peer is alive; where there is no way to ask, at once. */
   readonly ping: Effect.Effect<void, SessionClosed>
@@ -225,7 +252,10 @@ export interface Request {
   /** The address of the client, where the transport tells it. */
   readonly peer: string | undefined
   readonly transport: TransportName
-  /** Accepts the client; the connection lives as long as the scope. */
+  /**
+   * Accepts the client; the connection lives as long as the scope. When the client has gone by then, it fails with
+   * {@link TransportError}, or gives a connection that ends at once.
+   */
   readonly accept: Effect.Effect<Connection, SessionClosed | TransportError, Scope.Scope>
   /** Refuses the client with an HTTP status of 400..599, where the transport carries one. */
   readonly refuse: (status: number) => Effect.Effect<void>

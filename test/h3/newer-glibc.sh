@@ -55,12 +55,15 @@ fetch() {
   : >"$work/status"
   # the mirror that this system uses, where it is a Debian
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -E '/debian/?$' | head -n 1)
+  mirror=${mirror:-${DEBIAN_MIRROR:-}}
+  [ -n "$mirror" ] || { echo "apt knows no mirror of Debian (DEBIAN_MIRROR names one)" && return 1; }
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   [ -e $keyring ] && signed="[signed-by=$keyring]" || signed=
-  echo "deb $signed ${mirror:-http://deb.debian.org/debian} $release main" >"$work/sources.list"
+  echo "deb $signed $mirror $release main" >"$work/sources.list"
   apt() {
     apt-get -qq -o APT::Architecture=$architecture -o APT::Architectures=$architecture \
-      -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::http::Timeout=20 \
+      -o APT::Sandbox::User="$(id -un)" -o APT::Update::Error-Mode=any \
+      -o Acquire::Languages=none -o Acquire::http::Timeout=20 \
       -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
       -o Dir::State="$work" -o Dir::State::Lists="$work/lists" -o Dir::State::status="$work/status" \
       -o Dir::Cache="$work" "$@" 2>&1

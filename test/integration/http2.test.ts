@@ -222,12 +222,12 @@ describe("HTTP/2, a request", () => {
       if (fingerprint !== undefined) assert.strictEqual(fingerprint, bound.fingerprint)
     }), 30_000)
 
-  it.live("that has no proper path or host gets 400", () =>
+  it.live("that has no proper host gets 400", () =>
     Effect.gen(function*() {
       const bound = yield* http2.server()
-      for (const [path, authority] of [["*", "localhost"], ["/", "a b"], ["/", "a/b"]] as const) {
+      for (const authority of ["user@host", "host:99999", "[::1"]) {
         const raw = yield* http2.raw(peers.portOf(bound))
-        assert.strictEqual(yield* raw.open(path, authority).status, 400)
+        assert.strictEqual(yield* raw.open("/", authority).status, 400)
       }
     }), 30_000)
 })
@@ -299,9 +299,11 @@ describe("HTTP/2, a client that cannot connect", () => {
   it.live("gives up after its timeout, and leaves nothing behind", () =>
     Effect.gen(function*() {
       const bound = yield* http2.server()
-      const failure = yield* Effect.flip(http2.connect(bound, undefined, { timeout: "300 millis" }))
+      const failure = yield* Effect.flip(Effect.scoped(http2.connect(bound, undefined, { timeout: "300 millis" })))
       assert.strictEqual(failure._tag, "MoqTimeout")
-      const request = yield* peers.nextRequest(bound).pipe(Effect.timeoutOption("200 millis"))
-      assert.strictEqual(request._tag, "None")
+      // the next to be taken is the next client
+      const accepting = yield* Effect.forkChild(peers.nextRequest(bound))
+      yield* Effect.forkChild(http2.connect(bound, undefined, { path: "/next" }), { startImmediately: true })
+      assert.strictEqual((yield* Fiber.join(accepting)).url.pathname, "/next")
     }), 30_000)
 })

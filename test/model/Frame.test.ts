@@ -159,6 +159,28 @@ describe("Frame", () => {
       assert.deepStrictEqual(attached(frame), nobody)
     }))
 
+  it.effect("keeps pieces that follow each other in memory as one, and gives none of them twice", () =>
+    Effect.gen(function*() {
+      const payload = bytes("abcdef")
+      const { frame, producer } = growing(6)
+      const reader = yield* frame.reader
+      yield* producer.write(payload.subarray(0, 1))
+      yield* producer.write(payload.subarray(1, 2))
+      assert.deepStrictEqual((yield* reader).map(text), ["ab"])
+      const waiting = yield* Effect.forkChild(reader, { startImmediately: true })
+      yield* settle
+      yield* producer.write(payload.subarray(2, 3))
+      assert.deepStrictEqual((yield* Fiber.join(waiting)).map(text), ["c"])
+      yield* producer.write(payload.subarray(3, 4))
+      // from elsewhere
+      yield* producer.write(bytes("e"))
+      yield* producer.write(payload.subarray(5))
+      assert.deepStrictEqual((yield* reader).map(text), ["d", "e", "f"])
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(reader)))
+      assert.deepStrictEqual(yield* chunksOf(frame), ["abcd", "e", "f"])
+      assert.strictEqual(text(yield* frame.bytes), "abcdef")
+    }))
+
   it.effect.prop("is its bytes, however they are cut", [
     Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))).check(Schema.isMaxLength(12))
   ], ([lengths]) =>

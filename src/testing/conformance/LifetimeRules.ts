@@ -100,24 +100,32 @@ const scopeFailsAll: Rule.Rule = {
 // 1,024 bytes
 const longest = "so lang: äöü ✓ ".repeat(60).slice(0, 769)
 
+const closes: ReadonlyArray<readonly [code: number, reason: string]> = [
+  [0, ""],
+  [6, "not authorised"],
+  [255, longest],
+  [70_000, "a code beyond a byte"]
+]
+
 const closeArrives: Rule.Rule = {
   rule: "a close arrives with its code and reason, once, and fails everything that is suspended on both sides",
   check: ({ open }) =>
     Effect.gen(function*() {
       for (const closer of ["client", "server"] as const) {
-        for (const [code, reason] of [[0, ""], [6, "not authorised"], [255, longest]] as const) {
+        for (const [code, reason] of closes) {
           yield* Effect.gen(function*() {
             const pair = yield* open
-            const carries = pair[closer].capabilities.codes !== "none"
+            const { codes } = pair[closer].capabilities
+            if (code > 255 && codes !== "any") return
             const suspended = yield* suspendAll(pair)
             yield* pair[closer].close(code, reason)
             yield* pair[closer].close(99, "too late")
             yield* expectClosed(suspended, (side) =>
               side === pair[closer]
                 ? { by: "local", code, reason }
-                : carries
-                ? { by: "remote", code, reason }
-                : { by: "remote" })
+                : codes === "none"
+                ? { by: "remote" }
+                : { by: "remote", code, reason })
           }).pipe(Effect.scoped)
         }
       }

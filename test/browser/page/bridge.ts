@@ -105,8 +105,9 @@ export class Client {
           this.begin({ on, ...operation }, (answer) => {
             isBusy = false
             reply = answer
-            for (const wake of waiting) wake()
+            const awake = [...waiting]
             waiting.clear()
+            for (const wake of awake) wake()
           })
         }
         return Effect.sync(() => void waiting.delete(wake))
