@@ -170,8 +170,6 @@ const begin = (
 ): Effect.Effect<Transport.Connection, TransportError | Timeout, Scope.Scope> =>
   Effect.timeoutOrElse(inOwnScope(attempt), {
     duration: timeout,
-    orElse: () => {
-      const waited = Duration.format(Duration.fromInputUnsafe(timeout))
-      return Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${waited}` }))
-    }
+    orElse: () =>
+      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.toSeconds(timeout)} s` }))
   })

@@ -58,7 +58,7 @@ const open: (
   const target = yield* Dial.target(url, true, options)
   const module = yield* FailsComponents.load
   const socket = yield* Dial.open(target, "h2")
-  const wire = new Http2Link.Wire(socket)
+  const wire = new Http2Link.Wire(socket, limits)
   const session = yield* upgrade(target, url, wire, limits)
 
   const { client } = module.WebTransport.prototype.createClient({

@@ -76,17 +76,21 @@ export const widen = (session: Http2.Http2Session, limits: Limits): void => {
  *
  * Node's HTTP/2 stops reading while a write of its own waits for the network, so over a socket a slow direction holds up
  * the other one (with 1 and 100 Mb/s, by seconds), and both for ever when neither end reads. Whoever can wait looks at
- * the `writableLength` of `socket` instead.
+ * the `writableLength` of `socket` instead; a peer that makes us write what cannot wait, and does not read, is cut off.
  */
 export class Wire extends Duplex {
   readonly socket: Net.Socket
   /** Called whenever something has left. */
   onSent: () => void = ignore
+  /** Why it was ended here. */
+  failure: Error | undefined
+  private readonly maxBacklog: number
 
-  constructor(socket: Net.Socket) {
+  constructor(socket: Net.Socket, { maxBacklog }: Limits) {
     // sockets that are ended by the other end are of no use here
     super({ allowHalfOpen: false })
     this.socket = socket
+    this.maxBacklog = maxBacklog
     socket.setNoDelay()
     socket.on("data", (chunk) => {
       if (!this.push(chunk)) socket.pause()
@@ -98,20 +102,25 @@ export class Wire extends Duplex {
     this.on("error", ignore)
   }
 
+  fail(why: string): void {
+    this.failure ??= new Error(why)
+    this.destroy()
+  }
+
   override _read(): void {
     this.socket.resume()
   }
 
   override _write(chunk: Uint8Array, _encoding: unknown, done: () => void): void {
     this.socket.write(chunk, this.sent)
-    done()
+    this.written(done)
   }
 
   override _writev(chunks: ReadonlyArray<{ readonly chunk: Uint8Array }>, done: () => void): void {
     this.socket.cork()
     for (const { chunk } of chunks) this.socket.write(chunk, this.sent)
     this.socket.uncork()
-    done()
+    this.written(done)
   }
 
   override _final(done: () => void): void {
@@ -123,6 +132,11 @@ export class Wire extends Duplex {
     done(error)
   }
 
+  private written(done: () => void): void {
+    done()
+    if (this.socket.writableLength > this.maxBacklog) this.fail("it floods and does not read")
+  }
+
   private readonly sent = (): void => this.onSent()
 }
 
@@ -130,8 +144,6 @@ export class Wire extends Duplex {
 export class Link {
   readonly session: Http2.Http2Session
   readonly wire: Wire
-  /** Why it was ended here. */
-  failure: Error | undefined
   private readonly limits: Limits
   private readonly answers = new Set<() => void>()
   private asking = false
@@ -157,9 +169,8 @@ export class Link {
   }
 
   fail(why: string): void {
-    this.failure ??= new Error(why)
+    this.wire.fail(why)
     this.session.destroy()
-    this.wire.destroy()
   }
 
   private ask(): void {

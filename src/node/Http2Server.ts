@@ -85,7 +85,7 @@ class Server implements Http2Server {
 
   readonly take = (socket: Tls.TLSSocket): void => {
     if (this.isClosed) return void socket.destroy()
-    const wire = new Http2Link.Wire(socket)
+    const wire = new Http2Link.Wire(socket, this.limits)
     const onSession = (session: Http2.ServerHttp2Session) => {
       this.guests.set(session, new Guest(session, wire, this.limits))
       session.once("close", () => this.guests.delete(session))

@@ -11,7 +11,7 @@
  * - a server never opens its first bidirectional stream, whose id is 0: the package loses what spans two reads of it.
  * - writes wait for the network, not for HTTP/2.
  * - what breaks the rules ends the session, never the process: the package throws within its parser.
- * - a capsule that is kept until it is whole, and what waits to be sent in answer, are bounded.
+ * - a capsule that is kept until it is whole is bounded.
  * - an end without the capsule that closes a session is a death, not a close.
  *
  * @internal
@@ -97,7 +97,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
   private fulfil!: (end: { readonly closeCode: number; readonly reason: string }) => void
   private reject!: (error: Error) => void
 
-  constructor({ limits, link, native, role }: Parameters<typeof make>[0]) {
+  constructor({ link, native, role }: Parameters<typeof make>[0]) {
     this.objint = native
     this.link = link
     this.ready = new Promise((resolve) => {
@@ -119,7 +119,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
     this.incomingBidirectionalStreams = this.bi.incoming
     this.incomingUnidirectionalStreams = this.uni.incoming
     native.jsobj = this
-    this.guard(native.capsParser, role, limits)
+    this.guard(native.capsParser, role)
   }
 
   readonly createBidirectionalStream = (
@@ -177,7 +177,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
 
   // of the package's own: everything that is not a close
   readonly onClose: SessionEvents["onClose"] = ({ error }) => {
-    this.die(this.link.failure?.message ?? (error === "" ? "the connection was cut" : error))
+    this.die(this.link.wire.failure?.message ?? (error === "" ? "the connection was cut" : error))
   }
 
   readonly onDatagramReceived = (): void => {}
@@ -201,7 +201,7 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
     this.objint.close({ code: violation, reason: why })
   }
 
-  private guard(parser: Parser, role: "client" | "server", { maxBacklog }: Limits): void {
+  private guard(parser: Parser, role: "client" | "server"): void {
     const { stream } = this.objint
     const { wire } = this.link
     const parse = parser.parseData.bind(parser)
@@ -216,7 +216,6 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
       // the package forgets that a capsule ends its stream when the rest of it comes later
       parser.rtype = parser.rfin === true ? streamWithFin : undefined
       if ((parser.saveddata?.length ?? 0) > maxCapsule) return this.violate("a capsule is too long")
-      if (wire.socket.writableLength > maxBacklog) this.link.fail("it floods and does not read")
     }
     // the package's own goes by the marks of a stream that is far from full; a lower limit than that would not be told of
     const limit = Math.max(enough, stream.writableHighWaterMark)

@@ -83,7 +83,7 @@ export const connect: (
     const transport = yield* Transport.Transport
     const connection = yield* transport.connect(yield* parse(url), options)
     const opening = yield* Opening.make(connection, options)
-    return yield* opening.connect
+    return yield* opening.opened(client(opening))
   }
 )
 
@@ -190,7 +190,7 @@ export const accept: (
 ) => Effect.Effect<Session, Handshake.HandshakeError, Scope.Scope> = Effect.fnUntraced(
   function*(connection, options) {
     const opening = yield* Opening.make(connection, options)
-    return yield* opening.accept
+    return yield* opening.opened(server(opening))
   }
 )
 
@@ -291,23 +291,6 @@ class Opening {
     )
   }
 
-  get connect(): Effect.Effect<Session, Handshake.HandshakeError> {
-    return this.opened(Effect.gen({ self: this }, function*() {
-      yield* this.begin(yield* Handshake.client(this.connection, this.profiles, this.limits))
-      // what the server has opened meanwhile is waiting
-      yield* this.takeUni
-      yield* this.takeBi
-    }))
-  }
-
-  get accept(): Effect.Effect<Session, Handshake.HandshakeError> {
-    return this.opened(Effect.gen({ self: this }, function*() {
-      yield* this.takeUni
-      const first = Effect.tap(this.connection.acceptBi, () => this.takeBi)
-      yield* Handshake.server(first, this.profiles, this.limits, (agreed) => this.begin(agreed))
-    }))
-  }
-
   opened(
     handshake: Effect.Effect<void, Handshake.HandshakeError, Scope.Scope>
   ): Effect.Effect<Session, Handshake.HandshakeError> {
@@ -336,6 +319,22 @@ class Opening {
     return drain.pipe(Effect.andThen(this.connection.close(0, "")), Effect.andThen(Scope.close(this.scope, exit)))
   }
 }
+
+const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
+  Effect.gen(function*() {
+    yield* opening.begin(yield* Handshake.client(opening.connection, opening.profiles, opening.limits))
+    // what the server has opened meanwhile is waiting
+    yield* opening.takeUni
+    yield* opening.takeBi
+  })
+
+// on its own, like `client`: a page that only connects does not load it
+const server = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
+  Effect.gen(function*() {
+    yield* opening.takeUni
+    const first = Effect.tap(opening.connection.acceptBi, () => opening.takeBi)
+    yield* Handshake.server(first, opening.profiles, opening.limits, (agreed) => opening.begin(agreed))
+  })
 
 class SessionImpl extends Offering implements Session {
   readonly connection: Transport.Connection

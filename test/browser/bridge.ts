@@ -60,7 +60,7 @@ class Bridge {
       case "acceptBi":
         return this.stream(held, connection!.acceptBi)
       case "openUni":
-        return this.stream(held, Effect.map(connection!.openUni(), (send) => ({ send })))
+        return this.stream(held, Effect.map(connection!.openUni({ priority: request.priority }), (send) => ({ send })))
       case "acceptUni":
         return this.stream(held, Effect.map(connection!.acceptUni, (receive) => ({ receive })))
       case "close":

@@ -40,7 +40,7 @@ layer(services, { excludeTestServices: true, timeout: 60_000 })("the transport c
           const page = yield* Chromium.open()
           const outcome = yield* page.run("checkRule", { bridge: yield* BridgePort, rule, spec })
           assert.strictEqual(outcome._tag, declared[transport].includes(rule) ? "Declared" : "Passed")
-        }), 120_000)
+        }), 200_000)
     }
 
     it.effect(

@@ -71,6 +71,21 @@ describe("examples", () => {
       assert.include(lines, "the viewer is Waiting")
     }), 60_000)
 
+  it.live(
+    "own-transport passes the conformance suite, and carries a track through a relay in a worker",
+    () =>
+      Effect.gen(function*() {
+        const running = yield* run([join("examples", "build", "own-transport.js")])
+        assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
+        const report = running.lines.findIndex((line) => /^40 passed, 1 declared, 0 not checked, 0 failed$/.test(line))
+        assert.isAbove(report, 0, running.lines.join("\n"))
+        const frames = running.lines.slice(report + 1)
+        assert.lengthOf(frames, 5)
+        for (const frame of frames) assert.match(frame, /^\d+ \* \d+ = \d+$/)
+      }),
+    120_000
+  )
+
   it.live("the programs of the README run", () =>
     Effect.gen(function*() {
       const { urls } = yield* Relay.Relay

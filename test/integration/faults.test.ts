@@ -1,7 +1,7 @@
 import * as network from "../node/fixtures/network.ts"
 import { suite } from "./faults.ts"
 
-const limits = { idleTimeout: "1 second" } as const
+const limits = { idleTimeout: "2 seconds" } as const
 
 suite("websocket", { limits, network: network.tcp, outer: 60_000 })
 suite("h2", { limits, network: network.tcp, outer: 60_000 })

@@ -17,6 +17,8 @@ export interface Options {
   readonly network: typeof network.tcp
   /** How long a case may take at most, in milliseconds. */
   readonly outer: number
+  /** Whether cases wait for their timeouts side by side. */
+  readonly concurrent?: boolean
 }
 
 // so that the transport is the first to notice
@@ -25,8 +27,9 @@ const patient = { limits: { idle: "10 minutes", keepAlive: "1 second" } } as con
 // what a busy machine may take longer than was declared, in milliseconds
 const grace = 10_000
 
-export const suite = (name: NodeTransport.Name, { limits, network, outer }: Options): void => {
-  const client = NodeTransport.make({ transports: [name], limits })
+export const suite = (name: NodeTransport.Name, { concurrent, limits, network, outer }: Options): void => {
+  const hasty = NodeTransport.make({ transports: [name], limits })
+  const client = NodeTransport.make({ transports: [name] })
 
   /** A relay in a process of its own. */
   const relay = (port = 0) =>
@@ -42,7 +45,7 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
     })
 
   /** A session, and the connection under it. */
-  const connect = (url: string) =>
+  const connect = (url: string, transport = client) =>
     Effect.gen(function*() {
       let connection: Connection | undefined
       const session = yield* Effect.provideService(
@@ -50,7 +53,7 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
         Transport,
         {
           connect: (url, options) =>
-            Effect.tap(client.connect(url, options), (opened) =>
+            Effect.tap(transport.connect(url, options), (opened) =>
               Effect.sync(() => {
                 connection = opened
               }))
@@ -61,7 +64,7 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
     })
 
   /** A relay in this process, and what happens to the next client of it. */
-  const host = Effect.gen(function*() {
+  const host = Effect.fnUntraced(function*(limits?: NodeTransport.Limits) {
     const context = yield* Layer.build(
       Relay.layer({ session: patient }).pipe(
         Layer.provide(NodeTransport.layerServer({
@@ -91,7 +94,7 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
 
   /** A client in a process of its own, once it has a session. */
   const guest = Effect.gen(function*() {
-    const { closed, opened, url } = yield* host
+    const { closed, opened, url } = yield* host(limits)
     const command = yield* Command.start([
       ...["subscribe", url, "nobody/has/this", "--wait", "10m", "--insecure", "--transport", name]
     ])
@@ -104,14 +107,14 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
       Effect.map(Option.getOrElse(() => assert.fail("it was not noticed in time")))
     )
 
-  describe.concurrent(`faults over ${name}`, () => {
+  describe(`faults over ${name}`, { concurrent: concurrent ?? false }, () => {
     beforeAll(Command.build, 120_000)
 
     for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
       it.live(`a session notices that its server got ${signal}`, () =>
         Effect.gen(function*() {
           const { command, url } = yield* relay()
-          const { idleTimeout, session } = yield* connect(url)
+          const { idleTimeout, session } = yield* connect(url, hasty)
           const asking = yield* Effect.forkScoped(Effect.flip(session.subscribe(["nobody"], { wait: "10 minutes" })))
           command.kill(signal)
           const closed = yield* within(session.closed, idleTimeout + grace)
@@ -131,9 +134,9 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
 
     it.live("both sides notice that the network has gone", () =>
       Effect.gen(function*() {
-        const { closed, port } = yield* host
+        const { closed, port } = yield* host(limits)
         const between = yield* network(port)
-        const { idleTimeout, session } = yield* connect(`https://127.0.0.1:${between.port}`)
+        const { idleTimeout, session } = yield* connect(`https://127.0.0.1:${between.port}`, hasty)
         yield* between.cut
         const ends = yield* within(Effect.all([session.closed, Fiber.join(closed)]), idleTimeout + grace)
         assert.deepStrictEqual(ends.map((end) => "by" in end && end.by), ["transport", "transport"])
@@ -141,7 +144,7 @@ export const suite = (name: NodeTransport.Name, { limits, network, outer }: Opti
 
     it.live("a session that closes is told apart from all that", () =>
       Effect.gen(function*() {
-        const { closed, url } = yield* host
+        const { closed, url } = yield* host()
         const { session } = yield* connect(url)
         yield* session.close()
         assert.deepInclude(yield* Fiber.join(closed), { code: 0, by: "remote" })

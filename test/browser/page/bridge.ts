@@ -167,9 +167,9 @@ const serverConnection = (
         (handle) => Effect.as(Effect.addFinalizer(() => client.tell(handle, { op: "release" })), make(client, handle))
       )
     )
-  const open = (op: "openBi" | "openUni") =>
+  const open = (operation: Operation) =>
     client.call<Handle, MoqError.SessionClosed>(
-      { on, op },
+      { on, ...operation },
       [],
       (late) => void client.begin({ on: late, op: "release" }, () => {})
     )
@@ -182,8 +182,8 @@ const serverConnection = (
   return {
     info: { transport, peer: undefined },
     capabilities,
-    openBi: own(open("openBi"), biStream),
-    openUni: () => own(open("openUni"), sendStream),
+    openBi: own(open({ op: "openBi" }), biStream),
+    openUni: (options) => own(open({ op: "openUni", priority: options?.priority ?? 0 }), sendStream),
     acceptBi: own(accept("acceptBi"), biStream),
     acceptUni: own(accept("acceptUni"), receiveStream),
     close: (code, reason) => client.tell(on, { op: "close", code, reason }),

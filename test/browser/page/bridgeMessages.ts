@@ -26,13 +26,13 @@ export interface Call {
 
 /** What is done with a handle. */
 export type Operation =
-  | { readonly op: "accepted" | "release" | "openBi" | "openUni" | "acceptBi" | "acceptUni" }
+  | { readonly op: "accepted" | "release" | "openBi" | "acceptBi" | "acceptUni" }
   | { readonly op: "closed" | "ping" | "finish" | "stopped" | "pull" }
   | { readonly op: "network"; readonly what: "kill" | "silence" | "narrow" }
   | { readonly op: "close"; readonly code: number; readonly reason: string }
   | { readonly op: "write"; readonly sizes: ReadonlyArray<number> }
   | { readonly op: "reset" | "stop"; readonly code: number }
-  | { readonly op: "setPriority"; readonly priority: number }
+  | { readonly op: "openUni" | "setPriority"; readonly priority: number }
 
 /** How a call ended. */
 export type Told =

@@ -31,6 +31,8 @@ export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) 
   const over = (what: "kill" | "silence" | "narrow") => (pair: TransportConformance.Pair) =>
     pairs.get(pair)!.network(what)
   const one = TransportConformance.cases({
+    // each operation on the other end is a message there and back
+    timeout: "3 minutes",
     pair: Effect.map(Bridge.pair(client, spec, transport), (pair) => {
       const { client, server } = pair
       // the end in Node has limits of its own
