@@ -30,6 +30,7 @@ import * as Race from "../transport/Race.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as NativeWebTransport from "./NativeWebTransport.ts"
 import * as Trust from "./Trust.ts"
+import * as WebSocketClient from "./WebSocketClient.ts"
 
 /**
  * The transports of browsers, by name.
@@ -100,11 +101,7 @@ export interface Options {
  */
 export const make = (options?: Options): Transport.Transport => {
   const webSocket: Transport.Transport["connect"] = (url, connectOptions = {}) =>
-    begin(
-      url,
-      connectOptions,
-      Effect.flatMap(loadWebSocket, ({ connect }) => connect(url, connectOptions, options?.limits))
-    )
+    begin(url, connectOptions, WebSocketClient.connect(url, connectOptions, options?.limits))
   const candidates: Readonly<Record<Name, Race.Candidate>> = {
     h3: {
       name: "h3",
@@ -153,14 +150,6 @@ export const layerWith = (options: Options): Layer.Layer<Transport.Transport> =>
   Layer.sync(Transport.Transport)(() => make(options))
 
 // internal
-
-const loadWebSocket = Effect.tryPromise({
-  try: () => import("./WebSocketClient.ts"),
-  catch: (error) =>
-    new TransportError({
-      detail: `the code for WebSocket cannot be loaded: ${error instanceof Error ? error.message : error}`
-    })
-})
 
 // what an attempt has begun goes as soon as it fails, and not with the caller's scope
 const begin = (

@@ -1,5 +1,5 @@
 /**
- * Connects to a relay over the browser's WebSocket, and leaves the rest to `Qmux`. Loaded only when it is needed.
+ * Connects to a relay over the browser's WebSocket, and leaves the rest to `Qmux`, whose larger part is loaded only now.
  *
  * @internal
  */
@@ -14,7 +14,7 @@ import * as Qmux from "../transport/Qmux.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import type { Limits } from "./BrowserTransport.ts"
 import * as Trust from "./Trust.ts"
-import { type Dialled, WebSocketStream } from "./WebSocketStream.ts"
+import type { Dialled } from "./WebSocketStream.ts"
 
 /** Connects to an `https:`, `wss:` or loopback `ws:` URL with which nothing is wrong. */
 export const connect: (
@@ -31,19 +31,22 @@ export const connect: (
     // such a certificate is one for development, with which a relay takes loopback peers without TLS
     address.protocol = "ws:"
   } else if (url.protocol === "https:") address.protocol = "wss:"
+  const { begin } = yield* load
   const dialled = yield* dial(address)
-  return yield* Qmux.make({
-    open: (options) => new WebSocketStream(dialled, options),
-    role: "client",
-    protocol: dialled.webSocket.protocol,
-    peer: url.host,
-    limits: resolve(limits)
-  }).pipe(
+  return yield* Qmux.make((onWarning) => begin(dialled, { limits: resolve(limits), onWarning }), url.host).pipe(
     Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message })))
   )
 })
 
 // internal
+
+const load = Effect.tryPromise({
+  try: () => import("./WebSocketSession.ts"),
+  catch: (error) =>
+    new TransportError({
+      detail: `the code for WebSocket cannot be loaded: ${error instanceof Error ? error.message : error}`
+    })
+})
 
 const dial = (address: URL): Effect.Effect<Dialled, TransportError, Scope.Scope> => {
   const failed = (detail: string) => new TransportError({ detail: `a WebSocket to ${address.host} failed: ${detail}` })

@@ -8,10 +8,10 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { X509Certificate } from "node:crypto"
 import { readFile } from "node:fs/promises"
 import { type BoundsExceeded, Duplicate, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
+import * as Certificate from "../node/Certificate.ts"
 import * as Loopback from "../node/Loopback.ts"
 import type { Name } from "../node/NodeTransport.ts"
 import * as Probe from "../node/Probe.ts"
@@ -180,15 +180,7 @@ const readRoots = (file: string): Effect.Effect<ReadonlyArray<string>, Failure> 
     catch: (error) => new Failure({ message: `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}` })
   }).pipe(Effect.flatMap((pem) => {
     const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
-    return found.length > 0 && found.every(isCertificate)
+    return found.length > 0 && found.every(Certificate.isPem)
       ? Effect.succeed(found)
       : Effect.fail(new Failure({ message: `${file} has no certificate in PEM` }))
   }))
-
-const isCertificate = (pem: string): boolean => {
-  try {
-    return new X509Certificate(pem).raw.length > 0
-  } catch {
-    return false
-  }
-}

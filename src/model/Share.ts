@@ -8,9 +8,9 @@ import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import { Cancelled, type RequestError } from "../core/MoqError.ts"
+import { Waiters } from "../core/Waiters.ts"
 import type { ReadError } from "./Frame.ts"
 import type * as Track from "./Track.ts"
 
@@ -36,14 +36,14 @@ export class Held<A, O extends HeldOptions<A> = HeldOptions<A>> {
   readonly options: O
   readonly scope: Scope.Closeable
   readonly opened: Deferred.Deferred<A, RequestError>
-  readonly retired: Latch.Latch
+  isRetired: boolean
   value: A | undefined
   holders: number
   constructor(options: O) {
     this.options = options
     this.scope = Scope.forkUnsafe(options.scope)
     this.opened = Deferred.makeUnsafe()
-    this.retired = Latch.makeUnsafe(false)
+    this.isRetired = false
     this.value = undefined
     this.holders = 0
   }
@@ -64,8 +64,8 @@ export class Held<A, O extends HeldOptions<A> = HeldOptions<A>> {
   }
 
   retire(): void {
-    if (this.retired.isOpen()) return
-    this.retired.openUnsafe()
+    if (this.isRetired) return
+    this.isRetired = true
     this.options.onRetire()
   }
 
@@ -117,6 +117,8 @@ export interface Options extends HeldOptions<Track.Track> {
  * @internal
  */
 export class Share extends Held<Track.Track, Options> {
+  private readonly lingering = new Waiters()
+
   get track(): Track.Track | undefined {
     return this.value
   }
@@ -125,6 +127,11 @@ export class Share extends Held<Track.Track, Options> {
   covers(from: Track.Start): boolean {
     const begin = this.options.from
     return from === "latest" || (begin !== "latest" && begin <= from)
+  }
+
+  override retire(): void {
+    super.retire()
+    this.lingering.notify()
   }
 
   // internal
@@ -140,8 +147,8 @@ export class Share extends Held<Track.Track, Options> {
     if (linger === undefined) return Effect.void
     return Effect.suspend(() => {
       this.holders++
-      const lingering = Effect.raceFirst(Effect.sleep(linger), this.retired.await)
-      return Effect.forkIn(Effect.ensuring(lingering, this.leave), scope, { startImmediately: true })
+      const lingered = Effect.raceFirst(Effect.sleep(linger), this.lingering.until(() => this.isRetired))
+      return Effect.forkIn(Effect.ensuring(lingered, this.leave), scope, { startImmediately: true })
     }).pipe(Effect.asVoid, Effect.uninterruptible)
   }
 }

@@ -17,6 +17,12 @@ const load = <A>(module: () => Promise<A>): Effect.Effect<A> => Effect.promise(m
 
 const binding = Effect.flatMap(load(() => import("./Http3Binding.ts")), (module) => module.load)
 
+const quiche = Effect.flatMap(load(() => import("./QuicheHttp3.ts")), (module) => Effect.as(module.available, module))
+
+// of two packages the first that can be had; where none can, the reason of the one to install
+const http3 = <A>(native: Effect.Effect<A>): Effect.Effect<A | Effect.Success<typeof quiche>, TransportError> =>
+  Effect.catch(Effect.andThen(binding, native), (error) => Effect.mapError(quiche, () => error))
+
 /** The client side of one transport. */
 export interface Client {
   readonly connect: (
@@ -54,15 +60,12 @@ export const client = (name: Name): Effect.Effect<Client, TransportError> => {
     case "h2":
       return load(() => import("./Http2Client.ts"))
     case "h3":
-      return Effect.andThen(binding, load(() => import("./Http3Client.ts")))
+      return http3(load(() => import("./Http3Client.ts")))
   }
 }
 
 /** The server side of HTTP/3. Fails as {@link client} does. */
-export const http3Server: Effect.Effect<Http3Server, TransportError> = Effect.andThen(
-  binding,
-  load(() => import("./Http3Server.ts"))
-)
+export const http3Server: Effect.Effect<Http3Server, TransportError> = http3(load(() => import("./Http3Server.ts")))
 
 /** The server side of HTTP/2. */
 export const http2Server: Effect.Effect<Http2Server> = load(() => import("./Http2Server.ts"))

@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import { createHash, createPrivateKey, X509Certificate } from "node:crypto"
 import { isIP } from "node:net"
 import { createSecureContext } from "node:tls"
-import * as selfsigned from "selfsigned"
+import type { SubjectAltNameEntry } from "selfsigned"
 import { TransportError } from "../core/MoqError.ts"
 
 /**
@@ -56,7 +56,7 @@ export const generate: (options: {
   if (options.hosts.length === 0) {
     return yield* new TransportError({ detail: "a certificate needs at least one host" })
   }
-  const altNames: Array<selfsigned.SubjectAltNameEntry> = []
+  const altNames: Array<SubjectAltNameEntry> = []
   for (const host of options.hosts) {
     if (isIP(host) !== 0) altNames.push({ type: 7, ip: host })
     else if (dnsName.test(host)) altNames.push({ type: 2, value: host })
@@ -64,8 +64,9 @@ export const generate: (options: {
   }
   const now = yield* Clock.currentTimeMillis
   const pem = yield* Effect.tryPromise({
-    try: () =>
-      selfsigned.generate([{ name: "commonName", value: "effect-moq" }], {
+    // loaded here, because clients import this module too, and it takes longer to load than all the rest
+    try: async () =>
+      (await import("selfsigned")).generate([{ name: "commonName", value: "effect-moq" }], {
         keyType: "ec",
         curve: "P-256",
         algorithm: "sha256",

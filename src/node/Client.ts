@@ -40,10 +40,15 @@ export const make = (options: Options): Transport => {
   return {
     connect: (url, connect) => {
       if (url.protocol === "https:") return Effect.flatMap(ready, (transport) => transport.connect(url, connect))
-      if (options.transports?.includes("websocket") ?? true) return webSocket.connect(url, connect)
-      return Effect.fail(
-        new TransportError({ detail: `${url.protocol} URLs are for WebSocket alone; use https://${url.host}` })
-      )
+      const isRefused = webSocketAlone.has(url.protocol) && options.transports?.includes("websocket") === false
+      return isRefused
+        ? new TransportError({ detail: `${url.protocol} URLs are for WebSocket alone; use https://${url.host}` })
+        // which says what is wrong with any other
+        : webSocket.connect(url, connect)
     }
   }
 }
+
+// internal
+
+const webSocketAlone = new Set(["wss:", "ws:"])

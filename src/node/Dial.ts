@@ -70,6 +70,9 @@ export const open = (
     ({ socket }) => Effect.sync(() => socket.destroy())
   ).pipe(Effect.flatMap(({ outcome }) => Deferred.await(outcome)))
 
+/** The code of an error of Node's; empty when it has none. */
+export const codeOf = (error: Error): string => "code" in error && typeof error.code === "string" ? error.code : ""
+
 // internal
 
 const openUnsafe = (
@@ -120,8 +123,6 @@ const objection = (target: Target, protocol: string, socket: Tls.TLSSocket): str
   return protocol === "h2" && socket.alpnProtocol !== "h2" ? `${target.name} offers no HTTP/2` : undefined
 }
 
-const codeOf = (error: Error): string => "code" in error && typeof error.code === "string" ? error.code : ""
-
 const explain = (target: Target, protocol: string, error: Error, connected: boolean): string => {
   const code = codeOf(error)
   switch (code) {
@@ -168,5 +169,6 @@ const untrusted = new Set([
   "CERT_HAS_EXPIRED",
   "CERT_NOT_YET_VALID",
   "CERT_REVOKED",
+  "CERT_SIGNATURE_FAILURE",
   "INVALID_CA"
 ])

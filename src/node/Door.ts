@@ -67,7 +67,8 @@ export const make: (options: Options) => Effect.Effect<Ports.Bound, TransportErr
       Stream.runForEach(ring.changes, (keys) =>
         Effect.try({ try: () => door.show(keys), catch: String }).pipe(
           Effect.catch((error) => Effect.logWarning(`the new certificate cannot be shown: ${error}`))
-        ))
+        )),
+      { startImmediately: true }
     )
     return yield* Ports.bind(options.host, options.port, door.enter)
   }

@@ -14,6 +14,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -70,19 +72,23 @@ export const makeWith: (
   options: Options
 ) => Effect.Effect<void, TransportError, Scope.Scope> = Effect.fnUntraced(
   function*(binding, { addresses, lobby, renewGrace, ring }) {
-    const ports: Array<Port> = []
-    for (const address of addresses) {
-      const port = new Port(binding, address, lobby)
+    const ports = addresses.map((address) => new Port(binding, address, lobby))
+    const opened = Latch.makeUnsafe(false)
+    const renewed = Effect.forEach(ports, (port) => port.renew(ring, renewGrace), {
+      concurrency: "unbounded",
+      discard: true
+    })
+    // from now on: the certificate may change while the ports are opened, which can take a while
+    const renewing = yield* Effect.forkScoped(Stream.runForEach(ring.changes, () => opened.whenOpen(renewed)), {
+      startImmediately: true
+    })
+    for (const port of ports) {
       yield* Effect.addFinalizer(() => port.close)
       yield* port.open(ring.currentUnsafe())
-      ports.push(port)
     }
-    yield* Effect.forkScoped(
-      Stream.runForEach(
-        ring.changes,
-        () => Effect.forEach(ports, (port) => port.renew(ring, renewGrace), { concurrency: "unbounded", discard: true })
-      )
-    )
+    // before the ports are closed
+    yield* Effect.addFinalizer(() => Fiber.interrupt(renewing))
+    yield* opened.open
   }
 )
 

@@ -86,7 +86,9 @@ class Waiting implements Request {
     this.timeout = timeout
     this.present = present
     this.timer = this.deadline()
-    this.accept = Effect.suspend(() => this.settle() ? within(sessions, client.accept) : answered)
+    this.accept = Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => this.settle() ? within(sessions, client, restore) : answered)
+    )
     present.add(this)
   }
 
@@ -117,15 +119,26 @@ class Waiting implements Request {
 
 const answered = Effect.fail(new TransportError({ detail: "the client has had its answer, or waited too long" }))
 
-// the connection ends with the caller's scope, or with the server's, whichever closes first
-const within = <E>(
+// The connection ends with the caller's scope, or with the server's, whichever closes first. A caller that is interrupted
+// before the client's transport has been asked leaves nobody without an answer.
+const within = Effect.fnUntraced(function*(
   server: Scope.Scope,
-  connect: Effect.Effect<Connection, E, Scope.Scope>
-): Effect.Effect<Connection, E, Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const own = yield* Scope.fork(server)
-      yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
-      return yield* restore(Scope.provide(connect, own))
+  client: Client,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  const own = yield* Scope.fork(server)
+  yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+  let asked = false
+  // yields first: so there is no yield, and no interruption, between this step and the transport's first
+  const accept = Effect.andThen(
+    Effect.yieldNow,
+    Effect.suspend(() => {
+      asked = true
+      return client.accept
     })
   )
+  return yield* Effect.onExit(
+    restore(Scope.provide(accept, own)),
+    () => asked ? Effect.void : Effect.sync(() => client.refuse(503))
+  )
+})

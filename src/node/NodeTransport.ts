@@ -39,7 +39,7 @@ export type Name = "h3" | "websocket" | "h2"
 
 /**
  * Bounds of every connection: how much the peer may make this side hold, and for how long it may be silent. Sizes are in
- * bytes.
+ * bytes; what is longer than 24 days is 24 days. Native HTTP/3 has bounds of its own, which cannot be changed.
  *
  * @category models
  * @since 0.1.0
@@ -205,8 +205,11 @@ export const layerServer = (options: ServerOptions): Layer.Layer<Transport.Trans
 
 // internal
 
+// what a timer of Node can wait for; anything longer it takes for 1 millisecond
+const longest = 2_147_483_647
+
 const millis = (input: Duration.Input | undefined, fallback: number): number =>
-  input === undefined ? fallback : Duration.toMillis(Duration.fromInputUnsafe(input))
+  input === undefined ? fallback : Math.min(Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(input))), longest)
 
 const resolve = (limits: Limits | undefined): Qmux.Limits => {
   const defaults = Qmux.defaultLimits

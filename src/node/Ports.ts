@@ -78,7 +78,8 @@ const listen = (
   Effect.acquireRelease(
     Effect.callback<Net.Server, ListenError>((resume) => {
       const server = Net.createServer({ noDelay: true }, onSocket)
-      server.once("error", (error: NodeJS.ErrnoException) => {
+      // stays: a client that cannot be accepted later, such as for want of file handles, must not end the process
+      server.on("error", (error: NodeJS.ErrnoException) => {
         const code = error.code ?? ""
         const where = Net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
         const detail = code === "EADDRINUSE"
@@ -92,10 +93,6 @@ const listen = (
       })
       server.listen({ host, port, ipv6Only: host === "::1" }, () => resume(Effect.succeed(server)))
     }),
-    (server) =>
-      Effect.callback<void>((resume) => {
-        // this only stops new connections
-        server.close()
-        resume(Effect.void)
-      })
+    // this only stops new connections
+    (server) => Effect.sync(() => server.close())
   ).pipe(Effect.map((server) => server.address() as Net.AddressInfo))

@@ -31,14 +31,15 @@ export interface Named {
 /** Asks the system for the addresses of a host; an address is its own. */
 export const resolve = (host: string, timeout: Duration.Input): Effect.Effect<Named> =>
   within(
-    Effect.callback<Named>((resume) => {
+    ask<Named>((answer) => {
       Dns.lookup(host, { all: true, verbatim: true }, (error, found) => {
-        resume(Effect.succeed(
+        answer(
           error === null
             ? { addresses: [...new Set(found.map(({ address }) => address))] }
             : { addresses: [], code: error.code ?? error.message }
-        ))
+        )
       })
+      return () => {}
     }),
     timeout,
     { addresses: [], code: "ETIMEDOUT" }
@@ -56,11 +57,11 @@ export interface Port {
 /** Whether a TCP port is open. */
 export const tcp = (address: string, port: number, timeout: Duration.Input): Effect.Effect<Port> =>
   timed(within(
-    Effect.callback<Port>((resume) => {
+    ask<Port>((answer) => {
       const socket = Net.connect({ host: address, port })
-      socket.once("connect", () => resume(Effect.succeed({ address, state: "open" })))
-      socket.on("error", (error) => resume(Effect.succeed({ address, ...knocked(error) })))
-      return Effect.sync(() => socket.destroy())
+      socket.once("connect", () => answer({ address, state: "open" }))
+      socket.on("error", (error) => answer({ address, ...knocked(error) }))
+      return () => socket.destroy()
     }),
     timeout,
     { address, state: "silent" }
@@ -88,11 +89,11 @@ export interface Quic {
  */
 export const quic = (address: string, port: number, timeout: Duration.Input): Effect.Effect<Quic> =>
   timed(within(
-    Effect.callback<Quic>((resume) => {
+    ask<Quic>((answer) => {
       const socket = Dgram.createSocket(Net.isIPv6(address) ? "udp6" : "udp4")
       const hello = initial()
       let again: NodeJS.Timeout | undefined
-      const done = (quic: Omit<Quic, "address">): void => resume(Effect.succeed({ address, ...quic }))
+      const done = (quic: Omit<Quic, "address">): void => answer({ address, ...quic })
       const send = (wait: number): void => {
         socket.send(hello.packet, (error) => {
           if (error !== null) done(knocked(error))
@@ -104,12 +105,12 @@ export const quic = (address: string, port: number, timeout: Duration.Input): Ef
         const versions = offered(packet, hello)
         if (versions !== undefined) done({ state: "quic", versions })
       })
-      // connected, so that the system tells when nothing listens
-      socket.connect(port, address, () => send(250))
-      return Effect.sync(() => {
+      // connected, so that the system tells when nothing listens; its type does not say that it gives an error
+      socket.connect(port, address, (error?: Error) => error === undefined ? send(250) : done(knocked(error)))
+      return () => {
         clearTimeout(again)
         socket.close()
-      })
+      }
     }),
     timeout,
     { address, state: "silent" }
@@ -158,7 +159,7 @@ export const tls = (
   }
 ): Effect.Effect<Spoken> =>
   within(
-    Effect.callback<Spoken>((resume) => {
+    ask<Spoken>((answer) => {
       const socket = Tls.connect({
         host: options.address,
         port: place.port,
@@ -169,20 +170,19 @@ export const tls = (
         // whether it is for this host is a finding of its own
         checkServerIdentity: () => undefined
       })
-      const done = (spoken: Spoken): void => resume(Effect.succeed(spoken))
-      socket.on("error", (error) => done(misspoken(error)))
-      socket.on("close", () => done({ _tag: "Closed" }))
+      socket.on("error", (error) => answer(misspoken(error)))
+      socket.on("close", () => answer({ _tag: "Closed" }))
       socket.once("secureConnect", () => {
         const certificate = socket.getPeerX509Certificate()
-        if (certificate === undefined) return done({ _tag: "Refused", reason: "it shows no certificate" })
-        done({
+        if (certificate === undefined) return answer({ _tag: "Refused", reason: "it shows no certificate" })
+        answer({
           _tag: "Tls",
           version: socket.getProtocol() ?? "TLS",
           http2: socket.alpnProtocol === "h2",
           certificate: shown(certificate, place.host, socket)
         })
       })
-      return Effect.sync(() => socket.destroy())
+      return () => socket.destroy()
     }),
     options.timeout,
     { _tag: "Silent" }
@@ -193,8 +193,8 @@ export const tls = (
  */
 export const fingerprint = (place: Place, timeout: Duration.Input): Effect.Effect<string | undefined> =>
   within(
-    Effect.callback<string | undefined>((resume) => {
-      const found = (text: string): void => resume(Effect.succeed(Certificate.normalizeFingerprint(text)))
+    ask<string | undefined>((answer) => {
+      const found = (text: string): void => answer(Certificate.normalizeFingerprint(text))
       const request = Http.get({
         host: place.host,
         port: place.port,
@@ -210,7 +210,7 @@ export const fingerprint = (place: Place, timeout: Duration.Input): Effect.Effec
         response.on("close", () => found(response.statusCode === 200 ? text : ""))
       })
       request.on("error", () => found(""))
-      return Effect.sync(() => request.destroy())
+      return () => request.destroy()
     }),
     timeout,
     undefined
@@ -225,6 +225,18 @@ export const placeOf = (url: URL): Place => ({
 // internal
 
 // hoisted: what is below is used while the functions above run
+
+// what is opened for a question is closed with the first answer, and when nobody waits for one any more
+const ask = <A>(open: (answer: (answer: A) => void) => () => void): Effect.Effect<A> =>
+  Effect.suspend(() => {
+    let close = (): void => {}
+    return Effect.ensuring(
+      Effect.callback<A>((resume) => {
+        close = open((answer) => resume(Effect.succeed(answer)))
+      }),
+      Effect.sync(() => close())
+    )
+  })
 
 const within = <A>(effect: Effect.Effect<A>, timeout: Duration.Input, otherwise: NoInfer<A>): Effect.Effect<A> =>
   Effect.map(Effect.timeoutOption(effect, timeout), Option.getOrElse((): A => otherwise))

@@ -10,6 +10,7 @@ import type { WebSocket } from "ws"
 import type { SessionClosed, TransportError } from "../core/MoqError.ts"
 import { alpn } from "../message/Profile.ts"
 import * as Qmux from "../transport/Qmux.ts"
+import * as QmuxSession from "../transport/QmuxSession.ts"
 import type { Connection } from "../transport/Transport.ts"
 import { WebSocketStream } from "./WebSocketStream.ts"
 
@@ -19,7 +20,7 @@ export { defaultLimits, type Limits, maxPayload, versions } from "../transport/Q
 export const subprotocols: ReadonlyArray<string> = Qmux.subprotocols(alpn)
 
 /** Makes the connection over an open WebSocket whose subprotocol is one of {@link subprotocols}. */
-export const make = ({ socket, webSocket, ...options }: {
+export const make = ({ peer, socket, webSocket, ...options }: {
   readonly webSocket: WebSocket
   /** The socket under it. */
   readonly socket: Socket
@@ -28,4 +29,8 @@ export const make = ({ socket, webSocket, ...options }: {
   readonly peer: string | undefined
   readonly limits: Qmux.Limits
 }): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
-  Qmux.make({ ...options, open: (options) => new WebSocketStream(webSocket, socket, options) })
+  Qmux.make(
+    (onWarning) =>
+      QmuxSession.begin({ ...options, onWarning, open: (options) => new WebSocketStream(webSocket, socket, options) }),
+    peer
+  )

@@ -8,18 +8,15 @@
  *
  * @since 0.1.0
  */
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage } from "node:http"
-import * as Net from "node:net"
-import * as Tls from "node:tls"
+import type * as Net from "node:net"
 import { WebSocket } from "ws"
 import { type SessionClosed, Timeout, TransportError } from "../core/MoqError.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
-import * as Certificate from "./Certificate.ts"
+import * as Dial from "./Dial.ts"
 import * as Loopback from "./Loopback.ts"
 import * as Qmux from "./Qmux.ts"
 
@@ -52,17 +49,6 @@ export const connect: (
 
 // internal
 
-interface Target {
-  readonly secure: boolean
-  readonly host: string
-  readonly port: number
-  /** As people write it: `host:port`. */
-  readonly name: string
-  readonly fingerprints: ReadonlySet<string> | undefined
-  readonly roots: ReadonlyArray<string> | undefined
-  readonly insecure: boolean
-}
-
 const open: (
   url: URL,
   limits: Qmux.Limits,
@@ -70,7 +56,7 @@ const open: (
 ) => Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> = Effect.fnUntraced(
   function*(url, limits, options) {
     const target = yield* resolve(url, options)
-    const socket = yield* dial(target)
+    const socket = yield* Dial.open(target, "http/1.1")
     const address = new URL(url)
     address.protocol = target.secure ? "wss:" : "ws:"
     address.hash = ""
@@ -86,15 +72,14 @@ const open: (
   }
 )
 
-const resolve = (url: URL, options: ConnectOptions): Effect.Effect<Target, TransportError> => {
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1")
+const resolve = (url: URL, options: ConnectOptions): Effect.Effect<Dial.Target, TransportError> => {
   const refused = (detail: string) => Effect.fail(new TransportError({ detail }))
   switch (url.protocol) {
     case "https:":
     case "wss:":
       break
     case "ws:":
-      if (!Loopback.isLoopbackName(host)) {
+      if (!Loopback.isLoopbackName(url.hostname)) {
         return refused(`ws: has no encryption and is for loopback addresses only; use https://${url.host}`)
       }
       break
@@ -103,74 +88,10 @@ const resolve = (url: URL, options: ConnectOptions): Effect.Effect<Target, Trans
     default:
       return refused(`${url.protocol} URLs are not supported; use https://${url.host}`)
   }
-  const fingerprints = new Set<string>()
-  for (const text of options.fingerprints ?? []) {
-    const fingerprint = Certificate.normalizeFingerprint(text)
-    if (fingerprint === undefined) {
-      return refused(`${JSON.stringify(text)} is not a SHA-256 fingerprint (64 hex digits)`)
-    }
-    fingerprints.add(fingerprint)
-  }
-  const roots = options.roots ?? []
-  if (!roots.every(Certificate.isPem)) return refused("an authority to trust has to be a certificate in PEM")
-  const secure = url.protocol !== "ws:"
-  const port = url.port === "" ? (secure ? 443 : 80) : Number(url.port)
-  return Effect.succeed({
-    secure,
-    host,
-    port,
-    name: Net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`,
-    fingerprints: fingerprints.size === 0 ? undefined : fingerprints,
-    roots: roots.length === 0 ? undefined : roots,
-    insecure: options.insecure ?? false
-  })
+  return Dial.target(url, url.protocol !== "ws:", options)
 }
 
-// a connected socket; with TLS, one whose handshake is done and whose certificate is good
-const dial = (target: Target): Effect.Effect<Net.Socket, TransportError, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const outcome = Deferred.makeUnsafe<Net.Socket, TransportError>()
-      const socket = dialUnsafe(target, (exit) => Deferred.doneUnsafe(outcome, exit))
-      return { socket, outcome }
-    }),
-    ({ socket }) => Effect.sync(() => socket.destroy())
-  ).pipe(Effect.flatMap(({ outcome }) => Deferred.await(outcome)))
-
-const dialUnsafe = (target: Target, done: (exit: Exit.Exit<Net.Socket, TransportError>) => void): Net.Socket => {
-  const pinned = target.fingerprints
-  const address = { host: target.host, port: target.port, noDelay: true }
-  const socket = target.secure
-    ? Tls.connect({
-      ...address,
-      ...(Net.isIP(target.host) === 0 ? { servername: target.host } : {}),
-      ALPNProtocols: ["http/1.1"],
-      ...(target.roots === undefined ? {} : { ca: [...target.roots] }),
-      rejectUnauthorized: pinned === undefined && !target.insecure
-    })
-    : Net.connect(address)
-  // only the first outcome counts; what comes after it is for the one who uses the socket
-  const fail = (detail: string) => done(Exit.fail(new TransportError({ detail })))
-  let connected = false
-  socket.once("connect", () => {
-    connected = true
-  })
-  socket.on("error", (error) => fail(explain(target, error, connected)))
-  socket.on("close", () => fail(`${target.name} closed the connection during the TLS handshake`))
-  socket.once(target.secure ? "secureConnect" : "connect", () => {
-    if (pinned !== undefined && socket instanceof Tls.TLSSocket) {
-      const found = Certificate.fingerprintOfDer(socket.getPeerCertificate().raw)
-      if (!pinned.has(found)) {
-        socket.destroy()
-        return fail(`${target.name} has another certificate than the pinned one: its fingerprint is ${found}`)
-      }
-    }
-    done(Exit.succeed(socket))
-  })
-  return socket
-}
-
-const upgrade = (target: Target, url: URL, socket: Net.Socket): Effect.Effect<WebSocket, TransportError> =>
+const upgrade = (target: Dial.Target, url: URL, socket: Net.Socket): Effect.Effect<WebSocket, TransportError> =>
   Effect.callback((resume) => {
     const webSocket = new WebSocket(url, [...Qmux.subprotocols], {
       createConnection: () => socket,
@@ -201,65 +122,16 @@ const upgrade = (target: Target, url: URL, socket: Net.Socket): Effect.Effect<We
     return Effect.sync(() => webSocket.terminate())
   })
 
-const codeOf = (error: Error): string => "code" in error && typeof error.code === "string" ? error.code : ""
-
-const explain = (target: Target, error: Error, connected: boolean): string => {
-  const code = codeOf(error)
-  switch (code) {
-    case "ECONNREFUSED":
-      return `nothing listens at ${target.name}`
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return `the host ${target.host} is unknown`
-    case "EHOSTUNREACH":
-    case "ENETUNREACH":
-    case "EADDRNOTAVAIL":
-      return `${target.name} cannot be reached (${code})`
-    case "ETIMEDOUT":
-      return `${target.name} does not answer`
-  }
-  if (untrusted.has(code)) {
-    return `the certificate of ${target.name} is not trusted (${error.message}); ` +
-      "pin the fingerprint of a self-signed one"
-  }
-  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    return `the certificate of ${target.name} is for another host (${error.message}); ` +
-      "pin the fingerprint of a self-signed one"
-  }
-  if (connected && target.secure) {
-    if (code === "ECONNRESET") return `${target.name} closed the connection during the TLS handshake`
-    // OpenSSL's whole message is for its authors
-    const reason = "reason" in error && typeof error.reason === "string" ? error.reason : error.message
-    const guess = code === "ERR_SSL_WRONG_VERSION_NUMBER" ? "; it does not speak TLS" : ""
-    return `the TLS handshake with ${target.name} failed: ${reason}${guess}`
-  }
-  return `${target.name} cannot be reached: ${error.message}`
-}
-
-const untrusted = new Set([
-  "DEPTH_ZERO_SELF_SIGNED_CERT",
-  "SELF_SIGNED_CERT_IN_CHAIN",
-  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
-  "UNABLE_TO_GET_ISSUER_CERT",
-  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
-  "CERT_UNTRUSTED",
-  "CERT_HAS_EXPIRED",
-  "CERT_NOT_YET_VALID",
-  "CERT_REVOKED",
-  "CERT_SIGNATURE_FAILURE",
-  "INVALID_CA"
-])
-
-const explainUpgrade = (target: Target, error: Error): string => {
+const explainUpgrade = (target: Dial.Target, error: Error): string => {
   if (error.message.includes("subprotocol")) {
     return `${target.name} speaks WebSocket but not QMux with Transfork (${Qmux.subprotocols.join(" or ")})`
   }
-  if (codeOf(error).startsWith("HPE_")) return `${target.name} is not a WebSocket server`
-  if (codeOf(error) === "ECONNRESET") return `${target.name} closed the connection during the WebSocket handshake`
+  if (Dial.codeOf(error).startsWith("HPE_")) return `${target.name} is not a WebSocket server`
+  if (Dial.codeOf(error) === "ECONNRESET") return `${target.name} closed the connection during the WebSocket handshake`
   return `the WebSocket handshake with ${target.name} failed: ${error.message}`
 }
 
-const explainStatus = (target: Target, status: number, text: string): string => {
+const explainStatus = (target: Dial.Target, status: number, text: string): string => {
   const said = [...text].filter((character) => character >= " ").join("").trim()
   const answer = said === "" ? `HTTP ${status}` : `HTTP ${status}: ${said}`
   return status >= 300 && status !== 404

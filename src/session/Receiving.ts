@@ -7,11 +7,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
 import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
+import { Waiters } from "../core/Waiters.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { WriteError } from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
@@ -39,11 +39,11 @@ export class Receiving {
   readonly track: Deferred.Deferred<Track.Producer>
   // nothing more is to come, whatever the Subscribe stream says
   readonly over: Deferred.Deferred<void>
-  readonly arrival: Latch.Latch
+  // whoever waits for a group, or for one that has overtaken others
+  readonly waiters: Waiters
   // Groups that have finished, or were not asked for, while others below them had not come: where those may be left out
   // without a word, what is still missing some time later is taken for that.
   readonly overtaken: Array<{ readonly by: number; readonly at: number }>
-  readonly overtaking: Latch.Latch
   // the sequences that have begun to arrive, or will not come
   readonly seen: Ranges.Ranges
   // the range that is asked for
@@ -53,7 +53,8 @@ export class Receiving {
   end: number | undefined
   // the highest sequence that may have overtaken others
   highest: number
-  // how many groups are being read
+  // how many groups have come, and are being read
+  arrived: number
   reading: number
   // whether a stream was lost before it said whose it was, since the last look at what is missing
   isSuspicious: boolean
@@ -66,14 +67,14 @@ export class Receiving {
     this.groups = groups
     this.track = Deferred.makeUnsafe()
     this.over = Deferred.makeUnsafe()
-    this.arrival = Latch.makeUnsafe(false)
+    this.waiters = new Waiters()
     this.overtaken = []
-    this.overtaking = Latch.makeUnsafe(false)
     this.seen = Ranges.make(maxRanges)
     this.first = 0
     this.last = Infinity
     this.end = undefined
     this.highest = -1
+    this.arrived = 0
     this.reading = 0
     this.isSuspicious = false
     this.isLooking = false
@@ -163,12 +164,8 @@ export class Receiving {
   fillSkipped(track: Track.Producer): Effect.Effect<never> {
     return Effect.gen({ self: this }, function*() {
       while (true) {
-        const next = this.overtaken.shift()
-        if (next === undefined) {
-          this.overtaking.closeUnsafe()
-          yield* this.overtaking.await
-          continue
-        }
+        yield* this.waiters.until(() => this.overtaken.length > 0)
+        const next = this.overtaken.shift()!
         yield* Effect.sleep(Math.max(0, next.at + quiet - this.context.clock.currentTimeMillisUnsafe()))
         yield* this.fillMissing(track, next.by - 1, codeEvicted)
       }
@@ -222,7 +219,7 @@ export class Receiving {
     if (!this.context.profile.skipsSilently) return this.look
     if (this.isMissingBelow(sequence)) {
       this.overtaken.push({ by: sequence, at: this.context.clock.currentTimeMillisUnsafe() })
-      this.overtaking.openUnsafe()
+      this.waiters.notify()
     }
     return Effect.void
   }
@@ -231,10 +228,10 @@ export class Receiving {
   get settled(): Effect.Effect<void, SessionClosed> {
     return Effect.gen({ self: this }, function*() {
       while (!this.isComplete) {
-        this.arrival.closeUnsafe()
+        const before = this.arrived
         yield* FiberSet.awaitEmpty(this.groups)
         if (this.isComplete) return
-        const more = Effect.timeoutOption(this.arrival.await, quiet)
+        const more = Effect.timeoutOption(this.waiters.until(() => this.arrived > before), quiet)
         if (Option.isNone(yield* Effect.raceFirst(more, Effect.as(this.closed, Option.none())))) return
       }
     })
@@ -256,8 +253,9 @@ export class Receiving {
     return Effect.withFiber((fiber) => {
       this.context.onBytes()
       FiberSet.addUnsafe(this.groups, fiber)
-      this.arrival.openUnsafe()
+      this.arrived++
       this.reading++
+      this.waiters.notify()
       return Deferred.await(this.track).pipe(
         Effect.flatMap((track) => this.receiveGroup(track, stream, reader, sequence)),
         Effect.ensuring(Effect.sync(() => {

@@ -6,13 +6,13 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { type BoundsExceeded, NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
+import { Waiters } from "../core/Waiters.ts"
 import * as Info from "../message/Info.ts"
 import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
@@ -109,7 +109,9 @@ class Shared {
   readonly scope: Scope.Closeable
   readonly holders: Set<Holder>
   readonly opened: Deferred.Deferred<Track.Producer, RequestError>
-  readonly changed: Latch.Latch
+  // whether what the holders want may have changed since the last look
+  isChanged: boolean
+  readonly waiters: Waiters
   // how opening it has failed
   end: Exit.Exit<unknown, RequestError> | undefined
   track: Track.Producer | undefined
@@ -121,7 +123,8 @@ class Shared {
     this.scope = Scope.makeUnsafe()
     this.holders = new Set()
     this.opened = Deferred.makeUnsafe()
-    this.changed = Latch.makeUnsafe(false)
+    this.isChanged = false
+    this.waiters = new Waiters()
     this.end = undefined
     this.track = undefined
     this.asked = {
@@ -150,7 +153,7 @@ class Shared {
     const holder: Holder = { request, begin: this.beginOf(request.from) }
     const isFirst = this.holders.size === 0
     this.holders.add(holder)
-    this.changed.openUnsafe()
+    this.change()
     return (isFirst ? this.open(request) : Effect.void).pipe(
       Effect.andThen(restore(Deferred.await(this.opened))),
       Effect.onError(() => this.leave(holder)),
@@ -173,7 +176,7 @@ class Shared {
     return Effect.suspend(() => {
       this.holders.delete(holder)
       if (this.holders.size > 0) {
-        this.changed.openUnsafe()
+        this.change()
         return Effect.void
       }
       this.sharing.retire(this)
@@ -192,9 +195,14 @@ class Shared {
       if (Option.isSome(error) && error.value._tag === "MoqSessionClosed") return Effect.fail(error.value)
       holder.request = next
       if (next.from !== "latest") holder.begin = next.from
-      this.changed.openUnsafe()
+      this.change()
       return Effect.void
     })
+  }
+
+  change(): void {
+    this.isChanged = true
+    this.waiters.notify()
   }
 
   // the wire
@@ -280,8 +288,8 @@ class Shared {
     const { profile } = this.sharing.context
     return Effect.gen({ self: this }, function*() {
       while (track.end === undefined) {
-        yield* this.changed.await
-        this.changed.closeUnsafe()
+        yield* this.waiters.until(() => this.isChanged)
+        this.isChanged = false
         const before = this.asked
         const next = this.merged(track.info.priority)
         if (next === undefined || track.end !== undefined || isSame(before, next)) continue

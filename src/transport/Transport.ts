@@ -104,8 +104,8 @@ export interface SendStream {
    */
   readonly finish: Effect.Effect<void, StreamReset | SessionClosed>
   /**
-   * Ends the stream at once with a code of 0..255 (up to 2^32-1 where codes are `"any"`); what has not left yet is dropped. Never fails, never suspends; does
-   * nothing once the stream has ended.
+   * Ends the stream at once with a code of 0..255 (up to 2^32-1 where codes are `"any"`); what has not left yet is
+   * dropped. Never fails, never suspends; does nothing once the stream has ended.
    */
   readonly reset: (code: number) => Effect.Effect<void>
   /** Sets the rank of this stream beside the others, a signed 32-bit integer, higher first. */
@@ -134,8 +134,8 @@ export interface ReceiveStream {
    */
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed>
   /**
-   * Asks the peer to send no more, with a code as in {@link SendStream.reset}; what is unread is dropped. Never fails, never
-   * suspends; does nothing once the stream has ended and was read.
+   * Asks the peer to send no more, with a code as in {@link SendStream.reset}; what is unread is dropped. Never fails,
+   * never suspends; does nothing once the stream has ended and was read.
    */
   readonly stop: (code: number) => Effect.Effect<void>
 }

@@ -57,7 +57,7 @@ const bundle = Effect.promise(async () => {
   })
   const files = new Map(outputFiles.map((file) => [file.path, file.contents]))
   const chunk = Object.entries(metafile.outputs).find(([, output]) =>
-    Object.keys(output.inputs).some((input) => input.endsWith("dist/browser/WebSocketClient.js"))
+    Object.keys(output.inputs).some((input) => input.endsWith("dist/browser/WebSocketSession.js"))
   )
   if (chunk === undefined) throw new Error("there is no code for WebSocket in the bundle")
   return { files, webSocketChunk: join("/", chunk[0].slice(chunk[0].indexOf("page/"))) }

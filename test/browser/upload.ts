@@ -2,7 +2,7 @@
  * How fast a page uploads: prints MB/s for each transport, with and without the `WebSocketStream` that some browsers have,
  * and fails when a WebSocket moves less than 15 MB/s.
  *
- *   npm run build && sh test/h3/newer-glibc.sh --or-without vitest run --config test/browser/upload.config.ts
+ *   npm run build && sh test/h3/newer-glibc.sh --or-without vitest run --config test/browser/long.config.ts upload
  */
 import { assert, layer } from "@effect/vitest"
 import { Effect, Stream } from "effect"

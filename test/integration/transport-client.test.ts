@@ -39,6 +39,16 @@ describe("connecting", () => {
       assert.include(yield* detailOf(url), words)
     }), outer)
 
+  it.live.each([
+    { url: "wss://localhost:1", words: "wss: URLs are for WebSocket alone; use https://localhost:1" },
+    { url: "http://localhost:1", words: "http: URLs are not supported; use https://localhost:1" }
+  ])("to $url without WebSocket says: $words", ({ url, words }) =>
+    Effect.gen(function*() {
+      const without = NodeTransport.make({ transports: ["h2"] })
+      const error = yield* Effect.flip(Effect.scoped(without.connect(new URL(url))))
+      assert.strictEqual(error.detail, words)
+    }), outer)
+
   it.live("says that nothing listens", () =>
     Effect.gen(function*() {
       // a port that was free a moment ago

@@ -1,5 +1,5 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, References, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Logger, References, Scope, Stream } from "effect"
 import { spawn } from "node:child_process"
 import * as Net from "node:net"
 import * as Os from "node:os"
@@ -259,6 +259,21 @@ describe("upgrading", () => {
         concurrency: "unbounded"
       })
       assert.deepStrictEqual(statuses, [503, 503])
+    }), outer)
+})
+
+describe("limits", () => {
+  it.live("may be longer than a timer of Node can wait", () =>
+    Effect.gen(function*() {
+      const limits: NodeTransport.Limits = {
+        idleTimeout: Duration.infinity,
+        writeTimeout: Duration.infinity,
+        handshakeTimeout: "30 days"
+      }
+      const bound = yield* peers.server({ takeTimeout: Duration.infinity, limits: limits })
+      const accepting = yield* peers.acceptNext(bound)
+      const client = yield* peers.connect(bound, "https", limits)
+      yield* peers.works(client, yield* Fiber.join(accepting))
     }), outer)
 })
 

@@ -1,5 +1,5 @@
 import { afterEach, assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, Queue, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Logger, PubSub, Queue, Scope, Stream } from "effect"
 import { vi } from "vitest"
 import * as Http3Server from "../../src/node/Http3Server.ts"
 import type { KeyRing } from "../../src/node/KeyRing.ts"
@@ -179,6 +179,29 @@ describe("a server of native HTTP/3", () => {
       assert.strictEqual(bound.length, 2)
       assert.strictEqual(connects.all.length, 1)
       assert.strictEqual(server.accepts.waiting, 1)
+    }))
+
+  it.effect("shows a certificate that came while it was being bound", () =>
+    Effect.gen(function*() {
+      const changes = yield* PubSub.sliding<ReturnType<KeyRing["currentUnsafe"]>>(1)
+      let current = { cert: "one", key: "key", fingerprint: "" }
+      const fake = fakeBinding()
+      const shown: Array<string> = []
+      Object.assign(fake.binding.NapiServer, {
+        bind: (_address: string, cert: Buffer) => {
+          shown.push(cert.toString())
+          current = { cert: "two", key: "key", fingerprint: "" }
+          PubSub.publishUnsafe(changes, current)
+          return fake.server
+        }
+      })
+      yield* served({
+        fake,
+        ring: { generated: true, currentUnsafe: () => current, changes: Stream.fromPubSub(changes) }
+      })
+      yield* settle
+      yield* Effect.promise(() => fake.server.accepts.answer(new FakeRequest("https://127.0.0.1:4443/")))
+      assert.deepStrictEqual(shown, ["one", "two"])
     }))
 
   it.effect("counts a session from when it is let in until it is over", () =>

@@ -6,8 +6,11 @@ export interface Spec {
   readonly transport: BrowserTransport.Name
   /** By way of a network that can be cut and narrowed. */
   readonly network: boolean
-  readonly limits: { readonly idleTimeout?: "600 millis" }
 }
+
+/** Where the network fails, that shows soon. */
+export const limitsOf = ({ network }: Spec): { readonly idleTimeout?: "600 millis" } =>
+  network ? { idleTimeout: "600 millis" } : {}
 
 export interface Prepared {
   readonly handle: number

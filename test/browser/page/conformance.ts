@@ -3,12 +3,10 @@ import { Effect, Exit, Fiber } from "effect"
 import { BrowserTransport } from "effect-moq/browser"
 import { TransportConformance } from "effect-moq/testing"
 import * as Bridge from "./bridge.ts"
-import type { Spec } from "./bridgeMessages.ts"
+import { limitsOf, type Spec } from "./bridgeMessages.ts"
 
-declare const globalThis: typeof window & {
-  /** By `--expose-gc`. */
-  gc: () => void
-}
+/** By `--expose-gc`. */
+declare const gc: () => void
 
 declare const performance: Performance & { readonly memory: { readonly usedJSHeapSize: number } }
 
@@ -21,7 +19,7 @@ export interface Check {
   readonly spec: Spec
 }
 
-const transportOf = ({ limits, transport }: Spec) => BrowserTransport.make({ transports: [transport], limits })
+const transportOf = (spec: Spec) => BrowserTransport.make({ transports: [spec.transport], limits: limitsOf(spec) })
 
 /** What becomes of one rule. */
 export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) {
@@ -32,7 +30,7 @@ export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) 
     pairs.get(pair)!.network(what)
   const one = TransportConformance.cases({
     // each operation on the other end is a message there and back
-    timeout: "3 minutes",
+    timeout: "9 minutes",
     pair: Effect.map(Bridge.pair(client, spec, transport), (pair) => {
       const { client, server } = pair
       // the end in Node has limits of its own
@@ -42,7 +40,7 @@ export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) 
       return both
     }),
     heapUsed: Effect.andThen(
-      Effect.andThen(Effect.sync(() => globalThis.gc()), Effect.sleep("50 millis")),
+      Effect.andThen(Effect.sync(() => gc()), Effect.sleep("50 millis")),
       Effect.sync(() => performance.memory.usedJSHeapSize)
     ),
     ...spec.network && {
@@ -53,7 +51,11 @@ export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) 
       idle: Effect.sleep(spec.transport === "websocket" ? "3 seconds" : "38 seconds")
     }
   }).find((one) => one.rule === rule)!
-  return yield* one.run
+  const outcome: TransportConformance.Result["outcome"] = yield* Effect.catch(
+    one.run,
+    ({ detail }) => Effect.succeed({ _tag: "Failed" as const, detail })
+  )
+  return { outcome }
 })
 
 /** How many bytes arrive of a write that the reader has blocked, when the page resets its stream. */

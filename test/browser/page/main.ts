@@ -28,12 +28,12 @@ export interface Outcome {
   readonly failure: Failure | undefined
 }
 
-declare const globalThis: typeof window & {
+const page = globalThis as unknown as typeof window & {
   ask: (name: string, value?: unknown) => Promise<void>
   run: (name: keyof Scenarios, input: never) => Promise<Outcome>
 }
 
-const ask = (name: string, value?: unknown): Effect.Effect<void> => Effect.promise(() => globalThis.ask(name, value))
+const ask = (name: string, value?: unknown): Effect.Effect<void> => Effect.promise(() => page.ask(name, value))
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const text = (frame: Uint8Array): string => new TextDecoder().decode(frame)
@@ -155,7 +155,7 @@ const scenarios = {
   resetPastWrite: Conformance.resetPastWrite,
 
   /** Hides a part of the browser. */
-  hide: (name: "WebTransport" | "WebSocketStream") => Effect.sync(() => Reflect.deleteProperty(globalThis, name)),
+  hide: (name: "WebTransport" | "WebSocketStream") => Effect.sync(() => Reflect.deleteProperty(page, name)),
 
   /** Sends so many bytes on one stream, and gives the milliseconds that it took until the peer had all of them. */
   upload: Effect.fnUntraced(function*({ megabytes, to }: { readonly megabytes: number; readonly to: Target }) {
@@ -177,14 +177,14 @@ export type Scenarios = typeof scenarios
 const spy = (): Effect.Effect<{ readonly made: number; readonly open: number }> => {
   const sockets: Array<WebSocket> = []
   const sessions: Array<{ isOpen: boolean }> = []
-  const { WebSocket, WebTransport } = globalThis
-  globalThis.WebSocket = class extends WebSocket {
+  const { WebSocket, WebTransport } = page
+  page.WebSocket = class extends WebSocket {
     constructor(...parameters: ConstructorParameters<typeof WebSocket>) {
       super(...parameters)
       sockets.push(this)
     }
   }
-  globalThis.WebTransport = class extends WebTransport {
+  page.WebTransport = class extends WebTransport {
     constructor(...parameters: ConstructorParameters<typeof WebTransport>) {
       super(...parameters)
       const session = { isOpen: true }
@@ -196,8 +196,8 @@ const spy = (): Effect.Effect<{ readonly made: number; readonly open: number }> 
     }
   }
   return Effect.sync(() => {
-    globalThis.WebSocket = WebSocket
-    globalThis.WebTransport = WebTransport
+    page.WebSocket = WebSocket
+    page.WebTransport = WebTransport
     const open = sockets.filter(({ readyState }) => readyState < WebSocket.CLOSING).length +
       sessions.filter(({ isOpen }) => isOpen).length
     return { made: sockets.length + sessions.length, open }
@@ -210,7 +210,7 @@ const failureIn = (cause: Cause.Cause<unknown>): Failure => {
   return { tag, message: error instanceof Error ? error.message : String(error) }
 }
 
-globalThis.run = async (name, input) => {
+page.run = async (name, input) => {
   const exit = await Effect.runPromiseExit(
     Effect.scoped(scenarios[name](input) as Effect.Effect<unknown, never, Scope.Scope>)
   )
