@@ -31,18 +31,21 @@ export const connect: (
     return yield* new TransportError({ detail })
   }
   const pins = Trust.pinned(options)
-  const object = yield* Effect.try({
-    try: () =>
-      new Native(withoutHash(url), {
-        allowPooling: false,
-        requireUnreliable: true,
-        congestionControl: "low-latency",
-        ...pins.length > 0 && {
-          serverCertificateHashes: pins.map((value) => ({ algorithm: "sha-256", value }))
-        }
-      }),
-    catch: (error) => new TransportError({ detail: explain(url, error, pins.length > 0) })
-  })
+  const object = yield* Effect.acquireRelease(
+    Effect.try({
+      try: () =>
+        new Native(withoutHash(url), {
+          allowPooling: false,
+          requireUnreliable: true,
+          congestionControl: "low-latency",
+          ...pins.length > 0 && {
+            serverCertificateHashes: pins.map((value) => ({ algorithm: "sha-256", value }))
+          }
+        }),
+      catch: (error) => new TransportError({ detail: explain(url, error, pins.length > 0) })
+    }),
+    (object) => Effect.sync(() => object.close())
+  )
   const connection = yield* WebTransport.fromObject(patient(object), {
     info: { transport: "h3", peer: url.host },
     capabilities,
@@ -57,10 +60,18 @@ export const connect: (
 
 // internal
 
-// What Chromium has been seen to do: it sends no code above 255, knows no `sendOrder`, and has no way to ask the peer. A
-// server of ours allows 100 streams of each kind, of which HTTP/3 itself takes three. A connection without an answer is
-// given up after ten seconds on a short path, and by the idle timer, of 30 seconds from the first keep-alive, on any.
-/** @internal */
+/**
+ * What Chromium has been seen to do: it sends no code above 255, knows no `sendOrder`, and has no way to ask the peer. A
+ * server of ours allows 100 streams of each kind, of which HTTP/3 itself takes three. A connection without an answer is
+ * given up after ten seconds on a short path, and by the idle timer, of 30 seconds from the first keep-alive, on any.
+ *
+ * **Gotchas**
+ *
+ * Two things are declared by nothing: a page that is writing may learn that a stream was stopped before it learns of the
+ * code, and gets code 0; and Chromium takes every stream that the server opens, accepted by the page or not.
+ *
+ * @internal
+ */
 export const capabilities: Capabilities = {
   codes: "byte",
   resetPastWrite: true,
@@ -72,52 +83,53 @@ export const capabilities: Capabilities = {
   forgetsStreams: true
 }
 
-// the object with openings that wait for a place, in the order in which they came
+// the object with openings that wait for a place
 const patient = (object: globalThis.WebTransport): WebTransport.WebTransportLike => {
   let isOver = false
-  const over = () => {
+  const end = () => {
     isOver = true
   }
-  object.closed.then(over, over)
-  const waitsFor = <S>(create: (options?: WebTransport.SendOptions) => Promise<S>) => {
-    let last: Promise<unknown> | undefined
-    const retry = async (options: WebTransport.SendOptions | undefined): Promise<S> => {
-      for (;;) {
-        try {
-          return await create(options)
-        } catch (error) {
-          if (isOver) throw error
-        }
-        await new Promise((resolve) => setTimeout(resolve, retryEvery))
-      }
-    }
-    return async (options?: WebTransport.SendOptions): Promise<S> => {
-      if (last === undefined) {
-        try {
-          return await create(options)
-        } catch (error) {
-          if (isOver) throw error
-        }
-      }
-      const before: Promise<unknown> = last ?? Promise.resolve()
-      const mine = before.then(() => retry(options))
-      const done = mine.then(noop, noop)
-      last = done
-      void done.then(() => {
-        if (last === done) last = undefined
-      })
-      return mine
-    }
-  }
+  object.closed.then(end, end)
   return {
     ready: object.ready,
     closed: object.closed,
     incomingBidirectionalStreams: object.incomingBidirectionalStreams,
     incomingUnidirectionalStreams: object.incomingUnidirectionalStreams,
-    createBidirectionalStream: waitsFor((options) => object.createBidirectionalStream(options)),
-    createUnidirectionalStream: waitsFor((options) => object.createUnidirectionalStream(options)),
+    createBidirectionalStream: inTurn((options) => object.createBidirectionalStream(options), () => isOver),
+    createUnidirectionalStream: inTurn((options) => object.createUnidirectionalStream(options), () => isOver),
     close: (info) => object.close(info)
   }
+}
+
+// tries again while it is refused, and whoever asked first is first
+const inTurn = <S>(
+  create: (options: WebTransport.SendOptions | undefined) => Promise<S>,
+  isOver: () => boolean
+): (options?: WebTransport.SendOptions) => Promise<S> => {
+  // the end of the queue; nothing while nobody waits
+  let last: Promise<void> | undefined
+  const insist = async (options: WebTransport.SendOptions | undefined): Promise<S> => {
+    for (;;) {
+      try {
+        return await create(options)
+      } catch (error) {
+        if (isOver()) throw error
+      }
+      await new Promise((resolve) => setTimeout(resolve, retryEvery))
+    }
+  }
+  const queue = (options: WebTransport.SendOptions | undefined): Promise<S> => {
+    const mine = (last ?? Promise.resolve()).then(() => insist(options))
+    const after = mine.then(noop, noop).then(() => {
+      if (last === after) last = undefined
+    })
+    last = after
+    return mine
+  }
+  return (options) =>
+    last === undefined
+      ? create(options).catch((error) => isOver() ? Promise.reject(error) : queue(options))
+      : queue(options)
 }
 
 // in milliseconds
@@ -132,10 +144,17 @@ const streamError = (streamErrorCode: number): unknown => {
   return error.streamErrorCode === streamErrorCode ? error : new WebTransportError("", { streamErrorCode })
 }
 
+interface NewerDatagrams {
+  readonly createWritable: () => WritableStream<Uint8Array>
+}
+
 // The idle timer of a QUIC server may be short, and the browser's own does not ask; any datagram is a sign of life.
 const keepAlive = (object: globalThis.WebTransport): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const writer = object.datagrams.writable.getWriter()
+    const { datagrams } = object
+    const writable = datagrams.writable as WritableStream<Uint8Array> | undefined
+    // the current draft of the standard makes them on demand
+    const writer = (writable ?? (datagrams as unknown as NewerDatagrams).createWritable()).getWriter()
     const beat = Effect.ignore(Effect.tryPromise(() => writer.write(Uint8Array.of(0))))
     return Effect.forever(Effect.andThen(Effect.sleep("5 seconds"), beat))
   })
@@ -162,8 +181,6 @@ const explain = (url: URL, error: unknown, isPinned: boolean): string => {
   const certificate = isPinned
     ? "the server has another certificate than the pinned one, or one that is valid for more than 14 days"
     : "its certificate is not trusted"
-  return `HTTP/3 to ${url.host} failed, and the browser does not say why (${
-    said.replace(/\.$/, "")
-  }): nothing listens ` +
-    `there, UDP is blocked, the relay refused, or ${certificate}`
+  return `HTTP/3 to ${url.host} failed (${said.replace(/\.$/, "")}), and the browser does not say why: ` +
+    `nothing listens there, UDP is blocked, the relay refused, or ${certificate}`
 }

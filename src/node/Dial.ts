@@ -5,12 +5,13 @@
  * @internal
  */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
-import { TransportError } from "../core/MoqError.ts"
+import { Timeout, TransportError } from "../core/MoqError.ts"
 import type { ConnectOptions } from "../transport/Transport.ts"
 import * as Certificate from "./Certificate.ts"
 
@@ -53,6 +54,20 @@ export const target = (
     fingerprints: fingerprints.size === 0 ? undefined : fingerprints,
     roots: roots.length === 0 ? undefined : roots,
     insecure: options.insecure ?? false
+  })
+}
+
+/** Fails with {@link Timeout} when connecting takes longer than the `timeout` of its options, by default 5 seconds. */
+export const inTime = <A, E, R>(
+  url: URL,
+  options: ConnectOptions,
+  connecting: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | Timeout, R> => {
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
+  return Effect.timeoutOrElse(connecting, {
+    duration: timeout,
+    orElse: () =>
+      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.format(timeout)}` }))
   })
 }
 

@@ -31,14 +31,14 @@ export interface Http2Server {
 }
 
 /**
- * Makes the server. Sessions end with the lobby's scope for them; closing the scope of the server ends what connections
- * are left. Fails with {@link TransportError} when the package cannot be loaded.
+ * Makes the server. Sessions end with the lobby's scope for them, and sockets belong to whoever brings them. Fails with
+ * {@link TransportError} when the package cannot be loaded.
  */
 export const make: (options: {
   readonly lobby: Lobby
   readonly ring: KeyRing
   readonly limits: Http2Link.Limits
-}) => Effect.Effect<Http2Server, TransportError, Scope.Scope> = Effect.fnUntraced(
+}) => Effect.Effect<Http2Server, TransportError> = Effect.fnUntraced(
   function*({ limits, lobby, ring }) {
     const module = yield* FailsComponents.load
     const { cert, key } = ring.currentUnsafe()
@@ -55,10 +55,7 @@ export const make: (options: {
       try: () => server.createTransportInt(),
       catch: (error) => new TransportError({ detail: `HTTP/2 cannot be served: ${error}` })
     })
-    return yield* Effect.acquireRelease(
-      Effect.sync(() => new Server(server.transportInt, lobby, limits)),
-      (server) => Effect.sync(() => server.close())
-    )
+    return new Server(server.transportInt, lobby, limits)
   }
 )
 
@@ -70,7 +67,6 @@ class Server implements Http2Server {
   private readonly limits: Http2Link.Limits
   private readonly http: Http2.Http2Server
   private readonly guests = new Map<Http2.Http2Session, Guest>()
-  private isClosed = false
 
   constructor(transport: FailsComponents.ServerTransport, lobby: Lobby, limits: Http2Link.Limits) {
     this.transport = transport
@@ -84,7 +80,6 @@ class Server implements Http2Server {
   }
 
   readonly take = (socket: Tls.TLSSocket): void => {
-    if (this.isClosed) return void socket.destroy()
     const wire = new Http2Link.Wire(socket, this.limits)
     const onSession = (session: Http2.ServerHttp2Session) => {
       this.guests.set(session, new Guest(session, wire, this.limits))
@@ -93,11 +88,6 @@ class Server implements Http2Server {
     this.http.once("session", onSession)
     this.http.emit("connection", wire)
     this.http.off("session", onSession)
-  }
-
-  close(): void {
-    this.isClosed = true
-    for (const { link } of this.guests.values()) link.fail("the server has stopped")
   }
 
   private readonly onStream = (stream: Http2.ServerHttp2Stream, headers: Http2.IncomingHttpHeaders): void => {

@@ -233,11 +233,6 @@ class Session implements WebTransport.WebTransportLike, SessionEvents, Home {
       this.fulfil({ closeCode: code, reason })
       parser.closeHttp2Stream(code)
     }
-    // codes of sessions are no codes of HTTP/2
-    parser.closeHttp2Stream = () => {
-      stream.close()
-      stream.destroy()
-    }
     stream.once("end", () => {
       if (this.state === "closed") return
       this.die("it ended the session without a close")

@@ -3,10 +3,9 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { Timeout, TransportError } from "../core/MoqError.ts"
+import { type Timeout, TransportError } from "../core/MoqError.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as Dial from "./Dial.ts"
 import * as Http3Binding from "./Http3Binding.ts"
@@ -27,15 +26,8 @@ import { textOf } from "./Http3Stream.ts"
  */
 export const connect = (
   url: URL,
-  options?: ConnectOptions
-): Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> => {
-  const timeout = Duration.fromInputUnsafe(options?.timeout ?? "5 seconds")
-  return Effect.timeoutOrElse(open(url, options ?? {}), {
-    duration: timeout,
-    orElse: () =>
-      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.format(timeout)}` }))
-  })
-}
+  options: ConnectOptions = {}
+): Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> => Dial.inTime(url, options, open(url, options))
 
 // internal
 

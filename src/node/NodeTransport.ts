@@ -39,7 +39,11 @@ export type Name = "h3" | "websocket" | "h2"
 
 /**
  * Bounds of every connection: how much the peer may make this side hold, and for how long it may be silent. Sizes are in
- * bytes; what is longer than 24 days is 24 days. Native HTTP/3 has bounds of its own, which cannot be changed.
+ * bytes; what is longer than 24 days is 24 days.
+ *
+ * **Gotchas**
+ *
+ * Native HTTP/3 has bounds of its own, which cannot be changed: 1.25 MB for each of the 198 streams that a peer may open.
  *
  * @category models
  * @since 0.1.0
@@ -129,6 +133,9 @@ export interface ServerOptions {
  * An `https:` URL is good for every transport (port 443 by default), a `wss:` or `ws:` URL for WebSocket alone, and `ws:`
  * only for loopback addresses. A pinned certificate is compared before anything of ours is sent. The winner is
  * remembered for each host, and goes first the next time; `connection.info.transport` tells which one it was.
+ *
+ * An attempt over native HTTP/3 cannot be called off. One that was interrupted, or lost the race in a network that drops
+ * UDP, gives up by itself after 30 seconds, and keeps the process alive until then unless that exits.
  *
  * @category constructors
  * @since 0.1.0

@@ -11,6 +11,7 @@ import type * as Stream from "effect/Stream"
 import { X509Certificate } from "node:crypto"
 import * as Net from "node:net"
 import { TransportError } from "../core/MoqError.ts"
+import { inOwnScope } from "../core/OwnScope.ts"
 import type { TransportServer, Unavailable } from "../transport/Transport.ts"
 import * as Available from "./Available.ts"
 import * as Door from "./Door.ts"
@@ -37,9 +38,18 @@ export interface Options {
   readonly takeTimeout: number
 }
 
-/** Closing the scope refuses who waits, closes every connection with code 0, and frees the port. */
-export const make: (options: Options) => Effect.Effect<TransportServer, TransportError, Scope.Scope> = Effect
-  .fnUntraced(function*(options) {
+/**
+ * Closing the scope refuses who waits, closes every connection with code 0, and frees the port. What fails leaves nothing
+ * behind, though the scope goes on.
+ */
+export const make = (options: Options): Effect.Effect<TransportServer, TransportError, Scope.Scope> =>
+  // which also closes one after the other, whatever the caller's scope does
+  inOwnScope(open(options))
+
+// internal
+
+const open: (options: Options) => Effect.Effect<TransportServer, TransportError, Scope.Scope> = Effect.fnUntraced(
+  function*(options) {
     const { limits } = options
     const ring = yield* KeyRing.make(options.tls, options.reload)
     const http3 = yield* Effect.result(
@@ -96,9 +106,8 @@ export const make: (options: Options) => Effect.Effect<TransportServer, Transpor
       },
       requests: lobby.requests
     }
-  })
-
-// internal
+  }
+)
 
 // where the number is ours to choose, one that is free for TCP can be taken for UDP
 const sameNumber: (

@@ -8,13 +8,12 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage } from "node:http"
 import type * as Net from "node:net"
 import { WebSocket } from "ws"
-import { type SessionClosed, Timeout, TransportError } from "../core/MoqError.ts"
+import { type SessionClosed, type Timeout, TransportError } from "../core/MoqError.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as Dial from "./Dial.ts"
 import * as Loopback from "./Loopback.ts"
@@ -35,17 +34,16 @@ export const connect: (
   url: URL,
   options: ConnectOptions,
   limits: Qmux.Limits
-) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, options, limits) => {
-  const timeout = Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
-  return open(url, limits, options).pipe(
-    Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message }))),
-    Effect.timeoutOrElse({
-      duration: timeout,
-      orElse: () =>
-        Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.format(timeout)}` }))
-    })
+) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, options, limits) =>
+  Dial.inTime(
+    url,
+    options,
+    Effect.catchTag(
+      open(url, limits, options),
+      "MoqSessionClosed",
+      (closed) => Effect.fail(new TransportError({ detail: closed.message }))
+    )
   )
-}
 
 // internal
 

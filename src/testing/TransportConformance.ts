@@ -40,7 +40,7 @@ import type * as Scope from "effect/Scope"
 import * as FlowRules from "./conformance/FlowRules.ts"
 import * as InterruptionRules from "./conformance/InterruptionRules.ts"
 import * as LifetimeRules from "./conformance/LifetimeRules.ts"
-import { type Hook, type Outcome, type Pair, type Rule, type Serving, show, Violation } from "./conformance/Rule.ts"
+import { type Hook, type Outcome, type Pair, type Rule, type Serving, show, Step, Violation } from "./conformance/Rule.ts"
 import * as ServerRules from "./conformance/ServerRules.ts"
 import * as StreamRules from "./conformance/StreamRules.ts"
 
@@ -195,6 +195,7 @@ const line = ({ outcome, rule }: Result): string => {
 const run = (rule: Rule, harness: Harness): Effect.Effect<Outcome, ConformanceFailure, Scope.Scope> =>
   Effect.suspend(() => {
     let limit: string | undefined
+    const step: { now: string | undefined } = { now: undefined }
     const open = harness.pair.pipe(
       Effect.mapError((error) => new Violation({ message: `no connection could be made: ${show(error)}` })),
       Effect.tap(({ client }) =>
@@ -224,9 +225,12 @@ const run = (rule: Rule, harness: Harness): Effect.Effect<Outcome, ConformanceFa
     // letting time pass may be done on the very clock that the timeout is measured by
     const timed = rule.needs?.includes("idle") ? checked : Effect.timeoutOrElse(checked, {
       duration: harness.timeout ?? "60 seconds",
-      orElse: () => Effect.fail(new Violation({ message: "it did not come to an end in time" }))
+      orElse: () => {
+        const at = step.now === undefined ? "" : `; it was at: ${step.now}`
+        return Effect.fail(new Violation({ message: `it did not come to an end in time${at}` }))
+      }
     })
-    return Effect.mapBoth(timed, {
+    return Effect.mapBoth(Effect.provideService(timed, Step, step), {
       onSuccess: (): Outcome =>
         limit !== undefined
           ? { _tag: "Declared", limit }

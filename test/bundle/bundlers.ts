@@ -56,7 +56,10 @@ export const esbuild = async (): Promise<Bundle> => {
   const entry = Object.keys(outputs).find((name) => outputs[name]!.entryPoint === "page.ts")!
   const start = atOnce(
     entry,
-    (name) => outputs[name]!.imports.flatMap(({ kind, path }) => kind === "import-statement" ? path : [])
+    (name) =>
+      outputs[name]!.imports.flatMap(({ external, kind, path }) =>
+        kind === "import-statement" && external !== true ? path : []
+      )
   )
   return {
     bundler: "esbuild",

@@ -1,20 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import * as V8 from "node:v8"
-import * as Vm from "node:vm"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as http2 from "../node/fixtures/http2.ts"
 import * as peers from "../node/fixtures/peers.ts"
 import * as TcpNetwork from "../node/fixtures/tcpNetwork.ts"
-
-const heapUsed = Effect.sync(() => {
-  V8.setFlagsFromString("--expose-gc")
-  const collect = Vm.runInNewContext("gc") as () => void
-  collect()
-  collect()
-  const { arrayBuffers, heapUsed } = process.memoryUsage()
-  return arrayBuffers + heapUsed
-})
 
 const passes = ({ rule, run }: TransportConformance.Case, timeout: number) =>
   it.live(rule, () => Effect.map(run, (outcome) => assert.strictEqual(outcome._tag, "Passed")), timeout)
@@ -24,7 +13,7 @@ const viaNetwork = new Set<TransportConformance.Hook | undefined>(["kill", "sile
 describe("HTTP/2", () => {
   const cases = TransportConformance.cases({
     pair: Effect.flatMap(http2.server(), (bound) => http2.pair(bound)),
-    heapUsed,
+    heapUsed: Effect.sync(http2.heapUsed),
     server: Effect.map(http2.server(), (server) => ({
       server,
       connect: (path) => http2.connect(server, undefined, { path })

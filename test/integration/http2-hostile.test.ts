@@ -2,22 +2,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import * as Net from "node:net"
-import * as V8 from "node:v8"
-import * as Vm from "node:vm"
 import { StreamReset } from "../../src/core/MoqError.ts"
 import type * as NodeTransport from "../../src/node/NodeTransport.ts"
 import { converse, drain, failureOf } from "../../src/testing/conformance/Rule.ts"
 import type { Connection } from "../../src/transport/Transport.ts"
 import * as http2 from "../node/fixtures/http2.ts"
 import * as peers from "../node/fixtures/peers.ts"
-
-const heapUsed = () => {
-  V8.setFlagsFromString("--expose-gc")
-  const collect = Vm.runInNewContext("gc") as () => void
-  collect()
-  const { arrayBuffers, heapUsed } = process.memoryUsage()
-  return arrayBuffers + heapUsed
-}
 
 // of the client: bidirectional and unidirectional streams by their number
 const bi = (n: number) => 4 * n + 1
@@ -180,7 +170,7 @@ describe("over HTTP/2, what a peer can make us hold is bounded", () => {
       yield* session.send(
         http2.capsule(http2.resetStream, [uni(0), 3]),
         http2.capsule(http2.stopSending, [uni(0), 3]),
-        http2.capsule(0x190b4d3e, [uni(0), 1_000_000]),
+        http2.capsule(http2.maxStreamData, [uni(0), 1_000_000]),
         http2.capsule(http2.streamWithFin, [uni(1)], Uint8Array.of(1, 2))
       )
       const next = yield* server.acceptUni
@@ -197,12 +187,12 @@ describe("over HTTP/2, what a peer can make us hold is bounded", () => {
       const one = http2.capsule(http2.streamData, [uni(0)], bytes(1))
       assert.lengthOf(one, 7)
       for (let i = 0; i < size; i++) capsules.set(one, i * 7)
-      const before = heapUsed()
+      const before = http2.heapUsed()
       yield* session.send(capsules)
       // what comes last has come after all of it
       yield* session.send(http2.capsule(http2.streamWithFin, [bi(0)], bytes(1)))
       yield* server.acceptBi
-      assert.isBelow(heapUsed() - before, 10 * size)
+      assert.isBelow(http2.heapUsed() - before, 10 * size)
       const receive = yield* server.acceptUni
       let arrived = 0
       while (arrived < size) for (const chunk of yield* receive.pull) arrived += chunk.length
@@ -239,6 +229,35 @@ describe("over HTTP/2, what a peer can make us hold is bounded", () => {
 })
 
 describe("over HTTP/2, with peers of another make", () => {
+  it.live("nothing follows a reset, whatever was waiting to be sent", () =>
+    Effect.gen(function*() {
+      const { server, session } = yield* hostile()
+      const { send } = yield* server.openBi
+      const writing = yield* Effect.forkChild(failureOf(send.write([bytes(400 * 1024)])), { startImmediately: true })
+      const ids = new Set<number>()
+      const until = (condition: () => boolean) =>
+        Effect.whileLoop({ while: () => !condition(), body: () => Effect.sleep("2 millis"), step: () => {} })
+      const dataOf = (id: number) =>
+        session.received().reduce(
+          (sum, capsule) => sum + (capsule.type === http2.streamData && capsule.id === id ? capsule.length : 0),
+          0
+        )
+      yield* until(() => session.received().some(({ id, type }) => type === http2.streamData && ids.add(id).size > 0))
+      const [id] = [...ids] as [number]
+      yield* until(() => dataOf(id) === 256 * 1024)
+      yield* send.reset(5)
+      assert.deepStrictEqual(yield* Fiber.join(writing), new StreamReset({ code: 5 }))
+      yield* session.send(http2.capsule(http2.maxStreamData, [id, 1_000_000]), http2.capsule(http2.maxData, [2 ** 25]))
+      // what comes last has come after all of it
+      yield* session.send(http2.capsule(http2.streamWithFin, [uni(0)], bytes(1)))
+      yield* drain(yield* server.acceptUni, () => {})
+      const last = yield* server.openUni()
+      yield* last.write([bytes(1)])
+      yield* until(() => session.received().at(-1)?.type === http2.streamData && session.received().at(-1)?.id !== id)
+      assert.lengthOf(session.received().filter(({ type }) => type === http2.resetStream), 1)
+      assert.strictEqual(dataOf(id), 256 * 1024)
+    }), 30_000)
+
   it.live("an end within a capsule that spans two reads is an end", () =>
     Effect.gen(function*() {
       const { server, session } = yield* hostile()

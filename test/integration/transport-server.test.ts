@@ -1,8 +1,10 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, References, Scope, Stream } from "effect"
 import { spawn } from "node:child_process"
+import * as Fs from "node:fs/promises"
 import * as Net from "node:net"
 import * as Os from "node:os"
+import { join } from "node:path"
 import * as Tls from "node:tls"
 import { fileURLToPath } from "node:url"
 import * as Certificate from "../../src/node/Certificate.ts"
@@ -85,6 +87,28 @@ describe("binding", () => {
       assert.include(details[1]!.detail, "certificate and key cannot be used")
       assert.include(details[2]!.detail, "certificate and key cannot be used")
       assert.include(details[3]!.detail, "at least one host")
+    }), outer)
+
+  it.live("leaves nothing behind when it fails, though its scope goes on", () =>
+    Effect.gen(function*() {
+      const port = peers.portOf(yield* peers.server())
+      const keys = yield* Certificate.generate({ hosts: ["localhost"] })
+      const dir = yield* Effect.acquireRelease(
+        Effect.promise(() => Fs.mkdtemp(join(Os.tmpdir(), "server-"))),
+        (dir) => Effect.promise(() => Fs.rm(dir, { recursive: true }))
+      )
+      const [certFile, keyFile] = [join(dir, "cert.pem"), join(dir, "key.pem")]
+      yield* Effect.promise(() => Promise.all([Fs.writeFile(certFile, keys.cert), Fs.writeFile(keyFile, keys.key)]))
+      let follows: boolean | undefined
+      const reload = Stream.suspend(() => {
+        follows = true
+        return Stream.never
+      }).pipe(Stream.ensuring(Effect.sync(() => {
+        follows = false
+      })))
+      const error = yield* Effect.flip(peers.server({ port, tls: { certFile, keyFile }, reload }))
+      assert.strictEqual(error.detail, `127.0.0.1:${port} is in use`)
+      assert.isFalse(follows)
     }), outer)
 
   it.live("names the hosts of a certificate of your own first", () =>

@@ -30,7 +30,7 @@ describe("a lobby", () => {
           })
           const request = yield* nextOf(lobby)
           const scope = yield* Scope.make()
-          // it yields after so many steps, and is interrupted then
+          // it yields after so many steps, and is interrupted some turns later
           const accepting = yield* request.accept.pipe(
             Scope.provide(scope),
             Effect.provideService(References.MaxOpsBeforeYield, budget),
@@ -39,7 +39,11 @@ describe("a lobby", () => {
           for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
           yield* Fiber.interrupt(accepting)
         }))
-        assert.deepStrictEqual([asked, refusals], asked === 0 ? [0, [503]] : [1, []], `after ${budget} steps`)
+        assert.deepStrictEqual(
+          [asked, refusals],
+          asked === 0 ? [0, [503]] : [1, []],
+          `after ${budget} steps and ${turns} turns`
+        )
         ends.add(asked === 0 ? "refused" : "asked")
       }
       assert.deepStrictEqual([...ends].sort(), ["asked", "refused"])

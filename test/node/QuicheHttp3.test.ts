@@ -18,7 +18,6 @@ class FakePackage {
   readonly module = {
     quicheLoaded: Promise.resolve(),
     WebTransport: connecting(this),
-    Http2Server: class {},
     Http3Server: serving(this)
   }
 }

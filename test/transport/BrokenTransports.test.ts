@@ -116,6 +116,34 @@ const faults: ReadonlyArray<
       }
     }
   }],
+  ["what nobody has read is gone when the end arrives", "the end of a stream comes", {
+    receive: ({ pull }) => {
+      const ahead: Array<Uint8Array> = []
+      let end: ReceiveStream["pull"] | undefined
+      let reading = false
+      const readAhead = Effect.forever(Effect.map(pull, (more) => void ahead.push(...more))).pipe(
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            ahead.length = 0
+            end = exit
+          })
+        )
+      )
+      return {
+        pull: Effect.gen(function*() {
+          if (!reading) {
+            reading = true
+            yield* Effect.forkDetach(readAhead, { startImmediately: true })
+          }
+          while (true) {
+            if (ahead.length > 0) return ahead.splice(0) as unknown as NonEmptyReadonlyArray<Uint8Array>
+            if (end !== undefined) return yield* end
+            yield* Effect.yieldNow
+          }
+        })
+      }
+    }
+  }],
   ["resets have no code", "a reset arrives with its code", { send: ({ reset }) => ({ reset: () => reset(0) }) }],
   ["stops have no code", "a stop arrives with its code", { receive: ({ stop }) => ({ stop: () => stop(0) }) }],
   ["codes beyond a byte are cut, and not declared", "a reset arrives with its code", {

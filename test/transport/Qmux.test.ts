@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Scope } from "effect"
+import { Effect, Fiber } from "effect"
 import { vi } from "vitest"
 import * as Qmux from "../../src/transport/Qmux.ts"
+import * as QmuxSession from "../../src/transport/QmuxSession.ts"
 import { type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
 
 /** One end of a WebSocket in this process. While it is narrow, what it is given stays with it. */
@@ -9,7 +10,7 @@ class MemorySocket extends QmuxSocket {
   peer!: MemorySocket
   isNarrow = false
   readonly sent: Array<Uint8Array> = []
-  private readonly waiting: Array<Uint8Array> = []
+  private readonly held: Array<Uint8Array> = []
 
   close(): void {
     this.widen()
@@ -23,7 +24,7 @@ class MemorySocket extends QmuxSocket {
 
   widen(): void {
     this.isNarrow = false
-    for (const message of this.waiting.splice(0)) this.pass(message)
+    for (const message of this.held.splice(0)) this.pass(message)
     this.unblock()
   }
 
@@ -37,12 +38,12 @@ class MemorySocket extends QmuxSocket {
   }
 
   protected get buffered(): number {
-    return this.waiting.reduce((sum, { length }) => sum + length, 0)
+    return this.held.reduce((sum, { length }) => sum + length, 0)
   }
 
   protected transmit(message: Uint8Array): void {
     this.sent.push(message.slice())
-    if (this.isNarrow) this.waiting.push(message)
+    if (this.isNarrow) this.held.push(message)
     else this.pass(message)
   }
 
@@ -63,16 +64,17 @@ const pair = Effect.fnUntraced(function*(
   const sockets: Partial<Record<"client" | "server", MemorySocket>> = {}
   const options: Partial<Record<"client" | "server", Options>> = {}
   const make = (role: "client" | "server") =>
-    Qmux.make({
-      open: (events) => {
-        options[role] = events
-        return sockets[role]!
-      },
-      role,
-      protocol: "qmux-02.test",
-      peer: undefined,
-      limits: { ...Qmux.defaultLimits, ...limits[role] }
-    })
+    Qmux.make((onWarning) =>
+      QmuxSession.begin({
+        open: (events) => {
+          options[role] = events
+          return sockets[role]!
+        },
+        role,
+        protocol: "qmux-02.test",
+        limits: { ...Qmux.defaultLimits, ...limits[role] },
+        onWarning
+      }), undefined)
   // each socket must know its peer before its session sends the first message
   for (const role of ["client", "server"] as const) {
     const late: Options = {
@@ -179,21 +181,19 @@ describe("Qmux", () => {
 
   it.effect("a peer that begins with something else is refused in words", () =>
     Effect.gen(function*() {
-      const scope = yield* Scope.fork(yield* Effect.scope)
-      let socket!: MemorySocket
-      const making = Qmux.make({
-        open: (options) => {
-          socket = new MemorySocket(options)
-          socket.peer = new MemorySocket(options)
-          queueMicrotask(() => socket.arrive(Uint8Array.of(0x01)))
-          return socket
-        },
-        role: "client",
-        protocol: "qmux-02.test",
-        peer: undefined,
-        limits: Qmux.defaultLimits
-      })
-      const error = yield* Effect.flip(Scope.provide(making, scope))
+      const error = yield* Effect.flip(Qmux.make((onWarning) =>
+        QmuxSession.begin({
+          open: (options) => {
+            const socket = new MemorySocket(options)
+            socket.peer = new MemorySocket(options)
+            queueMicrotask(() => socket.arrive(Uint8Array.of(0x01)))
+            return socket
+          },
+          role: "client",
+          protocol: "qmux-02.test",
+          limits: Qmux.defaultLimits,
+          onWarning
+        }), undefined))
       assert.strictEqual(error._tag, "MoqTransportError")
       assert.include(error.message, "the QMux handshake failed: its first record has no transport parameters")
     }))

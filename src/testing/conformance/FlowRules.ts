@@ -133,6 +133,7 @@ const concurrent = (kind: "unidirectional" | "bidirectional"): Rule.Rule => ({
           const numbers = Array.from({ length: streams }, (_, i) => i)
           const opening = yield* Effect.forkChild(Effect.forEach(numbers, (i) =>
             Effect.gen(function*() {
+              yield* Rule.step(`${name}: opening stream ${i + 1} of ${streams}, with all before it open`)
               const send = kind === "unidirectional" ? yield* from.openUni() : (yield* from.openBi).send
               yield* send.write([Uint8Array.of(i >>> 8, i & 0xff)])
               return send
@@ -195,6 +196,7 @@ const openingWaits: Rule.Rule = {
       )
       // transports may tell of free places in batches, so that one closed stream need not be enough
       for (const { receive, send } of opened) yield* Rule.together(send.finish, Rule.drain(receive, () => {}))
+      yield* Rule.step("one more stream, to be opened now that all others are over")
       yield* Fiber.join(oneMore)
     })
 }
@@ -237,6 +239,7 @@ const unacceptedIsBounded: Rule.Rule = {
                 Effect.scoped(Effect.flatMap(accepting, (receive) => Effect.ignore(Rule.drain(receive, () => {}))))
               )
             )
+            yield* Rule.step(`${kind}, ${name}: opening more, now that streams are accepted and read to their end`)
             yield* Fiber.join(flooding)
           }))
         }
@@ -282,6 +285,10 @@ const priority: Rule.Rule = {
           yield* Effect.forEach(low, write)
           yield* Effect.forEach(high, write)
           yield* Fiber.joinAll(reading)
+          yield* Rule.demand(
+            lowBefore !== undefined,
+            () => `${direction.name}: ${highArrived} bytes of the higher rank arrived of ${all}`
+          )
           const part = lowBefore! / all
           const seen = () =>
             `${direction.name}: ${Math.round(part * 100)} % of the lower rank had arrived before all of the higher`
@@ -298,10 +305,12 @@ const ranked = [Rule.content(14, 256 * 1024 - 1)] as const
 const sequence = (pair: Rule.Pair, streams: number) => {
   const bytes = Rule.content(10, 100)
   let arrived = 0
+  let opened = 0
   return Rule.together(
     repeat(
       streams,
       Effect.gen(function*() {
+        yield* Rule.step(`stream ${++opened} of ${streams}, one after the other`)
         const send = yield* pair.client.openUni()
         yield* send.write([bytes])
         yield* send.finish

@@ -65,11 +65,13 @@ const later = <A, E, R>(side: Connection, effect: Effect.Effect<A, E, R>) =>
   Effect.forkChild(Effect.andThen(side.closed, Rule.failureOf(effect)), { startImmediately: true })
 
 const expectClosed = (
+  { client }: Rule.Pair,
   suspended: ReadonlyArray<Suspended>,
   expected: (side: Connection) => Partial<Pick<SessionClosed, "code" | "reason" | "by">>
 ) =>
   Effect.forEach(suspended, ({ fiber, name, side }) =>
     Effect.gen(function*() {
+      yield* Rule.step(`${name} on ${client === side ? "the client" : "the server"}, to end with SessionClosed`)
       const failure = yield* Fiber.join(fiber)
       if (!(failure instanceof SessionClosed)) {
         return yield* Rule.violation(`${name}: expected SessionClosed, got ${Rule.show(failure)}`)
@@ -93,7 +95,7 @@ const scopeFailsAll: Rule.Rule = {
       const pair = yield* Scope.provide(open, scope)
       const suspended = yield* suspendAll(pair)
       yield* Scope.close(scope, Exit.void)
-      yield* expectClosed(suspended, () => ({ code: 0, reason: "" }))
+      yield* expectClosed(pair, suspended, () => ({ code: 0, reason: "" }))
     })
 }
 
@@ -120,7 +122,7 @@ const closeArrives: Rule.Rule = {
             const suspended = yield* suspendAll(pair)
             yield* pair[closer].close(code, reason)
             yield* pair[closer].close(99, "too late")
-            yield* expectClosed(suspended, (side) =>
+            yield* expectClosed(pair, suspended, (side) =>
               side === pair[closer]
                 ? { by: "local", code, reason }
                 : codes === "none"
@@ -165,7 +167,7 @@ const deathIsNoticed: Rule.Rule = {
       const another = yield* open
       const all = yield* suspendAll(pair)
       yield* kill(pair)
-      yield* expectClosed(all.filter(({ side }) => side === pair.server), () => ({ by: "transport", code: 4 }))
+      yield* expectClosed(pair, all.filter(({ side }) => side === pair.server), () => ({ by: "transport", code: 4 }))
       yield* Rule.converse(another, 3)
     })
 }

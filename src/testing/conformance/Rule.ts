@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -100,6 +101,17 @@ export const violation = (message: string): Effect.Effect<never, Violation> => E
 export const demand = (holds: boolean, otherwise: () => string): Effect.Effect<void, Violation> =>
   holds ? Effect.void : violation(otherwise())
 
+/** What a check is at; each run has its own. */
+export const Step = Context.Reference<{ now: string | undefined }>("effect-moq/testing/conformance/Step", {
+  defaultValue: () => ({ now: undefined })
+})
+
+/** Says what comes next, to be told when it never ends. */
+export const step = (now: string): Effect.Effect<void> =>
+  Effect.map(Step, (step) => {
+    step.now = now
+  })
+
 /** A sending half, and the receiving half at the other end. */
 export interface Path {
   readonly name: string
@@ -143,15 +155,18 @@ const greet = (send: SendStream, receive: Effect.Effect<ReceiveStream, SessionCl
 /** Opens a unidirectional stream whose first byte has arrived. */
 export const openUni = ({ from, name, to }: Direction, priority?: number) =>
   Effect.gen(function*() {
+    yield* step(`a unidirectional stream, ${name}: opened, and its first byte to be pulled`)
     const send = yield* from.openUni({ priority })
     const receive = yield* greet(send, to.acceptUni)
     const path: Path = { name: `unidirectional, ${name}`, send, receive }
+    yield* step(path.name)
     return path
   })
 
 /** Opens a bidirectional stream whose first byte has arrived, each way. */
 export const openBi = ({ from, name, to }: Direction) =>
   Effect.gen(function*() {
+    yield* step(`a bidirectional stream, ${name}: opened, and its first byte to be pulled, each way`)
     const near = yield* from.openBi
     yield* near.send.write([greeting])
     const far = yield* to.acceptBi
@@ -171,7 +186,9 @@ export const forEachPath = <E, R>(
     Effect.gen(function*() {
       yield* check(yield* openUni(direction))
       const { back, forth } = yield* openBi(direction)
+      yield* step(forth.name)
       yield* check(forth)
+      yield* step(back.name)
       yield* check(back)
     }).pipe(Effect.scoped), { discard: true })
 

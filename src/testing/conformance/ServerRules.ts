@@ -58,6 +58,7 @@ const refusalArrives: Rule.Rule = {
       for (const status of [403, 503]) {
         const connecting = yield* Effect.forkChild(Rule.failureOf(connect("/refused")), { startImmediately: true })
         yield* Effect.flatMap(next, (request) => request.refuse(status))
+        yield* Rule.step(`connecting, which was refused with status ${status}, to fail`)
         const failure = yield* Fiber.join(connecting)
         yield* Rule.demand(
           failure instanceof TransportError && failure.detail !== undefined && failure.detail !== "",
@@ -77,6 +78,7 @@ const departureIsHarmless: Rule.Rule = {
       const connecting = yield* Effect.forkChild(Effect.scoped(connect("/gone")), { startImmediately: true })
       const request = yield* next
       yield* Fiber.interrupt(connecting)
+      yield* Rule.step("accepting a client that has gone, and the end of that connection")
       const outcome = yield* Effect.exit(Effect.scoped(Effect.flatMap(request.accept, ({ closed }) => closed)))
       yield* Rule.demand(
         outcome._tag === "Success" || !outcome.cause.reasons.some(({ _tag }) => _tag === "Die"),

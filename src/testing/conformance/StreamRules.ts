@@ -86,16 +86,42 @@ const endsAgainAndAgain: Rule.Rule = {
   rule: "the end of a stream comes after all that was written, and every pull from then on gives it again",
   check: ({ open }) =>
     Effect.gen(function*() {
-      yield* Rule.forEachPath(yield* open, ({ name, receive, send }) =>
+      const pair = yield* open
+      yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
         Effect.gen(function*() {
-          yield* send.write([Rule.content(3, 5_000)])
+          const pieces = Rule.cut(Rule.content(3, 5_000), [2_000])
+          yield* Effect.forEach(pieces, (piece) => send.write([piece]), { discard: true })
           yield* Effect.forkChild(send.finish)
-          yield* Rule.expectContent(receive, { seed: 3, size: 5_000 })
+          // the end is there before anybody reads, so what was not read has to wait with it
+          yield* Rule.settle(pair)
+          yield* Rule.step(`${name}: pulled to its end`)
+          yield* Rule.expectContent(receive, { seed: 3, size: 5_000 }).pipe(
+            Effect.mapError((error) => new Rule.Violation({ message: `${name}: ${Rule.show(error)}` }))
+          )
+          yield* Rule.step(`${name}: pulled once more after its end`)
           for (let i = 0; i < 3; i++) {
             const again = yield* Rule.failureOf(receive.pull)
             yield* Rule.demand(Cause.isDone(again), () => `${name}: after the end came ${Rule.show(again)}`)
           }
         }))
+      for (const { from, name, to } of Rule.directions(pair)) {
+        for (const [kind, opening, accepting] of Rule.kinds(from, to)) {
+          yield* Effect.gen(function*() {
+            const send = yield* opening
+            yield* send.write([Rule.content(3, 5_000)])
+            yield* Effect.forkChild(send.finish)
+            // the other way, because whoever accepts here must find this stream first
+            yield* Rule.settle({ client: to, server: from })
+            yield* Rule.step(`${kind}, ${name}: accepted after its end, and pulled`)
+            yield* Rule.expectContent(yield* accepting, { seed: 3, size: 5_000 })
+          }).pipe(
+            Effect.scoped,
+            Effect.mapError((error) =>
+              new Rule.Violation({ message: `${kind}, ${name}, accepted late: ${Rule.show(error)}` })
+            )
+          )
+        }
+      }
     })
 }
 
@@ -269,6 +295,7 @@ const scopeEndsStream: Rule.Rule = {
         const receive = yield* to.acceptUni
         yield* receive.pull
         yield* Scope.close(sender, Exit.void)
+        yield* Rule.step(`${name}: a pull after the sender's scope closed`)
         yield* Rule.expectReset(yield* Rule.failureOf(receive.pull), 0, capabilities, `${name}, sender's scope`)
 
         const opened = yield* from.openUni()
@@ -276,6 +303,7 @@ const scopeEndsStream: Rule.Rule = {
         const receiver = yield* Scope.make()
         yield* Scope.provide(to.acceptUni, receiver)
         yield* Scope.close(receiver, Exit.void)
+        yield* Rule.step(`${name}: writes after the receiver's scope closed`)
         const refused = yield* Rule.failureOf(Effect.forever(opened.write([Rule.content(0, 1)])))
         yield* Rule.expectReset(refused, 0, capabilities, `${name}, receiver's scope`)
 
