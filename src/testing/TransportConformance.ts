@@ -35,12 +35,22 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as FlowRules from "./conformance/FlowRules.ts"
 import * as InterruptionRules from "./conformance/InterruptionRules.ts"
 import * as LifetimeRules from "./conformance/LifetimeRules.ts"
-import { type Hook, type Outcome, type Pair, type Rule, type Serving, show, Step, Violation } from "./conformance/Rule.ts"
+import {
+  type Hook,
+  type Outcome,
+  type Pair,
+  type Rule,
+  type Serving,
+  show,
+  Step,
+  Violation
+} from "./conformance/Rule.ts"
 import * as ServerRules from "./conformance/ServerRules.ts"
 import * as StreamRules from "./conformance/StreamRules.ts"
 
@@ -223,7 +233,7 @@ const run = (rule: Rule, harness: Harness): Effect.Effect<Outcome, ConformanceFa
     const look = rule.limit === undefined ? Effect.void : Effect.scoped(open)
     const checked: Effect.Effect<unknown, unknown, Scope.Scope> = missing === undefined ? check : look
     // letting time pass may be done on the very clock that the timeout is measured by
-    const timed = rule.needs?.includes("idle") ? checked : Effect.timeoutOrElse(checked, {
+    const timed = rule.needs?.includes("idle") ? checked : Effect.timeoutOrElse(abandonable(checked), {
       duration: harness.timeout ?? "60 seconds",
       orElse: () => {
         const at = step.now === undefined ? "" : `; it was at: ${step.now}`
@@ -240,3 +250,12 @@ const run = (rule: Rule, harness: Harness): Effect.Effect<Outcome, ConformanceFa
       onFailure: (error) => new ConformanceFailure({ rule: rule.rule, detail: show(error) })
     })
   })
+
+// a transport that waits without being interruptible must not make its case wait with it
+const abandonable = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(restore(effect), { startImmediately: true }),
+      (fiber) => restore(Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe())))
+    )
+  )

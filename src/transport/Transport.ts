@@ -286,7 +286,7 @@ export interface TransportServer {
   readonly unavailable: ReadonlyArray<Unavailable>
   /** SHA-256 of the certificate that it shows now, in lower-case hex, when the server generated it. */
   readonly fingerprint: string | undefined
-  /** Clients as they come. Each is refused when nobody takes it within 5 seconds. */
+  /** Clients as they come. Each is refused when nobody takes it in time (5 seconds, unless the server has another limit). */
   readonly requests: Stream.Stream<Request>
 }
 

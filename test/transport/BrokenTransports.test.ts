@@ -272,6 +272,11 @@ const faults: ReadonlyArray<
     })
   }],
   ["a close has no reason", "a close arrives", { connection: ({ close }) => ({ close: (code) => close(code, "") }) }],
+  ["a pull after the end waits, and cannot be interrupted", "a close arrives", {
+    receive: ({ pull }) => ({
+      pull: Effect.catchTag(pull, "MoqSessionClosed", () => Effect.uninterruptible(Effect.never))
+    })
+  }],
   ["a long reason is cut", "a close arrives", {
     connection: ({ close }) => ({ close: (code, reason) => close(code, reason.slice(0, 123)) })
   }],

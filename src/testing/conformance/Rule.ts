@@ -147,7 +147,10 @@ const greet = (send: SendStream, receive: Effect.Effect<ReceiveStream, SessionCl
     const half = yield* receive
     const chunks = yield* half.pull
     if (chunks.length !== 1 || chunks[0].length !== 1 || chunks[0][0] !== greeting[0]) {
-      return yield* violation("the first byte of a stream arrived as something else")
+      const sizes = chunks.map(({ length }) => length).join(", ")
+      return yield* violation(
+        `the first byte of a stream, ${greeting[0]}, arrived as ${chunks[0][0]} in chunks of ${sizes} bytes`
+      )
     }
     return half
   })
