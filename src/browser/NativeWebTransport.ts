@@ -67,8 +67,9 @@ export const connect: (
  *
  * **Gotchas**
  *
- * Two things are declared by nothing: a page that is writing may learn that a stream was stopped before it learns of the
- * code, and gets code 0; and Chromium takes every stream that the server opens, accepted by the page or not.
+ * Three things are declared by nothing: a page that is writing may learn that a stream was stopped before it learns of the
+ * code, and gets code 0; Chromium takes every stream that the server opens, accepted by the page or not; and when a page
+ * closes its connection, the server may see its streams reset with code 0 before it hears of the close.
  *
  * @internal
  */

@@ -72,7 +72,10 @@ export interface Harness {
    * the server. It comes with `idle`.
    */
   readonly silence?: ((pair: Pair) => Effect.Effect<void>) | undefined
-  /** Lets more time pass than any idle timeout of the transport, with nothing sent: a sleep, or a clock adjusted. */
+  /**
+   * Lets more time pass than any idle timeout of the transport, with nothing sent: a sleep, or a clock adjusted. On a real
+   * clock take a second more, for a busy machine.
+   */
   readonly idle?: Effect.Effect<void> | undefined
   /**
    * Makes both ways so narrow that what is written queues up in the sender: a throttled proxy, or traffic control. Some
@@ -83,7 +86,10 @@ export interface Harness {
   readonly heapUsed?: Effect.Effect<number> | undefined
   /** Starts a server, and gives the way to it. Closing the scope stops it. */
   readonly server?: Effect.Effect<Serving, unknown, Scope.Scope> | undefined
-  /** How long a case may take, 60 seconds by default; a case that needs `idle` may take as long as it likes. */
+  /**
+   * How long a case may take, 60 seconds by default; a case that needs `idle` may take as long as it likes. A case that
+   * takes longer fails and tells what it was waiting for; it is left behind when the transport does not let go of it.
+   */
   readonly timeout?: Duration.Input | undefined
 }
 

@@ -91,7 +91,7 @@ export interface ConnectionInfo {
  */
 export interface SendStream {
   /**
-   * Sends chunks, in order; suspends while the peer or the network cannot take more.
+   * Sends chunks, in order, some of which may be empty; suspends while the peer or the network cannot take more.
    *
    * Fails with {@link StreamReset} once either side has ended the stream early (with the peer's STOP_SENDING code where
    * it is known), with {@link StreamReset} of code 0 after `finish`, and with {@link SessionClosed} once the connection
@@ -192,7 +192,8 @@ export interface Connection {
 }
 
 /**
- * How to trust the server's certificate.
+ * How to trust the server's certificate. A transport that has none ignores `insecure`, and fails with
+ * {@link TransportError} when it is asked for `fingerprints` or `roots`, rather than connect without them.
  *
  * @category models
  * @since 0.1.0
@@ -219,7 +220,8 @@ export interface ConnectOptions {
  */
 export interface Transport {
   /**
-   * Opens a connection to an `https:`, `wss:` or `ws:` URL.
+   * Opens a connection to a URL: `https:`, `wss:` or `ws:`, or a scheme of the transport's own, such as `tcp:`. A session
+   * passes on whatever it was given, and takes its path as the root.
    *
    * Fails with {@link TransportError} when it cannot be opened (its `detail` says why in words), and with
    * {@link Timeout} when it takes longer than `timeout`.
@@ -273,7 +275,8 @@ export interface Unavailable {
 }
 
 /**
- * The server side of a transport: bound to an address for as long as the layer that provides it.
+ * The server side of a transport: bound to an address for as long as the layer that provides it. When that closes, those
+ * who wait are refused and `requests` ends; connections that were accepted may end with it.
  *
  * @category services
  * @since 0.1.0

@@ -211,14 +211,20 @@ const declared: Readonly<Record<Relays.Name, ReadonlyArray<string>>> = {
   websocket: []
 }
 
-// What Chromium does, that no page can change, and no capability declares.
+// a stream of a page that closes its connection may be reset before the server hears of the close
+const resetBeforeClose = /: expected SessionClosed, got MoqStreamReset: stream reset with code 0$/
+
+// What Chromium does, that no page can change, and no capability declares: how a rule may fail.
 const known: Readonly<Record<string, RegExp>> = {
   // a page that is writing may learn that the stream was stopped before it learns of the code, which is then lost
   "a stop arrives with its code, 0..255: writes fail with it, and so do pulls where it was stopped":
     /client to server.*: code \d+ arrived as 0$/,
   // it takes every stream that the server opens, whether or not the page asks for it
   "streams that nobody accepts do not pile up: opening more waits, and goes on when they are accepted":
-    /^unidirectional, server to client: \d+ streams were opened, and nobody accepted one$/
+    /^unidirectional, server to client: \d+ streams were opened, and nobody accepted one$/,
+  "closing the scope of a connection closes it, and fails everything that is suspended on it": resetBeforeClose,
+  "a close arrives with its code and reason, once, and fails everything that is suspended on both sides":
+    resetBeforeClose
 }
 
 /** Checks one rule in a page of its own. */

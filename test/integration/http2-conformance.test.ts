@@ -30,7 +30,7 @@ const over = (act: (network: Network) => Effect.Effect<void>) => (pair: Transpor
   Effect.suspend(() => act(networks.get(pair)!))
 
 describe("HTTP/2 over a network that fails", () => {
-  const limits = { idleTimeout: "800 millis" } as const
+  const limits = { idleTimeout: "2 seconds" } as const
   const cases = TransportConformance.cases({
     pair: Effect.gen(function*() {
       const bound = yield* http2.server(limits)
@@ -42,7 +42,7 @@ describe("HTTP/2 over a network that fails", () => {
     kill: over(({ kill }) => kill),
     silence: over(({ silence }) => silence),
     narrow: over(({ narrow }) => narrow),
-    idle: Effect.sleep("3 seconds")
+    idle: Effect.sleep("4 seconds")
   })
   for (const one of cases) if (viaNetwork.has(one.needs)) passes(one, 90_000)
 })
