@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Equal, Schema } from "effect"
 import * as MoqError from "../../src/core/MoqError.ts"
 
 // the codes as design and drafts name them; written out here so that a slip in the source does not repeat itself
@@ -82,6 +82,15 @@ describe("MoqError", () => {
     assert.strictEqual(message("local", "done"), "session closed here: done (code 4)")
     assert.strictEqual(message("remote", ""), "session closed by the peer: code 4")
     assert.strictEqual(message("transport", ""), "connection lost: code 4")
+  })
+
+  it("reads well, as text and as JSON, and is equal by what it says", () => {
+    const error = new MoqError.App({ code: 7, detail: "bye" })
+    assert.strictEqual(String(error), "MoqApp: application code 7: bye")
+    assert.deepStrictEqual(JSON.parse(JSON.stringify(error)), { _tag: "MoqApp", code: 7, detail: "bye" })
+    assert.isTrue(Equal.equals(error, MoqError.fromCode(71, "bye")))
+    assert.isFalse(Equal.equals(error, MoqError.fromCode(71, "no")))
+    assert.throws(() => new MoqError.App({ code: 0.5 }), RangeError)
   })
 
   it("tells its own errors from anything else", () => {
