@@ -4,12 +4,12 @@
  */
 import { Context, Effect, Layer, type Scope } from "effect"
 import * as Esbuild from "esbuild"
-import { accessSync, constants } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
-import { delimiter, join } from "node:path"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type Browser, chromium } from "playwright-core"
+import { executable } from "./executable.ts"
 import type { Failure, Outcome, Scenarios } from "./page/main.ts"
 
 /** The browser, and where its pages come from. */
@@ -21,25 +21,6 @@ export class Chromium extends Context.Service<Chromium, {
 }>()("test/browser/Chromium") {}
 
 const path = fileURLToPath(new URL("page/main.ts", import.meta.url))
-
-const executable = (): string => {
-  const names = ["chromium", "chromium-browser", "google-chrome"]
-  const candidates = process.env.CHROMIUM_PATH === undefined
-    ? ["/usr/bin", ...(process.env.PATH ?? "").split(delimiter)].flatMap((folder) =>
-      names.map((name) => join(folder, name))
-    )
-    : [process.env.CHROMIUM_PATH]
-  const found = candidates.find((candidate) => {
-    try {
-      accessSync(candidate, constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
-  if (found === undefined) throw new Error("no Chromium is here: install one, or set CHROMIUM_PATH to one")
-  return found
-}
 
 const bundle = Effect.promise(async () => {
   const { metafile, outputFiles } = await Esbuild.build({
@@ -86,7 +67,7 @@ const launch = (args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.promise(() =>
       chromium.launch({
-        executablePath: executable(),
+        executablePath: executable,
         args: [
           ...process.getuid?.() === 0 ? ["--no-sandbox"] : [],
           "--no-first-run",

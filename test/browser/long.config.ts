@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config"
 import "../../vitest.config.ts"
+import "./executable.ts"
 
 // what takes minutes, and what is about speed: not for every change
 export default defineConfig({
