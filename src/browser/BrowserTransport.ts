@@ -26,6 +26,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Timeout, TransportError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
+import type * as Bounds from "../transport/Bounds.ts"
 import * as Race from "../transport/Race.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as NativeWebTransport from "./NativeWebTransport.ts"
@@ -41,30 +42,12 @@ import * as WebSocketClient from "./WebSocketClient.ts"
 export type Name = "h3" | "websocket"
 
 /**
- * Bounds of a connection over WebSocket: how much the server may make the page hold, and for how long it may be silent.
- * Sizes are in bytes. Over HTTP/3 the browser has its own.
+ * Bounds of a connection over WebSocket. Over HTTP/3 the browser has its own.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Limits {
-  /** Bidirectional streams that the server may have open at once; 1,536 by default. It can count on two thirds of them. */
-  readonly maxStreamsBidi?: number | undefined
-  /** The same for unidirectional streams; 1,536 by default. */
-  readonly maxStreamsUni?: number | undefined
-  /** What may be received and not yet pulled, of all streams; 16 MiB by default. */
-  readonly maxData?: number | undefined
-  /** What may be received and not yet pulled, of one stream; 256 KiB by default. */
-  readonly maxStreamData?: number | undefined
-  /** What may arrive while the server takes nothing of ours; 8 MiB by default. */
-  readonly maxBacklog?: number | undefined
-  /** How long the server may take nothing while something waits for it; 20 seconds by default. */
-  readonly writeTimeout?: Duration.Input | undefined
-  /** How long the server may be silent; 20 seconds by default. It is asked after a third of it. */
-  readonly idleTimeout?: Duration.Input | undefined
-  /** How long the handshake of QMux may take; 5 seconds by default. */
-  readonly handshakeTimeout?: Duration.Input | undefined
-}
+export type Limits = Bounds.Limits
 
 /**
  * @category models

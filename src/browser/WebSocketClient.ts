@@ -4,15 +4,14 @@
  * @internal
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { TransportError } from "../core/MoqError.ts"
 import { alpn } from "../message/Profile.ts"
+import * as Bounds from "../transport/Bounds.ts"
 import * as Qmux from "../transport/Qmux.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
-import type { Limits } from "./BrowserTransport.ts"
 import * as Trust from "./Trust.ts"
 import type { Dialled } from "./WebSocketStream.ts"
 
@@ -20,7 +19,7 @@ import type { Dialled } from "./WebSocketStream.ts"
 export const connect: (
   url: URL,
   options: ConnectOptions,
-  limits: Limits | undefined
+  limits: Bounds.Limits | undefined
 ) => Effect.Effect<Connection, TransportError, Scope.Scope> = Effect.fnUntraced(function*(url, options, limits) {
   const address = new URL(url)
   address.hash = ""
@@ -33,7 +32,7 @@ export const connect: (
   } else if (url.protocol === "https:") address.protocol = "wss:"
   const { begin } = yield* load
   const dialled = yield* dial(address)
-  return yield* Qmux.make((onWarning) => begin(dialled, { limits: resolve(limits), onWarning }), url.host).pipe(
+  return yield* Qmux.make((onWarning) => begin(dialled, { limits: Bounds.resolve(limits), onWarning }), url.host).pipe(
     Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message })))
   )
 })
@@ -82,20 +81,3 @@ const dial = (address: URL): Effect.Effect<Dialled, TransportError, Scope.Scope>
 
 const unknown =
   "the browser does not say why; nothing listens there, the relay refused, or its certificate is not trusted"
-
-const millis = (input: Duration.Input | undefined, fallback: number): number =>
-  input === undefined ? fallback : Duration.toMillis(Duration.fromInputUnsafe(input))
-
-const resolve = (limits: Limits | undefined): Qmux.Limits => {
-  const defaults = Qmux.defaultLimits
-  return {
-    maxStreamsBidi: limits?.maxStreamsBidi ?? defaults.maxStreamsBidi,
-    maxStreamsUni: limits?.maxStreamsUni ?? defaults.maxStreamsUni,
-    maxData: limits?.maxData ?? defaults.maxData,
-    maxStreamData: limits?.maxStreamData ?? defaults.maxStreamData,
-    maxBacklog: limits?.maxBacklog ?? defaults.maxBacklog,
-    writeTimeout: millis(limits?.writeTimeout, defaults.writeTimeout),
-    idleTimeout: millis(limits?.idleTimeout, defaults.idleTimeout),
-    handshakeTimeout: millis(limits?.handshakeTimeout, defaults.handshakeTimeout)
-  }
-}

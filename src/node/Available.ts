@@ -7,11 +7,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { TLSSocket } from "node:tls"
 import type { Timeout, TransportError } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import type { KeyRing } from "./KeyRing.ts"
 import type { Lobby } from "./Lobby.ts"
-import type { Name } from "./NodeTransport.ts"
-import type * as Qmux from "./Qmux.ts"
+
+/** The transports of Node. */
+export type Name = "h3" | "websocket" | "h2"
 
 const load = <A>(module: () => Promise<A>): Effect.Effect<A> => Effect.promise(module)
 
@@ -28,7 +30,7 @@ export interface Client {
   readonly connect: (
     url: URL,
     options: ConnectOptions,
-    limits: Qmux.Limits
+    limits: Bounds
   ) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope>
 }
 
@@ -39,7 +41,7 @@ export interface Http3Server {
     readonly ring: KeyRing
     readonly lobby: Lobby
     readonly renewGrace: number
-    readonly limits: Qmux.Limits
+    readonly limits: Bounds
   }) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
@@ -48,7 +50,7 @@ export interface Http2Server {
   readonly make: (options: {
     readonly ring: KeyRing
     readonly lobby: Lobby
-    readonly limits: Qmux.Limits
+    readonly limits: Bounds
   }) => Effect.Effect<{ readonly take: (socket: TLSSocket) => void }, TransportError, Scope.Scope>
 }
 

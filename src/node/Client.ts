@@ -6,26 +6,25 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { TransportError } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import * as Race from "../transport/Race.ts"
 import type { Transport } from "../transport/Transport.ts"
 import * as Available from "./Available.ts"
-import type { Name } from "./NodeTransport.ts"
-import type * as Qmux from "./Qmux.ts"
 
 export interface Options {
   /** By default what can be had of `h3` and `websocket`. */
-  readonly transports: ReadonlyArray<Name> | undefined
+  readonly transports: ReadonlyArray<Available.Name> | undefined
   readonly headStart: Duration.Input | undefined
-  readonly limits: Qmux.Limits
+  readonly limits: Bounds
 }
 
 export const make = (options: Options): Transport => {
-  const candidate = (name: Name): Race.Candidate => ({
+  const candidate = (name: Available.Name): Race.Candidate => ({
     name,
     connect: (url, connect) =>
       Effect.flatMap(Available.client(name), (client) => client.connect(url, connect ?? {}, options.limits))
   })
-  const race = (names: ReadonlyArray<Name>): Transport =>
+  const race = (names: ReadonlyArray<Available.Name>): Transport =>
     Race.make(names.map(candidate), { headStart: options.headStart })
   const webSocket = race(["websocket"])
   let racing = options.transports === undefined ? undefined : race(options.transports)

@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Http2 from "node:http2"
 import { Timeout, TransportError } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as Dial from "./Dial.ts"
 import * as FailsComponents from "./FailsComponents.ts"
@@ -31,7 +32,7 @@ import * as Loopback from "./Loopback.ts"
 export const connect: (
   url: URL,
   options: ConnectOptions,
-  limits: Http2Link.Limits
+  limits: Bounds
 ) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, options, limits) => {
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
   return open(url, options, limits).pipe(
@@ -48,7 +49,7 @@ export const connect: (
 const open: (
   url: URL,
   options: ConnectOptions,
-  limits: Http2Link.Limits
+  limits: Bounds
 ) => Effect.Effect<Connection, TransportError, Scope.Scope> = Effect.fnUntraced(function*(url, options, limits) {
   if (url.protocol !== "https:") {
     return yield* new TransportError({
@@ -116,7 +117,7 @@ const upgrade = (
   target: Dial.Target,
   url: URL,
   wire: Http2Link.Wire,
-  limits: Http2Link.Limits
+  limits: Bounds
 ): Effect.Effect<Http2.ClientHttp2Session, TransportError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {

@@ -7,29 +7,10 @@
 import type * as Http2 from "node:http2"
 import type * as Net from "node:net"
 import { Duplex } from "node:stream"
-
-/** What the peer may do, what it may make us hold, and how long it may take. Sizes in bytes, times in milliseconds. */
-export interface Limits {
-  /** Bidirectional streams that the peer may have open at once. It can count on half of them at any time. */
-  readonly maxStreamsBidi: number
-  /** The same for unidirectional streams. */
-  readonly maxStreamsUni: number
-  /** What may be received and not yet pulled, of all streams of a session. */
-  readonly maxData: number
-  /** What may be received and not yet pulled, of one stream. */
-  readonly maxStreamData: number
-  /** What may wait to be sent in answer to what the peer does. */
-  readonly maxBacklog: number
-  /** How long the peer may take nothing while something waits for it. */
-  readonly writeTimeout: number
-  /** How long the peer may be silent. It is asked after a quarter of it. */
-  readonly idleTimeout: number
-  /** How long each step of a handshake may take. */
-  readonly handshakeTimeout: number
-}
+import type { Bounds } from "../transport/Bounds.ts"
 
 /** The settings of draft-ietf-webtrans-http2, by their numbers. */
-export const settings = (limits: Limits): Http2.Settings => ({
+export const settings = (limits: Bounds): Http2.Settings => ({
   enableConnectProtocol: true,
   customSettings: {
     [maxData]: limits.maxData,
@@ -41,7 +22,7 @@ export const settings = (limits: Limits): Http2.Settings => ({
 })
 
 /** How the package is told the same. */
-export const options = (limits: Limits) => ({
+export const options = (limits: Bounds) => ({
   initialSessionFlowControlWindow: limits.maxData,
   sessionFlowControlWindowSizeLimit: limits.maxData,
   initialStreamFlowControlWindow: limits.maxStreamData,
@@ -66,7 +47,7 @@ export const remoteCustomSettings = [maxData, maxStreamDataUni, maxStreamDataBid
  * HTTP/2 has windows of its own under those of the session, 64 KiB at first: with a round trip of 100 ms no more than 5
  * Mb/s. What arrives is read at once, and counted by the session's windows, so these can be as large.
  */
-export const widen = (session: Http2.Http2Session, limits: Limits): void => {
+export const widen = (session: Http2.Http2Session, limits: Bounds): void => {
   session.settings({ ...settings(limits), initialWindowSize: limits.maxData })
   session.setLocalWindowSize(limits.maxData)
 }
@@ -86,7 +67,7 @@ export class Wire extends Duplex {
   failure: Error | undefined
   private readonly maxBacklog: number
 
-  constructor(socket: Net.Socket, { maxBacklog }: Limits) {
+  constructor(socket: Net.Socket, { maxBacklog }: Bounds) {
     // sockets that are ended by the other end are of no use here
     super({ allowHalfOpen: false })
     this.socket = socket
@@ -144,7 +125,7 @@ export class Wire extends Duplex {
 export class Link {
   readonly session: Http2.Http2Session
   readonly wire: Wire
-  private readonly limits: Limits
+  private readonly limits: Bounds
   private readonly answers = new Set<() => void>()
   private asking = false
   private read = 0
@@ -152,7 +133,7 @@ export class Link {
   private written = 0
   private stuck = 0
 
-  constructor(session: Http2.Http2Session, wire: Wire, limits: Limits) {
+  constructor(session: Http2.Http2Session, wire: Wire, limits: Bounds) {
     this.session = session
     this.wire = wire
     this.limits = limits

@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import * as Http2 from "node:http2"
 import type * as Tls from "node:tls"
 import { type SessionClosed, TransportError } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { Connection } from "../transport/Transport.ts"
 import * as FailsComponents from "./FailsComponents.ts"
 import * as Http2Link from "./Http2Link.ts"
@@ -37,7 +38,7 @@ export interface Http2Server {
 export const make: (options: {
   readonly lobby: Lobby
   readonly ring: KeyRing
-  readonly limits: Http2Link.Limits
+  readonly limits: Bounds
 }) => Effect.Effect<Http2Server, TransportError> = Effect.fnUntraced(
   function*({ limits, lobby, ring }) {
     const module = yield* FailsComponents.load
@@ -64,11 +65,11 @@ export const make: (options: {
 class Server implements Http2Server {
   private readonly transport: FailsComponents.ServerTransport
   private readonly lobby: Lobby
-  private readonly limits: Http2Link.Limits
+  private readonly limits: Bounds
   private readonly http: Http2.Http2Server
   private readonly guests = new Map<Http2.Http2Session, Guest>()
 
-  constructor(transport: FailsComponents.ServerTransport, lobby: Lobby, limits: Http2Link.Limits) {
+  constructor(transport: FailsComponents.ServerTransport, lobby: Lobby, limits: Bounds) {
     this.transport = transport
     this.lobby = lobby
     this.limits = limits
@@ -143,7 +144,7 @@ class Guest {
   private deadline: NodeJS.Timeout | undefined
   private streams = 0
 
-  constructor(session: Http2.Http2Session, wire: Http2Link.Wire, limits: Http2Link.Limits) {
+  constructor(session: Http2.Http2Session, wire: Http2Link.Wire, limits: Bounds) {
     this.link = new Http2Link.Link(session, wire, limits)
     this.peer = Loopback.format(wire.socket.remoteAddress, wire.socket.remotePort)
     this.patience = limits.handshakeTimeout

@@ -19,6 +19,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { SessionClosed } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { Connection } from "../transport/Transport.ts"
 import * as WebTransport from "../transport/WebTransport.ts"
 import type {
@@ -29,7 +30,7 @@ import type {
   SessionEvents,
   StreamIds
 } from "./FailsComponents.ts"
-import type { Limits, Link } from "./Http2Link.ts"
+import type { Link } from "./Http2Link.ts"
 import { type Home, Stream } from "./Http2Stream.ts"
 
 /**
@@ -41,7 +42,7 @@ export const make: (options: {
   readonly role: "client" | "server"
   readonly link: Link
   readonly peer: string | undefined
-  readonly limits: Limits
+  readonly limits: Bounds
 }) => Effect.Effect<Connection, SessionClosed, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const { limits, link } = options
   const session = new Session(options)

@@ -17,16 +17,17 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { TransportError } from "../core/MoqError.ts"
+import * as Bounds from "../transport/Bounds.ts"
 import * as Transport from "../transport/Transport.ts"
+import type * as Available from "./Available.ts"
 import * as Client from "./Client.ts"
 import type { ServerCertificate } from "./KeyRing.ts"
-import * as Qmux from "./Qmux.ts"
 import * as Server from "./Server.ts"
 
 /**
@@ -35,40 +36,15 @@ import * as Server from "./Server.ts"
  * @category models
  * @since 0.1.0
  */
-export type Name = "h3" | "websocket" | "h2"
+export type Name = Available.Name
 
 /**
- * Bounds of every connection: how much the peer may make this side hold, and for how long it may be silent. Sizes are in
- * bytes; what is longer than 24 days is 24 days.
- *
- * **Gotchas**
- *
- * Native HTTP/3 has bounds of its own, which cannot be changed: 1.25 MB for each of the 198 streams that a peer may open.
+ * Bounds of every connection.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Limits {
-  /**
-   * Bidirectional streams that the peer may have open at once; 1,536 by default. It can count on two thirds of them at
-   * any time.
-   */
-  readonly maxStreamsBidi?: number | undefined
-  /** The same for unidirectional streams; 1,536 by default. */
-  readonly maxStreamsUni?: number | undefined
-  /** What may be received and not yet pulled, of all streams of a connection; 16 MiB by default. */
-  readonly maxData?: number | undefined
-  /** What may be received and not yet pulled, of one stream; 256 KiB by default. */
-  readonly maxStreamData?: number | undefined
-  /** What may arrive while the peer takes nothing of ours; 8 MiB by default. */
-  readonly maxBacklog?: number | undefined
-  /** How long the peer may take nothing while something waits for it; 20 seconds by default. */
-  readonly writeTimeout?: Duration.Input | undefined
-  /** How long the peer may be silent; 20 seconds by default. It is asked after a third of it. */
-  readonly idleTimeout?: Duration.Input | undefined
-  /** How long each step of a handshake may take (up to the upgrade, and QMux's own); 5 seconds by default. */
-  readonly handshakeTimeout?: Duration.Input | undefined
-}
+export type Limits = Bounds.Limits
 
 /**
  * @category models
@@ -144,7 +120,7 @@ export const make = (options?: ClientOptions): Transport.Transport =>
   Client.make({
     transports: options?.transports,
     headStart: options?.headStart,
-    limits: resolve(options?.limits)
+    limits: Bounds.resolve(options?.limits)
   })
 
 /**
@@ -193,12 +169,12 @@ export const makeServer = (
     host: options.host ?? "localhost",
     tls: options.tls,
     reload: options.reload,
-    renewGrace: millis(options.renewGrace, 60_000),
+    renewGrace: Bounds.millis(options.renewGrace, 60_000),
     transports: options.transports ?? ["h3", "websocket"],
     allowOrigin: options.allowOrigin,
-    limits: resolve(options.limits),
+    limits: Bounds.resolve(options.limits),
     waiting: options.waiting ?? 64,
-    takeTimeout: millis(options.takeTimeout, 5_000)
+    takeTimeout: Bounds.millis(options.takeTimeout, 5_000)
   })
 
 /**
@@ -209,25 +185,3 @@ export const makeServer = (
  */
 export const layerServer = (options: ServerOptions): Layer.Layer<Transport.TransportServer, TransportError> =>
   Layer.effect(Transport.TransportServer)(makeServer(options))
-
-// internal
-
-// what a timer of Node can wait for; anything longer it takes for 1 millisecond
-const longest = 2_147_483_647
-
-const millis = (input: Duration.Input | undefined, fallback: number): number =>
-  input === undefined ? fallback : Math.min(Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(input))), longest)
-
-const resolve = (limits: Limits | undefined): Qmux.Limits => {
-  const defaults = Qmux.defaultLimits
-  return {
-    maxStreamsBidi: limits?.maxStreamsBidi ?? defaults.maxStreamsBidi,
-    maxStreamsUni: limits?.maxStreamsUni ?? defaults.maxStreamsUni,
-    maxData: limits?.maxData ?? defaults.maxData,
-    maxStreamData: limits?.maxStreamData ?? defaults.maxStreamData,
-    maxBacklog: limits?.maxBacklog ?? defaults.maxBacklog,
-    writeTimeout: millis(limits?.writeTimeout, defaults.writeTimeout),
-    idleTimeout: millis(limits?.idleTimeout, defaults.idleTimeout),
-    handshakeTimeout: millis(limits?.handshakeTimeout, defaults.handshakeTimeout)
-  }
-}

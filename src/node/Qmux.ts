@@ -9,12 +9,13 @@ import type { Socket } from "node:net"
 import type { WebSocket } from "ws"
 import type { SessionClosed, TransportError } from "../core/MoqError.ts"
 import { alpn } from "../message/Profile.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import * as Qmux from "../transport/Qmux.ts"
 import * as QmuxSession from "../transport/QmuxSession.ts"
 import type { Connection } from "../transport/Transport.ts"
 import { WebSocketStream } from "./WebSocketStream.ts"
 
-export { defaultLimits, type Limits, maxPayload, versions } from "../transport/Qmux.ts"
+export { maxPayload, versions } from "../transport/Qmux.ts"
 
 /** The WebSocket subprotocols, in the order of preference: QMux drafts with flow control, with the ALPN of Transfork. */
 export const subprotocols: ReadonlyArray<string> = Qmux.subprotocols(alpn)
@@ -27,7 +28,7 @@ export const make = ({ peer, socket, webSocket, ...options }: {
   readonly role: "client" | "server"
   readonly protocol: string
   readonly peer: string | undefined
-  readonly limits: Qmux.Limits
+  readonly limits: Bounds
 }): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
   Qmux.make(
     (onWarning) =>

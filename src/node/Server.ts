@@ -12,14 +12,13 @@ import { X509Certificate } from "node:crypto"
 import * as Net from "node:net"
 import { TransportError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { TransportServer, Unavailable } from "../transport/Transport.ts"
 import * as Available from "./Available.ts"
 import * as Door from "./Door.ts"
 import * as KeyRing from "./KeyRing.ts"
 import * as Lobby from "./Lobby.ts"
-import type { Name } from "./NodeTransport.ts"
 import type * as Ports from "./Ports.ts"
-import type * as Qmux from "./Qmux.ts"
 import * as WebSocketServer from "./WebSocketServer.ts"
 
 export interface Options {
@@ -29,9 +28,9 @@ export interface Options {
   readonly reload: Stream.Stream<unknown> | undefined
   /** How long HTTP/3 sessions live on after a change of the certificate, in milliseconds. */
   readonly renewGrace: number
-  readonly transports: ReadonlyArray<Name>
+  readonly transports: ReadonlyArray<Available.Name>
   readonly allowOrigin: ReadonlyArray<string> | undefined
-  readonly limits: Qmux.Limits
+  readonly limits: Bounds
   /** How many clients may wait to be taken. */
   readonly waiting: number
   /** How long a client waits to be taken, and then for an answer, in milliseconds. */

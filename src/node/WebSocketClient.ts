@@ -14,6 +14,7 @@ import type { IncomingMessage } from "node:http"
 import type * as Net from "node:net"
 import { WebSocket } from "ws"
 import { type SessionClosed, type Timeout, TransportError } from "../core/MoqError.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import type { Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as Dial from "./Dial.ts"
 import * as Loopback from "./Loopback.ts"
@@ -33,7 +34,7 @@ import * as Qmux from "./Qmux.ts"
 export const connect: (
   url: URL,
   options: ConnectOptions,
-  limits: Qmux.Limits
+  limits: Bounds
 ) => Effect.Effect<Connection, TransportError | Timeout, Scope.Scope> = (url, options, limits) =>
   Dial.inTime(
     url,
@@ -49,7 +50,7 @@ export const connect: (
 
 const open: (
   url: URL,
-  limits: Qmux.Limits,
+  limits: Bounds,
   options: ConnectOptions
 ) => Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> = Effect.fnUntraced(
   function*(url, limits, options) {

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Ws from "ws"
 import { TransportError } from "../core/MoqError.ts"
 import { alpn } from "../message/Profile.ts"
+import type { Bounds } from "../transport/Bounds.ts"
 import * as Door from "./Door.ts"
 import type { Lobby } from "./Lobby.ts"
 import * as Qmux from "./Qmux.ts"
@@ -15,7 +16,7 @@ import * as Qmux from "./Qmux.ts"
 /** Lets whoever asks for a WebSocket with QMux wait in the lobby; refuses everybody else with 400. */
 export const make = (options: {
   readonly lobby: Lobby
-  readonly limits: Qmux.Limits
+  readonly limits: Bounds
 }): (upgrade: Door.Upgrade) => void => {
   const upgrader = new Ws.WebSocketServer({
     noServer: true,

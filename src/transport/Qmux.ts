@@ -10,37 +10,6 @@ import type { QmuxSession } from "./QmuxSession.ts"
 import type { Connection } from "./Transport.ts"
 import * as WebTransport from "./WebTransport.ts"
 
-/** What the peer may do, and what it may make us hold. */
-export interface Limits {
-  /** Bidirectional streams of the peer that may be open at once; 1,536 by default, of which it can count on 1,024. */
-  readonly maxStreamsBidi: number
-  /** Unidirectional streams of the peer that may be open at once; 1,536 by default, of which it can count on 1,024. */
-  readonly maxStreamsUni: number
-  /** Bytes of all streams that may be received and not yet pulled; 16 MiB by default. */
-  readonly maxData: number
-  /** Bytes of one stream that may be received and not yet pulled; 256 KiB by default. */
-  readonly maxStreamData: number
-  /** Bytes that may arrive while the peer takes nothing of ours; 8 MiB by default. */
-  readonly maxBacklog: number
-  /** How long the peer may take nothing of ours while something waits, in milliseconds; 20,000 by default. */
-  readonly writeTimeout: number
-  /** How long the peer may be silent, in milliseconds; 20,000 by default. It is asked after a third of it. */
-  readonly idleTimeout: number
-  /** How long each step of a handshake may take, in milliseconds; 5,000 by default. */
-  readonly handshakeTimeout: number
-}
-
-export const defaultLimits: Limits = {
-  maxStreamsBidi: 1536,
-  maxStreamsUni: 1536,
-  maxData: 16 * 1024 * 1024,
-  maxStreamData: 256 * 1024,
-  maxBacklog: 8 * 1024 * 1024,
-  writeTimeout: 20_000,
-  idleTimeout: 20_000,
-  handshakeTimeout: 5_000
-}
-
 /** The drafts of QMux that are spoken, the preferred one first: those with flow control. */
 export const versions: ReadonlyArray<"qmux-02" | "qmux-01"> = ["qmux-02", "qmux-01"]
 

@@ -22,7 +22,7 @@
  * @internal
  */
 import Session, { StreamError } from "@moq/qmux"
-import type { Limits } from "./Qmux.ts"
+import type { Bounds } from "./Bounds.ts"
 import type { Options, QmuxSocket } from "./QmuxSocket.ts"
 import { type Arrival, Unread, type UnreadStream } from "./QmuxUnread.ts"
 import type * as WebTransport from "./WebTransport.ts"
@@ -54,7 +54,7 @@ export interface BeginOptions {
   readonly open: (options: Options) => QmuxSocket
   readonly role: "client" | "server"
   readonly protocol: string
-  readonly limits: Limits
+  readonly limits: Bounds
   /** What the package would have printed, one line. */
   readonly onWarning: (line: string) => void
 }
@@ -168,7 +168,7 @@ const adapt = (
   socket: QmuxSocket,
   arrivals: Arrivals,
   role: "client" | "server",
-  limits: Limits
+  limits: Bounds
 ): WebTransport.WebTransportLike => {
   // an answer holds its place until our half has ended: the package frees it when the peer's half has
   const answers = new Places(limits.maxStreamsBidi)
@@ -385,7 +385,7 @@ class Arrivals {
   private at: number
   private readonly onAnswer: (ping: number) => void
 
-  constructor(role: "client" | "server", limits: Limits, onAnswer: (ping: number) => void) {
+  constructor(role: "client" | "server", limits: Bounds, onAnswer: (ping: number) => void) {
     this.maxStreams = 0
     this.idleTimeout = 0
     this.onAnswer = onAnswer

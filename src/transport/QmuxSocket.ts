@@ -46,7 +46,8 @@ interface Writer {
   /** Settles once there is room again; nothing while there is. */
   ready: Promise<void> | undefined
   desiredSize: number
-  readonly write: (message: Uint8Array) => void
+  /** Gives what settles once the socket is gone, when it takes nothing more. */
+  readonly write: (message: Uint8Array) => Promise<unknown> | undefined
 }
 
 /** What the socket may hold before the writer waits: enough to keep it busy, little enough that priorities matter. */
@@ -91,7 +92,7 @@ export abstract class QmuxSocket {
       this.settle = { resolve, reject }
     })
     // the failure is told to whoever asks; that nobody does must not end the process
-    this.closed.catch(() => {})
+    this.closed.catch(noop)
     const reader: Reader = { read: () => this.read() }
     const writer: Writer = {
       ready: undefined,
@@ -228,15 +229,15 @@ export abstract class QmuxSocket {
     })
   }
 
-  private write(message: Uint8Array): void {
-    if (!this.isOpen) throw this.failure ?? new Error("the WebSocket is closed")
+  // Between the WebSocket's first step to its close and the end, nothing more is taken, and writers wait. Were they told
+  // at once, the package would end streams without a code, and throw whenever it is asked to close.
+  private write(message: Uint8Array): Promise<unknown> | undefined {
+    if (!this.isOpen) return this.closed.catch(noop)
     this.transmit(this.options.onSend(message))
-    if (message[0] === connectionClose || message[0] === applicationClose) {
-      // nothing may follow it, so there is nothing to wait for
-      this.close()
-      return
-    }
-    if (!this.isBlocked && this.buffered > highWaterMark) this.block()
+    // nothing may follow a close, so there is nothing to wait for
+    if (message[0] === connectionClose || message[0] === applicationClose) this.close()
+    else if (!this.isBlocked && this.buffered > highWaterMark) this.block()
+    return undefined
   }
 
   private block(): void {
@@ -264,5 +265,7 @@ export abstract class QmuxSocket {
 
 const connectionClose = 0x1c
 const applicationClose = 0x1d
+
+const noop = () => {}
 
 const done: Delivery = { done: true, value: undefined }

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Exit, Fiber, Scope } from "effect"
 import { vi } from "vitest"
+import * as Bounds from "../../src/transport/Bounds.ts"
 import * as Qmux from "../../src/transport/Qmux.ts"
 import * as QmuxSession from "../../src/transport/QmuxSession.ts"
 import { type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
@@ -9,6 +10,8 @@ import { type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
 class MemorySocket extends QmuxSocket {
   peer!: MemorySocket
   isNarrow = false
+  /** A close is under way, by whichever side. */
+  isClosing = false
   readonly sent: Array<Uint8Array> = []
   private readonly held: Array<Uint8Array> = []
 
@@ -34,7 +37,7 @@ class MemorySocket extends QmuxSocket {
   }
 
   protected get isOpen(): boolean {
-    return !this.ended
+    return !this.ended && !this.isClosing
   }
 
   protected get buffered(): number {
@@ -59,7 +62,7 @@ class MemorySocket extends QmuxSocket {
 
 /** Both ends of a connection, and their sockets. */
 const pair = Effect.fnUntraced(function*(
-  limits: { readonly client?: Partial<Qmux.Limits>; readonly server?: Partial<Qmux.Limits> } = {}
+  limits: { readonly client?: Partial<Bounds.Bounds>; readonly server?: Partial<Bounds.Bounds> } = {}
 ) {
   const sockets: Partial<Record<"client" | "server", MemorySocket>> = {}
   const options: Partial<Record<"client" | "server", Options>> = {}
@@ -72,15 +75,15 @@ const pair = Effect.fnUntraced(function*(
         },
         role,
         protocol: "qmux-02.test",
-        limits: { ...Qmux.defaultLimits, ...limits[role] },
+        limits: { ...Bounds.resolve(), ...limits[role] },
         onWarning
       }), undefined)
   // each socket must know its peer before its session sends the first message
   for (const role of ["client", "server"] as const) {
     const late: Options = {
       protocol: "qmux-02.test",
-      maxBacklog: Qmux.defaultLimits.maxBacklog,
-      writeTimeout: Qmux.defaultLimits.writeTimeout,
+      maxBacklog: Bounds.resolve().maxBacklog,
+      writeTimeout: Bounds.resolve().writeTimeout,
       onMessage: (message) => options[role]!.onMessage(message),
       onSend: (message) => options[role]!.onSend(message),
       ask: () => options[role]!.ask(),
@@ -179,6 +182,46 @@ describe("Qmux", () => {
       yield* Fiber.joinAll(writing)
     }))
 
+  it.effect("while the WebSocket closes, nothing fails before the end is known, and then with the end", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair()
+      const incoming = yield* server.openUni()
+      yield* incoming.write([new Uint8Array(100)])
+      const receive = yield* client.acceptUni
+      const send = yield* client.openUni()
+      near.isClosing = true
+      const writing = yield* Effect.forkChild(
+        Effect.flip(Effect.forever(send.write([new Uint8Array(1000)]))),
+        { startImmediately: true }
+      )
+      yield* turns
+      assert.isUndefined(writing.pollUnsafe(), "a write waits")
+      assert.strictEqual((yield* receive.pull)[0].length, 100, "what had arrived is here")
+      yield* turns
+      const pulling = yield* Effect.forkChild(Effect.flip(receive.pull), { startImmediately: true })
+      yield* turns
+      near.close()
+      assert.strictEqual((yield* Fiber.join(writing))._tag, "MoqSessionClosed")
+      assert.strictEqual((yield* Fiber.join(pulling))._tag, "MoqSessionClosed")
+      assert.strictEqual((yield* client.closed).by, "transport")
+    }))
+
+  it.effect("a scope closes over a WebSocket that closes already", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { client, near } = yield* Scope.provide(pair(), scope)
+      const send = yield* client.openUni()
+      near.isClosing = true
+      yield* Effect.forkChild(send.write([new Uint8Array(1000)]), { startImmediately: true })
+      yield* turns
+      // the package closes the WebSocket a moment later in any case
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* turns
+      near.close()
+      assert.deepStrictEqual(yield* Fiber.await(closing), Exit.void)
+      assert.strictEqual((yield* client.closed).by, "local")
+    }))
+
   it.effect("a peer that begins with something else is refused in words", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Qmux.make((onWarning) =>
@@ -191,7 +234,7 @@ describe("Qmux", () => {
           },
           role: "client",
           protocol: "qmux-02.test",
-          limits: Qmux.defaultLimits,
+          limits: Bounds.resolve(),
           onWarning
         }), undefined))
       assert.strictEqual(error._tag, "MoqTransportError")
