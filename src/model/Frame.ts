@@ -175,10 +175,10 @@ class GrowingImpl implements Growing, Frame, Producer {
     return Stream.unwrap(Effect.map(this.reader, (pull) => Stream.fromPull(Effect.succeed(pull))))
   }
   get reader(): Frame["reader"] {
-    return Effect.suspend(() =>
-      this.log.first > 0
-        ? fromBytes(this.joined!).reader
-        : Effect.map(Log.open(this.log), (cursor) => this.pull(cursor))
+    // in this order: chunks that are there when it is opened stay
+    return Effect.flatMap(
+      Log.open(this.log),
+      (cursor) => cursor.index > 0 ? fromBytes(this.joined!).reader : Effect.succeed(this.pull(cursor))
     )
   }
   // as `Log.pull`, but the cursor stays at the last chunk, which may still be joined with what follows it

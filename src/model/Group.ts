@@ -420,10 +420,12 @@ class GroupImpl implements Group, Producer {
     Effect.suspend(() => this.writeFrameUnsafe(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
   readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
     if (!this.isOpen || !isFrameSize(size)) return undefined
-    this.open = Frame.makeGrowing(size, (bytes) => this.grow(bytes, 0))
-    Log.appendUnsafe(this.log, this.open.frame)
+    const open = Frame.makeGrowing(size, (bytes) => this.grow(bytes, 0))
+    this.open = open
+    Log.appendUnsafe(this.log, open.frame)
+    // the frame may be one too many, and end the group
     this.grow(0, 1)
-    return this.open.producer
+    return open.producer
   }
   readonly createFrame = (size: number): ReturnType<Producer["createFrame"]> =>
     Effect.suspend(() => {

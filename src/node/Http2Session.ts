@@ -47,26 +47,18 @@ export const make: (options: {
   const { limits, link } = options
   const session = new Session(options)
   yield* Effect.addFinalizer(() => session.left)
-  const connection = yield* WebTransport.fromObject(session, {
+  return yield* WebTransport.fromObject(session, {
     info: { transport: "h2", peer: options.peer },
     capabilities: {
       codes: "any",
       resetPastWrite: true,
       backpressure: true,
       priority: true,
-      ping: true,
       maxStreams: session.maxStreams,
       idleTimeout: limits.idleTimeout
-    }
+    },
+    ping: Effect.callback((resume) => Effect.sync(link.ping(() => resume(Effect.void))))
   })
-  const pong = Effect.callback<void>((resume) => {
-    const forget = link.ping(() => resume(Effect.void))
-    return Effect.sync(forget)
-  })
-  return {
-    ...connection,
-    ping: Effect.raceFirst(pong, Effect.flatMap(connection.closed, Effect.fail))
-  }
 })
 
 // internal

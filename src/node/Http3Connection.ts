@@ -243,6 +243,7 @@ class NativeConnection implements Transport.Connection, Owner {
     clearInterval(this.alive)
     clearTimeout(this.losing)
     const exit = Exit.fail(end)
+    if (end.by === "local") hold([...this.halves].map((half) => half.binding))
     for (const half of this.halves) half.cut(exit, dispatcher)
     this.halves.clear()
     for (const arrivals of [this.uni, this.bi, this.incomingUni, this.incomingBi]) arrivals.end(dispatcher)
@@ -255,6 +256,13 @@ class NativeConnection implements Transport.Connection, Owner {
     this.ending.wake()
     this.users?.delete(this)
   }
+}
+
+// A stream whose object is collected is finished by the binding. While the close is on its way, that would look to the
+// peer like the end of what was sent.
+const hold = (streams: ReadonlyArray<unknown>): void => {
+  const held = [...streams]
+  setTimeout(() => held.splice(0), lastWords).unref()
 }
 
 // what the reason of a connection begins with that was not closed, but broke

@@ -168,6 +168,11 @@ export class Sending implements Transport.SendStream {
     return Effect.flatMap(this.stopping.wait, () => this.stopped)
   })
 
+  /** The object that must live for as long as the stream. */
+  get binding(): unknown {
+    return this.native
+  }
+
   cut(end: End, dispatcher: Dispatcher): void {
     if (this.end === undefined) this.settle(end, dispatcher)
   }
@@ -240,6 +245,11 @@ export class Receiving implements Transport.ReceiveStream {
     const { native } = this
     this.cut(resetWith(code), dispatcher)
     native?.stop(code).then(noop, noop)
+  }
+
+  /** See {@link Sending.binding}. */
+  get binding(): unknown {
+    return this.native
   }
 
   cut(end: End, dispatcher: Dispatcher): void {

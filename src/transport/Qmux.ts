@@ -48,22 +48,17 @@ export const make = (
       )
       return Effect.sync(forget)
     })
-    const connection = yield* WebTransport.fromObject(session.adapt(), {
+    return yield* WebTransport.fromObject(session.adapt(), {
       info: { transport: "websocket", peer },
       capabilities: {
         codes: "any",
         resetPastWrite: true,
         backpressure: true,
         priority: true,
-        ping: true,
         maxStreams: session.maxStreams,
         idleTimeout: session.idleTimeout
       },
+      ping: Effect.callback((resume) => Effect.sync(session.ping(() => resume(Effect.void)))),
       streamError: session.streamError
     })
-    const pong = Effect.callback<void>((resume) => Effect.sync(session.ping(() => resume(Effect.void))))
-    return {
-      ...connection,
-      ping: Effect.raceFirst(pong, Effect.flatMap(connection.closed, Effect.fail))
-    }
   })

@@ -134,6 +134,7 @@ export const begin = ({ limits, onWarning, open, protocol, role }: BeginOptions)
     },
     close(onEnd) {
       session.close()
+      socket.finish()
       socket.onEnd(onEnd)
     }
   }
@@ -210,7 +211,11 @@ const adapt = (
   return {
     ready: session.ready,
     closed: session.closed.catch((error) => Promise.reject(explain(socket, error))),
-    close: (info) => session.close(info),
+    close(info) {
+      session.close(info)
+      // the package gives a close that waits for room a tenth of a second, and then goes without
+      socket.finish()
+    },
     // the package's promises settle in the order in which it numbers the streams
     createBidirectionalStream: async (options) => {
       await bi.take()

@@ -83,6 +83,7 @@ export abstract class QmuxSocket {
   private writeTimer: ReturnType<typeof setTimeout> | undefined = undefined
   private waitingBytes = 0
   private backlog = 0
+  private finishing = false
 
   private readonly observers = new Set<() => void>()
 
@@ -148,6 +149,12 @@ export abstract class QmuxSocket {
   /** Sends a message past what waits for room. Does nothing once the socket is closed. */
   send(message: Uint8Array): void {
     if (this.isOpen) this.transmit(message)
+  }
+
+  /** Nothing but a close is still to come: it goes behind what is buffered, and waits for no room. */
+  finish(): void {
+    this.finishing = true
+    this.unblock()
   }
 
   /** Calls back once the socket is gone. Returns how to give up. */
@@ -236,7 +243,7 @@ export abstract class QmuxSocket {
     this.transmit(this.options.onSend(message))
     // nothing may follow a close, so there is nothing to wait for
     if (message[0] === connectionClose || message[0] === applicationClose) this.close()
-    else if (!this.isBlocked && this.buffered > highWaterMark) this.block()
+    else if (!this.finishing && !this.isBlocked && this.buffered > highWaterMark) this.block()
     return undefined
   }
 

@@ -96,7 +96,10 @@ export interface Options {
    * given.
    */
   readonly capabilities?: Partial<Transport.Capabilities> | undefined
-  /** Asks the peer for a sign of life. Without it, `ping` succeeds at once while the connection is open. */
+  /**
+   * Asks the peer for a sign of life; given up when the connection ends. Without it, `ping` succeeds at once while the
+   * connection is open.
+   */
   readonly ping?: Effect.Effect<void, SessionClosed> | undefined
   /** What `abort` and `cancel` are called with to carry a code; an `Error` with a `streamErrorCode` by default. */
   readonly streamError?: ((code: number) => unknown) | undefined
@@ -185,7 +188,9 @@ class ObjectConnection implements Transport.Connection, Owner {
       forgetsStreams: true,
       ...options.capabilities
     }
-    this.ping = Effect.suspend(() => this.end === undefined ? options.ping ?? Effect.void : Effect.fail(this.end))
+    const pong = options.ping ?? Effect.void
+    const over = Effect.flatMap(this.closed, Effect.fail)
+    this.ping = Effect.suspend(() => this.end === undefined ? Effect.raceFirst(pong, over) : Effect.fail(this.end))
     this.streamError = options.streamError ?? defaultStreamError
     this.codeOf = options.codeOf ?? codeOf
     this.chunkSize = options.chunkSize ?? 16 * 1024

@@ -527,6 +527,23 @@ describe("Track", () => {
         assert.deepStrictEqual((yield* eventsFrom(producer.track, 0)).got, ["0-0!31", "1", "2"])
       }))
 
+    it.effect("fails an open group by the beginning of a frame as well, where there are very many", () =>
+      Effect.gen(function*() {
+        const producer = yield* Track.make(path, { cache: { maxBytes: 10 * 1024 } })
+        const old = yield* producer.appendGroup
+        yield* producer.appendGroup
+        let frames = 0
+        while (old.group.end === undefined && frames < 20_000) {
+          const frame = old.createFrameUnsafe(1)
+          assert.isDefined(frame)
+          frames++
+          if (frame.writeUnsafe(Uint8Array.of(1))) continue
+          assert.instanceOf(yield* Effect.flip(frame.write(bytes("x"))), Cancelled)
+        }
+        assert.isAtMost(frames, 8_300)
+        assert.instanceOf(yield* Effect.flip(Stream.runDrain(old.group.frames)), Evicted)
+      }))
+
     it.effect("does not count the frames twice that a group loses after it was dropped", () =>
       Effect.gen(function*() {
         const producer = yield* Track.make(path, { cache: { maxBytes: 34 * 1024 * 1024 } })

@@ -18,7 +18,8 @@ class MemorySocket extends QmuxSocket {
   close(): void {
     this.widen()
     this.end(1000, "")
-    queueMicrotask(() => this.peer.end(1000, ""))
+    // an event of its own, after those of the messages
+    setImmediate(() => this.peer.end(1000, ""))
   }
 
   arrive(message: Uint8Array): void {
@@ -180,6 +181,21 @@ describe("Qmux", () => {
         yield* Effect.exit(Effect.forever(receive.pull))
       }
       yield* Fiber.joinAll(writing)
+    }))
+
+  it.effect("a close waits for no room, but goes behind what was written", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair()
+      near.isNarrow = true
+      yield* Effect.forEach([1, 2, 3, 4], () =>
+        Effect.flatMap(client.openUni(), (send) => Effect.forkChild(send.write([new Uint8Array(200 * 1024)]))))
+      yield* turns
+      assert.isTrue(isPing(near.sent.at(-1)!), "it is full")
+      yield* client.close(7, "enough")
+      yield* turns
+      const { by, code, reason } = yield* server.closed
+      assert.deepStrictEqual({ by, code, reason }, { by: "remote", code: 7, reason: "enough" })
+      assert.strictEqual(near.sent.at(-1)![0], 0x1d)
     }))
 
   it.effect("while the WebSocket closes, nothing fails before the end is known, and then with the end", () =>

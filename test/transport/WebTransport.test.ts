@@ -158,6 +158,14 @@ describe("the end", () => {
       assert.deepStrictEqual([error.code, error.by], [4, "transport"])
     }))
 
+  it.live("gives up a ping that has no answer", () =>
+    Effect.gen(function*() {
+      const { client } = yield* connect({ client: { ping: Effect.never } })
+      const asking = yield* Effect.forkChild(Effect.flip(client.ping), { startImmediately: true })
+      yield* client.close(3, "")
+      assert.strictEqual((yield* Fiber.join(asking)).code, 3)
+    }), 5_000)
+
   it.live("leaves no rejected promise without a handler", () =>
     Effect.gen(function*() {
       const unhandled: Array<unknown> = []

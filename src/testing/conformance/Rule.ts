@@ -341,6 +341,8 @@ export const show = (failure: unknown): string =>
     ? failure.message
     : failure === undefined
     ? "success"
+    : Cause.isDone(failure)
+    ? "the end of the stream"
     : failure instanceof Error
     ? `${failure.name}: ${failure.message}`
     : String(failure)
