@@ -107,14 +107,6 @@ export const format = (path: Path): string => path.join("/")
 export const key = (path: Path): string => JSON.stringify(path)
 
 /**
- * The path of a {@link key}.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const fromKey = (key: string): Path => JSON.parse(key)
-
-/**
  * Tells whether two paths have the same parts.
  *
  * @category guards

@@ -56,7 +56,7 @@ export interface Answer {
 }
 
 /** The client's part of HTTP/2: asks for a session over a connection that it is given. */
-export interface ClientTransport {
+interface ClientTransport {
   jsobj: unknown
   clientInt: {
     readonly remoteSettings: Settings
@@ -94,7 +94,7 @@ export interface NativeSession {
   readonly close: (end: { readonly code: number; readonly reason: string }) => void
 }
 
-export interface OrderOptions {
+interface OrderOptions {
   readonly sendOrder: number
   readonly waitUntilAvailable: true
 }
