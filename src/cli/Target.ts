@@ -94,8 +94,8 @@ export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded
   Path.validateTrack(Path.fromString(text))
 
 /**
- * Reads a target, and the file that it names. Fails with {@link Failure} when the URL is none, and when the file cannot
- * be read or has no certificate in it.
+ * Reads a target, and the file that it names. Fails with {@link Failure} when the URL is none, when there is a fingerprint
+ * that is empty, and when the file cannot be read or has no certificate in it.
  *
  * @category parsing
  * @since 0.1.0
@@ -106,6 +106,9 @@ export const parse: (target: Target) => Effect.Effect<Parsed, Failure> = Effect.
   }
   const url = new URL(target.url)
   const fingerprints = Option.getOrUndefined(target.fingerprint)?.split(",").filter((part) => part.trim() !== "")
+  if (fingerprints?.length === 0) {
+    return yield* new Failure({ message: "--fingerprint is empty: it takes 64 hex digits, or leave it out" })
+  }
   const roots = Option.isSome(target.tlsRoot) ? yield* readRoots(target.tlsRoot.value) : undefined
   return {
     url,

@@ -391,6 +391,7 @@ describe("failures", () => {
     Effect.gen(function*() {
       const { listening, url } = yield* Command.relay()
       assertFails(yield* Command.run(["announced", url, "--fingerprint", "00".repeat(32)]), /another certificate/)
+      assertFails(yield* Command.run(["announced", url, "--fingerprint", ""]), /--fingerprint is empty/)
       const good = yield* Command.run(["announced", url, "--fingerprint", listening.fingerprint])
       assert.deepStrictEqual([good.code, good.stderr], [0, ""])
       const mirrored = yield* Command.run(["announced", url], { env: { MOQ_FINGERPRINT: "00".repeat(32) } })
