@@ -32,6 +32,8 @@ export * as Fetch from "./message/Fetch.ts"
 export * as FetchUpdate from "./message/FetchUpdate.ts"
 /** FRAME: the unit of data in a group. */
 export * as FrameMessage from "./message/Frame.ts"
+/** What two peers tell each other in SETUP beyond the version. */
+export * as Greeting from "./message/Greeting.ts"
 /** GROUP: the first message on the stream of a group. */
 export * as GroupMessage from "./message/Group.ts"
 /** INFO: what a publisher says of a track. */
@@ -92,6 +94,8 @@ export * as TrackSink from "./model/TrackSink.ts"
 export * as Handshake from "./session/Handshake.ts"
 /** What a session allows its peer, and how long it waits. */
 export * as Limits from "./session/Limits.ts"
+/** Counts what a session does, for whoever operates it. */
+export * as Monitor from "./session/Monitor.ts"
 /** A connection on which both sides publish and subscribe. */
 export * as Session from "./session/Session.ts"
 /** What a session is doing. */

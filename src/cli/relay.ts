@@ -239,7 +239,9 @@ const names: Record<Relay.Event["_tag"], string> = {
   Announced: "announced",
   Ended: "ended",
   UpstreamOpened: "upstream-opened",
-  UpstreamClosed: "upstream-closed"
+  UpstreamClosed: "upstream-closed",
+  RelayConnected: "relay-connected",
+  RelayLost: "relay-lost"
 }
 
 const toJson = ({ _tag, ...event }: Relay.Event): object => ({
@@ -269,5 +271,9 @@ const toText = (event: Relay.Event): string => {
       return `receiving ${Text.path(event.path)}`
     case "UpstreamClosed":
       return `not receiving ${Text.path(event.path)} any more`
+    case "RelayConnected":
+      return `connected to the relay at ${event.url}`
+    case "RelayLost":
+      return `no connection to the relay at ${event.url}: ${event.reason}`
   }
 }

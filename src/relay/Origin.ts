@@ -10,6 +10,7 @@
  *
  * @since 0.1.0
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
@@ -25,6 +26,7 @@ import { Share } from "../model/Share.ts"
 import * as Subscription from "../model/Subscription.ts"
 import type * as Track from "../model/Track.ts"
 import type { Session } from "../session/Session.ts"
+import type { Metrics } from "./Metrics.ts"
 
 /**
  * The tracks of a relay. It is a router like any other: publish into it, and watch it, without a socket.
@@ -52,7 +54,39 @@ export interface Origin extends Router.Router {
    * The session must not offer this same origin to its peer when the peer offers it back: the two would keep each
    * other's tracks alive.
    */
-  readonly attach: (session: Session, root: Path.Path) => Effect.Effect<void, never, Scope.Scope>
+  readonly attach: (session: Session, root: Path.Path) => Effect.Effect<Attached, never, Scope.Scope>
+  /**
+   * Takes in a source that a session offers, until it is withdrawn: by its publisher (`ended`), which ends it at once, or
+   * because the session was lost (`lost`), and then it lingers.
+   *
+   * @internal
+   */
+  readonly offer: (source: Offered) => { readonly withdraw: (why: "ended" | "lost") => void }
+}
+
+/**
+ * What a session announces, as it is taken in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attached {
+  /** The paths of the relay that it publishes now. */
+  readonly paths: ReadonlyArray<Path.Path>
+}
+
+/**
+ * A source that a session offers.
+ *
+ * @internal
+ */
+export interface Offered extends Router.Source {
+  /** The ids of the relays that it came through, the nearest first; none when its publisher is connected to this one. */
+  readonly hops: ReadonlyArray<string>
+  /** The instance of its publisher, as far as it is known: see `Greeting.instance`. */
+  readonly instance: string | undefined
+  /** Hears that a newer publisher has taken the path over. */
+  readonly onDuplicate: () => void
 }
 
 /**
@@ -76,6 +110,18 @@ export type Event =
  */
 export const make = (options?: {
   readonly onEvent?: ((event: Event) => void) | undefined
+  /**
+   * Hears which source serves a path from now on; `undefined` when none does. It must not throw.
+   *
+   * @internal
+   */
+  readonly onServing?: ((path: Path.Path, source: Offered | undefined) => void) | undefined
+  /** How long a path whose publisher was lost waits for it; 5 seconds by default. */
+  readonly linger?: Duration.Input | undefined
+  /** How many bytes all tracks together may keep; 256 MiB by default. */
+  readonly cache?: number | undefined
+  /** @internal */
+  readonly metrics?: Pick<Metrics, "cache"> | undefined
 }): Effect.Effect<Origin, never, Scope.Scope> =>
   Effect.gen(function*() {
     const origin = new OriginImpl(yield* Effect.scope, options?.onEvent ?? (() => {}))
@@ -130,7 +176,7 @@ class OriginImpl implements Origin {
       if (this.entries.has(Path.key(source.path))) {
         return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
       }
-      this.offer(source)
+      this.put(source)
       return Effect.void
     })
     return Effect.acquireRelease(
@@ -175,7 +221,7 @@ class OriginImpl implements Origin {
 
   // publishers
 
-  readonly attach = (session: Session, root: Path.Path): Effect.Effect<void, never, Scope.Scope> =>
+  readonly attach = (session: Session, root: Path.Path): Effect.Effect<Attached, never, Scope.Scope> =>
     Effect.suspend(() => {
       const mine = new Map<string, Router.Source>()
       const hear = (event: Announced.Announced): Effect.Effect<void> => {
@@ -198,7 +244,7 @@ class OriginImpl implements Origin {
           fetch: (sequence, options) => session.fetch(event.path, sequence, options)
         }
         mine.set(key, source)
-        this.offer(source)
+        this.put(source)
         return Effect.void
       }
       const gone = Effect.sync(() => {
@@ -212,11 +258,20 @@ class OriginImpl implements Origin {
         Effect.retry({ schedule: again, while: (error) => error._tag !== "MoqSessionClosed" }),
         Effect.ignore,
         Effect.forkScoped({ startImmediately: true }),
-        Effect.asVoid
+        Effect.as({
+          get paths() {
+            return Array.from(mine.values(), (source) => source.path)
+          }
+        })
       )
     })
 
-  offer(source: Router.Source): void {
+  readonly offer = (source: Router.Source) => {
+    this.put(source)
+    return { withdraw: () => this.withdraw(source) }
+  }
+
+  put(source: Router.Source): void {
     const key = Path.key(source.path)
     const entry = this.entries.get(key)
     if (entry !== undefined) return void entry.sources.push(source)

@@ -17,6 +17,7 @@ import {
   UnexpectedStream,
   UnsupportedVersion
 } from "../core/MoqError.ts"
+import * as Greeting from "../message/Greeting.ts"
 import * as Profile from "../message/Profile.ts"
 import * as SessionClient from "../message/SessionClient.ts"
 import * as SessionServer from "../message/SessionServer.ts"
@@ -59,35 +60,40 @@ export type ConnectError = TransportError | HandshakeError
  */
 export interface Agreed {
   readonly profile: Profile.Profile
+  /** What the peer said of itself. */
+  readonly greeting: Greeting.Greeting
   readonly stream: MessageStream
 }
 
 /**
- * Opens the Session stream and offers `profiles`, the preferred one first.
+ * Opens the Session stream and offers `profiles`, the preferred one first. Who offers only versions of the crate says no
+ * more than the crate does.
  *
  * @internal
  */
 export const client = (
   connection: Connection,
   profiles: ReadonlyArray<Profile.Profile>,
-  limits: Limits
+  limits: Limits,
+  greeting: Greeting.Greeting
 ): Effect.Effect<Agreed, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
     const stream = new MessageStream(yield* connection.openBi)
     yield* stream.send.setPriority(Rank.control)
     const versions = profiles.map((profile) => profile.version)
-    yield* stream.send.write([hello(versions)])
-    const { version } = yield* stream.expect(SessionServer.decode, Profile.draft03)
+    yield* stream.send.write([hello(versions, profiles.includes(Profile.draft03) ? greeting : {})])
+    const { extensions, version } = yield* stream.expect(SessionServer.decode, Profile.draft03)
     const profile = profiles.find((profile) => profile.version === version)
     if (profile === undefined) {
       return yield* new ProtocolViolation({ detail: `the server chose version ${hex(version)}, which was not offered` })
     }
-    return { profile, stream }
+    return { profile, greeting: Greeting.fromExtensions(extensions), stream }
   }).pipe(bounded(limits))
 
 /**
  * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed`
- * runs before the answer leaves, so that whatever follows it finds the session in place.
+ * runs before the answer leaves, so that whatever follows it finds the session in place. `greeting` is for clients that
+ * say something of themselves.
  *
  * @internal
  */
@@ -95,6 +101,7 @@ export const server = (
   opened: Effect.Effect<BiStream, SessionClosed, Scope.Scope>,
   profiles: ReadonlyArray<Profile.Profile>,
   limits: Limits,
+  greeting: Greeting.Greeting,
   agreed: (agreed: Agreed) => Effect.Effect<void>
 ): Effect.Effect<void, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
@@ -104,7 +111,7 @@ export const server = (
     if (type !== "session") {
       return yield* new UnexpectedStream({ detail: `the first stream has type ${type}, not session` })
     }
-    const { versions } = yield* stream.expect(SessionClient.decode, Profile.draft03)
+    const { extensions, versions } = yield* stream.expect(SessionClient.decode, Profile.draft03)
     const profile = profiles.find((profile) => versions.includes(profile.version))
     if (profile === undefined) {
       const error = new UnsupportedVersion({
@@ -113,24 +120,29 @@ export const server = (
       yield* stream.abort(9)
       return yield* error
     }
-    yield* agreed({ profile, stream })
-    yield* stream.send.write([answer(profile.version)])
+    const theirs = Greeting.fromExtensions(extensions)
+    yield* agreed({ profile, greeting: theirs, stream })
+    yield* stream.send.write([answer(profile.version, Greeting.isEmpty(theirs) ? {} : greeting)])
   }).pipe(bounded(limits))
 
 // internal
 
-const hello = (versions: ReadonlyArray<number>): Uint8Array =>
+const hello = (versions: ReadonlyArray<number>, greeting: Greeting.Greeting): Uint8Array =>
   encode<SessionClient.SessionClient>(
     (writer, message, profile) => {
       StreamType.encodeBi(writer, "session")
       SessionClient.encode(writer, message, profile)
     },
-    { _tag: "SessionClient", versions, extensions: [] },
+    { _tag: "SessionClient", versions, extensions: Greeting.toExtensions(greeting) },
     Profile.draft03
   )
 
-const answer = (version: number): Uint8Array =>
-  encode(SessionServer.encode, { _tag: "SessionServer", version, extensions: [] }, Profile.draft03)
+const answer = (version: number, greeting: Greeting.Greeting): Uint8Array =>
+  encode(
+    SessionServer.encode,
+    { _tag: "SessionServer", version, extensions: Greeting.toExtensions(greeting) },
+    Profile.draft03
+  )
 
 const versionOf = (profile: Profile.Profile): number => profile.version
 

@@ -18,6 +18,7 @@ import {
   toCode,
   UnexpectedStream
 } from "../core/MoqError.ts"
+import type { Greeting } from "../message/Greeting.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import * as StreamType from "../message/StreamType.ts"
@@ -27,6 +28,7 @@ import { Bitrate } from "./Bitrate.ts"
 import type { Agreed } from "./Handshake.ts"
 import type { Limits } from "./Limits.ts"
 import { MessageStream, type ReceiveError, resetCode, within } from "./MessageStream.ts"
+import type { Monitor } from "./Monitor.ts"
 import { Publisher } from "./Publisher.ts"
 import type { SessionContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
@@ -37,12 +39,14 @@ export class Peer {
     connection: Connection,
     limits: Limits,
     router: Router,
-    { profile, stream }: Agreed
+    monitor: Monitor,
+    { greeting, profile, stream }: Agreed
   ): Effect.Effect<Peer, never, Scope.Scope> {
     const context: SessionContext = {
       connection,
       profile,
       limits,
+      monitor,
       end: (error) => end(connection, error),
       violation: (error) => Effect.andThen(end(connection, error), Effect.fail(error))
     }
@@ -53,13 +57,15 @@ export class Peer {
       if (connection.bitrate !== undefined && profile.sendsSessionUpdate) {
         yield* Effect.forkScoped(bitrate.follow(connection.bitrate, limits.keepAlive))
       }
-      return new Peer(context, stream, publisher, subscriber, bitrate)
+      return new Peer(context, greeting, stream, publisher, subscriber, bitrate)
     })
   }
 
   readonly connection: Connection
   readonly limits: Limits
   readonly profile: Profile
+  /** What the peer said of itself. */
+  readonly greeting: Greeting
   readonly control: MessageStream
   readonly publisher: Publisher
   readonly subscriber: Subscriber
@@ -68,6 +74,7 @@ export class Peer {
   announcing: number
   constructor(
     { connection, limits, profile }: SessionContext,
+    greeting: Greeting,
     control: MessageStream,
     publisher: Publisher,
     subscriber: Subscriber,
@@ -76,6 +83,7 @@ export class Peer {
     this.connection = connection
     this.limits = limits
     this.profile = profile
+    this.greeting = greeting
     this.control = control
     this.publisher = publisher
     this.subscriber = subscriber

@@ -274,11 +274,17 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
   get profile(): Profile.Name {
     return this.current.profile
   }
+  get greeting(): Session["greeting"] {
+    return this.current.greeting
+  }
   get transport(): Transport.ConnectionInfo {
     return this.current.transport
   }
   get status(): Session["status"] {
     return this.statuses.stream
+  }
+  get drain(): Session["drain"] {
+    return Effect.suspend(() => this.link === undefined ? Effect.void : this.link.session.drain)
   }
   get ping(): Session["ping"] {
     return this.run((session) => session.ping)

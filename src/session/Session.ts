@@ -30,12 +30,15 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
+import type * as Greeting from "../message/Greeting.ts"
 import * as Profile from "../message/Profile.ts"
 import * as Router from "../model/Router.ts"
 import * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
 import * as Handshake from "./Handshake.ts"
+import * as Instance from "./Instance.ts"
 import * as Limits from "./Limits.ts"
+import * as Monitor from "./Monitor.ts"
 import { News } from "./News.ts"
 import { Offering } from "./Offering.ts"
 import * as Peer from "./Peer.ts"
@@ -58,6 +61,10 @@ export interface Options {
   readonly limits?: Partial<Limits.Limits> | undefined
   /** Where the tracks are that this side offers; one of its own by default. */
   readonly router?: Router.Router | undefined
+  /** What to say of this side; by default the instance is that of the router, the span the current one. */
+  readonly greeting?: Greeting.Greeting | undefined
+  /** Is told what the session does. */
+  readonly monitor?: Monitor.Monitor | undefined
 }
 
 /**
@@ -257,7 +264,8 @@ class Opening {
   ): Effect.Effect<Opening, never, Scope.Scope> {
     return Effect.gen(function*() {
       const router = options?.router ?? (yield* Router.make)
-      const opening = new Opening(connection, options, router, yield* Scope.make())
+      const greeting = { ...(yield* Instance.greeting(router)), ...options?.greeting }
+      const opening = new Opening(connection, options, router, greeting, yield* Scope.make())
       yield* Effect.addFinalizer((exit) => opening.close(exit))
       return opening
     })
@@ -267,6 +275,8 @@ class Opening {
   readonly limits: Limits.Limits
   readonly profiles: ReadonlyArray<Profile.Profile>
   readonly router: Router.Router
+  readonly greeting: Greeting.Greeting
+  readonly monitor: Monitor.Monitor
   readonly scope: Scope.Closeable
   readonly takeUni: Effect.Effect<void>
   readonly takeBi: Effect.Effect<void>
@@ -275,12 +285,15 @@ class Opening {
     connection: Transport.Connection,
     options: Options | undefined,
     router: Router.Router,
+    greeting: Greeting.Greeting,
     scope: Scope.Closeable
   ) {
     this.connection = connection
     this.limits = Limits.make(options?.limits)
     this.profiles = options?.profiles ?? Profile.all
     this.router = router
+    this.greeting = greeting
+    this.monitor = options?.monitor ?? Monitor.none
     this.scope = scope
     this.peer = undefined
     this.takeUni = this.fork(
@@ -302,7 +315,10 @@ class Opening {
 
   begin(agreed: Handshake.Agreed): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
-      const peer = yield* Scope.provide(Peer.Peer.make(this.connection, this.limits, this.router, agreed), this.scope)
+      const peer = yield* Scope.provide(
+        Peer.Peer.make(this.connection, this.limits, this.router, this.monitor, agreed),
+        this.scope
+      )
       this.peer = peer
       yield* this.fork(peer.session)
       yield* this.fork(peer.stopped)
@@ -322,7 +338,9 @@ class Opening {
 
 const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
-    yield* opening.begin(yield* Handshake.client(opening.connection, opening.profiles, opening.limits))
+    yield* opening.begin(
+      yield* Handshake.client(opening.connection, opening.profiles, opening.limits, opening.greeting)
+    )
     // what the server has opened meanwhile is waiting
     yield* opening.takeUni
     yield* opening.takeBi
@@ -333,7 +351,13 @@ const server = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError,
   Effect.gen(function*() {
     yield* opening.takeUni
     const first = Effect.tap(opening.connection.acceptBi, () => opening.takeBi)
-    yield* Handshake.server(first, opening.profiles, opening.limits, (agreed) => opening.begin(agreed))
+    yield* Handshake.server(
+      first,
+      opening.profiles,
+      opening.limits,
+      opening.greeting,
+      (agreed) => opening.begin(agreed)
+    )
   })
 
 class SessionImpl extends Offering implements Session {
@@ -346,6 +370,9 @@ class SessionImpl extends Offering implements Session {
   }
   get profile(): Profile.Name {
     return this.peer.profile.name
+  }
+  get greeting(): Greeting.Greeting {
+    return this.peer.greeting
   }
   get transport(): Transport.ConnectionInfo {
     return this.connection.info
@@ -364,6 +391,9 @@ class SessionImpl extends Offering implements Session {
       })
       return Effect.as(Effect.forkScoped(closed, { startImmediately: true }), statuses.stream)
     }))
+  }
+  get drain(): Effect.Effect<void> {
+    return this.peer.publisher.drain
   }
   get ping(): Effect.Effect<void, SessionClosed> {
     return this.connection.ping

@@ -10,6 +10,7 @@ import type { Profile } from "../message/Profile.ts"
 import type { Router } from "../model/Router.ts"
 import type { Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
+import type { Monitor } from "./Monitor.ts"
 import type { Unread } from "./Unread.ts"
 
 /** @internal */
@@ -17,6 +18,7 @@ export interface SessionContext {
   readonly connection: Connection
   readonly profile: Profile
   readonly limits: Limits
+  readonly monitor: Monitor
   /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
   readonly end: (error: MoqError) => Effect.Effect<void>
   /** The same, and fails with the error. */

@@ -16,6 +16,7 @@ import type {
   SessionClosed
 } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
+import type * as Greeting from "../message/Greeting.ts"
 import type * as Profile from "../message/Profile.ts"
 import type * as Announced from "../model/Announced.ts"
 import type * as Broadcast from "../model/Broadcast.ts"
@@ -49,6 +50,8 @@ import type { Status } from "./Status.ts"
 export interface Session extends Router.Subscribable<RequestError> {
   /** Which version of the protocol is spoken, as a name of its byte layout. */
   readonly profile: Profile.Name
+  /** What the peer said of itself, as far as it says anything. */
+  readonly greeting: Greeting.Greeting
   /** What is known of the connection. */
   readonly transport: Transport.ConnectionInfo
   /** Everything that is offered to the peer. */
@@ -113,6 +116,11 @@ export interface Session extends Router.Subscribable<RequestError> {
   ) => Effect.Effect<void, NotSupportedByPeer | SessionClosed>
   /** What the session is doing: what it does now, then every change. Ends after `Closed`. */
   readonly status: Stream.Stream<Status>
+  /**
+   * Begins no more groups, and suspends until those that have begun have left: for as long as `limits.drain` at most. Tracks
+   * that have finished arrive whole.
+   */
+  readonly drain: Effect.Effect<void>
   /** Succeeds when the peer answers. */
   readonly ping: Effect.Effect<void, SessionClosed>
   /** Ends the session at once, with an error for the peer to see; without one, with code 0. */

@@ -610,7 +610,7 @@ const requested = <A>(
     const accepting = yield* peers.acceptNext(server)
     yield* Command.start([verb, server.urls[0]!, ...args, "--fingerprint", server.fingerprint!], { env })
     const connection = yield* Fiber.join(accepting)
-    yield* Handshake.server(connection.acceptBi, [draft03], Limits.defaults, () => Effect.void)
+    yield* Handshake.server(connection.acceptBi, [draft03], Limits.defaults, {}, () => Effect.void)
     const stream = new MessageStream(yield* connection.acceptBi)
     yield* stream.expect<StreamType.Bi>((reader) => StreamType.decodeBi(reader), draft03)
     return yield* stream.expect(decode, draft03)

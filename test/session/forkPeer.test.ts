@@ -307,7 +307,7 @@ for (const profile of [Profile.fork02, Profile.fork04]) {
     it.effect("a server that has one version", () =>
       Effect.gen(function*() {
         const [left, right] = yield* Memory.pair()
-        const connecting = yield* Effect.forkScoped(connect(left))
+        const connecting = yield* Effect.forkScoped(connect(left, { greeting: { instance: undefined } }))
         const control = yield* new ByHand(right, profile).accept
         const version = (n: number) => [0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, n]
         assert.deepStrictEqual(yield* arrived(control.stream.receive), [

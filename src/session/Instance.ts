@@ -1,0 +1,34 @@
+/**
+ * What a session says of itself unless it is told.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Tracer from "effect/Tracer"
+import type { Greeting } from "../message/Greeting.ts"
+import type { Router } from "../model/Router.ts"
+
+/**
+ * The instance is that of the router: the tracks in it go on from one connection to the next. The span is the current
+ * one.
+ *
+ * @internal
+ */
+export const greeting = (router: Router): Effect.Effect<Greeting> =>
+  Effect.gen(function*() {
+    let instance = instances.get(router)
+    if (instance === undefined) {
+      instance = (yield* half) + (yield* half)
+      instances.set(router, instance)
+    }
+    const span = yield* Effect.serviceOption(Tracer.ParentSpan)
+    return { instance, span: Option.getOrUndefined(span) }
+  })
+
+// internal
+
+const instances = new WeakMap<Router, string>()
+
+const half = Effect.map(Random.nextIntBetween(0, 2 ** 32 - 1), (n) => n.toString(16).padStart(8, "0"))
