@@ -16,15 +16,15 @@ import type { ReadError } from "../model/Frame.ts"
 export class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> {}
 
 /**
- * Flags or arguments that are good each, but not together; the process exits with 2.
+ * What is wrong with flags and arguments that are good each, a line for each problem; the process exits with 2.
  *
  * @category errors
  * @since 0.1.0
  */
-export const usage = (verb: string, message: string): CliError.ShowHelp =>
+export const usage = (verb: string, ...problems: ReadonlyArray<string>): CliError.ShowHelp =>
   new CliError.ShowHelp({
     commandPath: ["effect-moq", ...verb.split(" ")],
-    errors: [new CliError.ValidationError({ message })]
+    errors: problems.map((message) => new CliError.ValidationError({ message }))
   })
 
 /**

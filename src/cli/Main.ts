@@ -24,11 +24,13 @@ import { doctor } from "./doctor.ts"
 import { Failure } from "./Failure.ts"
 import { fetch } from "./fetch.ts"
 import { info } from "./info.ts"
+import * as Logging from "./Logging.ts"
 import * as Output from "./Output.ts"
 import { publish } from "./publish.ts"
 import { relay } from "./relay.ts"
 import { subscribe } from "./subscribe.ts"
 import * as Text from "./Text.ts"
+import { token } from "./token.ts"
 
 /**
  * Runs the command with its arguments, and gives the exit code: 0 for success, 1 for a failure, which is explained in
@@ -72,34 +74,29 @@ const root = Command.make("effect-moq").pipe(
     },
     { command: "seq 1 100 | effect-moq publish https://localhost:4443 demo/numbers", description: "Publish stdin" }
   ]),
-  Command.withSubcommands([relay, publish, subscribe, fetch, announced, info, clock, codec, doctor, demo]),
+  Command.withSubcommands([relay, publish, subscribe, fetch, announced, info, clock, codec, doctor, token, demo]),
   Command.withGlobalFlags([debug])
 )
 
 const version = (): string =>
   (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version
 
-// wrong use is one line as well: the help is there for those who ask
+// wrong use is one line for each problem: the help is there for those who ask
 const presenter: CliOutput.Presenter = {
   present: (event) =>
     event._tag !== "InvalidInvocation"
       ? CliOutput.defaultPresenter.present(event)
       : Effect.sync(() => {
-        const problems = event.errors.map((error) => Text.line(error.message)).join("; ")
+        const problems = event.errors.map((error) => Text.line(error.message)).join("\n")
         process.stderr.write(`${problems} (see ${event.commandPath.join(" ")} --help)\n`)
       })
 }
 
-// what is logged goes to stderr; results have stdout for themselves
-const logger = Logger.make(({ logLevel, message }) => {
-  const text = Array.isArray(message) ? message.map(String).join(" ") : String(message)
-  process.stderr.write(`${logLevel.toLowerCase()}: ${Text.line(text)}\n`)
-})
-
 const services = Layer.mergeAll(
   NodeServices.layer,
   Output.layer,
-  Logger.layer([logger]),
+  // what is logged goes to stderr; results have stdout for themselves
+  Logger.layer([Logging.notes]),
   CliOutput.layerPresenter(presenter),
   CliConfig.layer({
     builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]

@@ -102,7 +102,8 @@ export const parsePath = (text: string): Effect.Effect<Path.Path, BoundsExceeded
  */
 export const parse: (target: Target) => Effect.Effect<Parsed, Failure> = Effect.fnUntraced(function*(target) {
   if (!URL.canParse(target.url)) {
-    return yield* new Failure({ message: `${target.url} is not a URL; one is https://localhost:4443` })
+    // its query may hold a token
+    return yield* new Failure({ message: `${target.url.split("?")[0]} is not a URL; one is https://localhost:4443` })
   }
   const url = new URL(target.url)
   const fingerprints = Option.getOrUndefined(target.fingerprint)?.split(",").filter((part) => part.trim() !== "")
@@ -166,6 +167,23 @@ export const refuseTaken = (session: Session.Session, path: Path.Path): Effect.E
     Effect.catchTag("MoqNotFound", () => Effect.void)
   )
 
+/**
+ * Reads certificates of authorities. Fails with {@link Failure} when the file cannot be read, or has none in it.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const readRoots = (file: string): Effect.Effect<ReadonlyArray<string>, Failure> =>
+  Effect.tryPromise({
+    try: () => readFile(file, "utf8"),
+    catch: (error) => new Failure({ message: `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}` })
+  }).pipe(Effect.flatMap((pem) => {
+    const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
+    return found.length > 0 && found.every(Certificate.isPem)
+      ? Effect.succeed(found)
+      : Effect.fail(new Failure({ message: `${file} has no certificate in PEM` }))
+  }))
+
 // internal
 
 // sockets and WebSockets take a while to load, and `--help` needs none
@@ -176,14 +194,3 @@ const modules = Effect.promise(async () => {
   ])
   return { NodeTransport, Session }
 })
-
-const readRoots = (file: string): Effect.Effect<ReadonlyArray<string>, Failure> =>
-  Effect.tryPromise({
-    try: () => readFile(file, "utf8"),
-    catch: (error) => new Failure({ message: `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}` })
-  }).pipe(Effect.flatMap((pem) => {
-    const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
-    return found.length > 0 && found.every(Certificate.isPem)
-      ? Effect.succeed(found)
-      : Effect.fail(new Failure({ message: `${file} has no certificate in PEM` }))
-  }))

@@ -41,6 +41,10 @@ export const publish = Command.make(
     priority: Flags.priority,
     expires: Flags.expires,
     order: Flags.order,
+    takeover: Flags.isSet(
+      "takeover",
+      "Take the path over when somebody publishes it already; the relay then sends that publisher away"
+    ),
     noWait: Flags.isSet("no-wait", "Do not wait for the first subscriber before reading stdin"),
     json: Flags.json
   },
@@ -49,7 +53,13 @@ export const publish = Command.make(
     const group = yield* groupingOf(options)
     const path = yield* Target.parsePath(options.path)
     const session = yield* Target.connect(options)
-    yield* Target.refuseTaken(session, path)
+    if (!options.takeover) {
+      yield* Effect.mapError(
+        Target.refuseTaken(session, path),
+        (error) =>
+          error._tag === "MoqDuplicate" ? new Failure({ message: `${error.message}; --takeover takes it over` }) : error
+      )
+    }
 
     const tell = (event: string, text: string, more?: object) =>
       options.json
@@ -94,7 +104,7 @@ export const publish = Command.make(
   Command.withDescription(
     "Publishes stdin as a track. Waits for the first subscriber before it reads, never drops what its subscribers have " +
       "not taken yet, and ends when they have everything. Exits with 1 when somebody else publishes the track already, " +
-      "and with 130 when it is interrupted: then its subscribers see the track break off."
+      "unless with --takeover, and when another publisher takes it over meanwhile; and with 130 when it is interrupted: then its subscribers see the track break off."
   ),
   Command.withShortDescription("Publish stdin as a track"),
   Command.withExamples([

@@ -15,8 +15,9 @@ import * as Data from "effect/Data"
 // `detail` says what exactly, in words; it never travels except as the reason of a session's close
 type Detail = { readonly detail?: string }
 
-const describe = (summary: string, detail: string | undefined): string =>
-  detail === undefined || detail === "" ? summary : `${summary}: ${detail}`
+// what the reason of a peer's close says begins like that already
+const describe = (summary: string, detail = ""): string =>
+  detail === "" ? summary : detail.startsWith(`${summary}: `) ? detail : `${summary}: ${detail}`
 
 /**
  * Code 0: the other side, or a relay between, let go before the end: a publisher was interrupted, or a subscriber left.

@@ -49,20 +49,18 @@ export interface Extension {
 }
 
 /**
- * The extensions that say it.
+ * The extensions that say it, as text: the instance as it is, that it is a relay with an empty payload, the span as
+ * `traceparent` of W3C Trace Context.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const toExtensions = ({ instance, isRelay, span }: Greeting): ReadonlyArray<Extension> => {
-  const extensions: Array<Extension> = []
-  if (instance !== undefined) extensions.push({ id: instanceId, payload: bytes(instance) })
-  if (isRelay === true) extensions.push({ id: relayId, payload: new Uint8Array(0) })
-  if (span !== undefined) {
-    extensions.push({ id: spanId, payload: bytes(`${span.traceId}${span.spanId}0${span.sampled ? 1 : 0}`) })
-  }
-  return extensions
-}
+export const toExtensions = ({ instance, isRelay, span }: Greeting): ReadonlyArray<Extension> =>
+  [
+    instance,
+    isRelay === true ? "" : undefined,
+    span && `00-${span.traceId}-${span.spanId}-0${Number(span.sampled)}`
+  ].flatMap((text, index) => text === undefined ? [] : { id: firstId + index, payload: new TextEncoder().encode(text) })
 
 /**
  * What extensions say. Those that are unknown or malformed say nothing.
@@ -71,19 +69,14 @@ export const toExtensions = ({ instance, isRelay, span }: Greeting): ReadonlyArr
  * @since 0.1.0
  */
 export const fromExtensions = (extensions: ReadonlyArray<Extension>): Greeting => {
-  const find = (id: number, length: number): string | undefined => {
-    const found = extensions.find((extension) => extension.id === id)
-    return found?.payload.length === length ? hex(found.payload) : undefined
-  }
-  const span = find(spanId, 25)
+  const [instance, relay, span] = patterns.map((pattern, index) => {
+    const found = extensions.find(({ id }) => id === firstId + index)
+    return found && pattern.exec(String.fromCharCode(...found.payload))
+  })
   return {
-    instance: find(instanceId, 8),
-    isRelay: find(relayId, 0) !== undefined,
-    span: span === undefined ? undefined : {
-      traceId: span.slice(0, 32),
-      spanId: span.slice(32, 48),
-      sampled: (Number(`0x${span.slice(48)}`) & 1) === 1
-    }
+    instance: instance?.[0],
+    isRelay: !!relay,
+    span: span ? { traceId: span[1]!, spanId: span[2]!, sampled: span[3] === "1" } : undefined
   }
 }
 
@@ -99,11 +92,6 @@ export const isEmpty = ({ instance, isRelay, span }: Greeting): boolean =>
 // internal
 
 // "moq" and a number
-const instanceId = 0x6d6f7101
-const relayId = 0x6d6f7102
-const spanId = 0x6d6f7103
+const firstId = 0x6d6f7101
 
-const bytes = (hex: string): Uint8Array =>
-  Uint8Array.from({ length: hex.length / 2 }, (_, i) => Number(`0x${hex.slice(2 * i, 2 * i + 2)}`))
-
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
+const patterns = [/^[\da-f]{16}$/, /^$/, /^00-([\da-f]{32})-([\da-f]{16})-0([01])$/]

@@ -121,10 +121,10 @@ export class Registry<in out E = never> {
   end(exit: Exit.Exit<void, E>): void {
     Log.endUnsafe(this.log, exit)
   }
-  /** Those below a prefix that are there, `Live` as soon as that is known, then the changes. */
-  announced(prefix: Path.Path): Stream.Stream<Announced, E> {
+  /** Those below any of the prefixes that are there, `Live` as soon as that is known, then the changes. */
+  announced(...prefixes: ReadonlyArray<Path.Path>): Stream.Stream<Announced, E> {
     return Stream.unwrap(
-      Effect.map(Log.open(this.log), (cursor) => Stream.fromPull(Effect.succeed(new View(this, prefix, cursor).pull)))
+      Effect.map(Log.open(this.log), (cursor) => Stream.fromPull(Effect.succeed(new View(this, prefixes, cursor).pull)))
     )
   }
   append(event: Announced): void {
@@ -142,15 +142,15 @@ const maxEvents = 8_192
 
 class View<in out E> {
   readonly registry: Registry<E>
-  readonly prefix: Path.Path
+  readonly prefixes: ReadonlyArray<Path.Path>
   readonly cursor: Log.Cursor
   // what its reader knows of
   readonly known: Map<string, Path.Path>
   isLive: boolean
   fresh: boolean
-  constructor(registry: Registry<E>, prefix: Path.Path, cursor: Log.Cursor) {
+  constructor(registry: Registry<E>, prefixes: ReadonlyArray<Path.Path>, cursor: Log.Cursor) {
     this.registry = registry
-    this.prefix = prefix
+    this.prefixes = prefixes
     this.cursor = cursor
     this.known = new Map()
     this.isLive = false
@@ -182,7 +182,7 @@ class View<in out E> {
     if (event._tag === "Live") {
       if (!this.isLive) out.push(event)
       this.isLive = true
-    } else if (Path.hasPrefix(event.path, this.prefix)) {
+    } else if (this.prefixes.some((prefix) => Path.hasPrefix(event.path, prefix))) {
       const key = Path.key(event.path)
       if (event._tag === "Active" ? this.known.has(key) : !this.known.delete(key)) return
       if (event._tag === "Active") this.known.set(key, event.path)

@@ -235,6 +235,19 @@ export const setEndedAt = (self: Group, time: number): void => {
 }
 
 /**
+ * When the first byte of the group came, in milliseconds of a clock that never goes back; `undefined` for one that
+ * nobody measures, or that was not received.
+ *
+ * @internal
+ */
+export const arrivedAt = (self: Group): number | undefined => (self as GroupImpl | Tail).impl.arrivedAt
+
+/** @internal */
+export const setArrivedAt = (self: Group, time: number): void => {
+  ;(self as GroupImpl | Tail).impl.arrivedAt = time
+}
+
+/**
  * Turns a pull of frames into one of their payloads: it suspends on a frame that still grows.
  *
  * @internal
@@ -318,6 +331,7 @@ class GroupImpl implements Group, Producer {
   open: Frame.Growing | undefined
   failure: Frame.ReadError | undefined
   endedAt: number | undefined
+  arrivedAt: number | undefined
   held: number
   constructor(
     sequence: number,
@@ -334,6 +348,7 @@ class GroupImpl implements Group, Producer {
     this.open = undefined
     this.failure = undefined
     this.endedAt = undefined
+    this.arrivedAt = undefined
     this.held = 0
     this.log = Log.makeUnsafe(start)
   }

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Semaphore from "effect/Semaphore"
 import type { GroupOrder } from "../core/GroupOrder.ts"
-import { BoundsExceeded, type UpdateError } from "../core/MoqError.ts"
+import { BoundsExceeded, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import type { Priority } from "../core/Priority.ts"
 import type { ReadError } from "./Frame.ts"
 import * as Track from "./Track.ts"
@@ -30,6 +30,36 @@ export interface Request {
   readonly order?: GroupOrder | undefined
   /** How long after its end a group is still worth sending, in milliseconds; 0, the default, means for ever. */
   readonly expires?: number | undefined
+  /**
+   * Whose track to fill, where the source can: those that have a track of their own give that.
+   *
+   * @internal
+   */
+  readonly into?: Lender | undefined
+}
+
+/**
+ * What a publisher has said of the track that is subscribed to.
+ *
+ * @internal
+ */
+export interface Answer extends Track.TrackInfo {
+  /** The highest sequence so far, or the one that can come first. */
+  readonly latest: number
+  /** The lowest sequence that comes. */
+  readonly first: number
+}
+
+/**
+ * Who has a track that outlives the subscriptions which fill it, one after the other.
+ *
+ * @internal
+ */
+export interface Lender {
+  /** Gives the track to fill, once the publisher has answered; the subscription fails as this does. */
+  readonly lend: (answer: Answer) => Effect.Effect<Track.Producer, RequestError>
+  /** Hears how the subscription has ended, in place of the track. Its open groups have ended then, or do so by themselves. */
+  readonly end: (exit: Exit.Exit<void, ReadError>) => Effect.Effect<void>
 }
 
 /**

@@ -169,6 +169,8 @@ export interface CacheOptions {
   readonly maxAge?: Duration.Input | undefined
   /** How many bytes all groups may hold before the oldest go; 32 MiB by default. */
   readonly maxBytes?: number | undefined
+  /** @internal */
+  readonly account?: TrackCache.Account | undefined
 }
 
 /**
@@ -222,6 +224,27 @@ export const wakeUnsafe = (self: Track): void => Log.wakeUnsafe((self as Handle)
 export const dropUnsafe = (self: Producer, group: Group.Producer, error: MoqError.Lagged): void =>
   (self as TrackImpl).drop(group, error)
 
+/**
+ * Ends a track as `finish` and `fail` do.
+ *
+ * @internal
+ */
+export const endUnsafe = (self: Producer, error?: ReadError): void => (self as TrackImpl).close(error)
+
+/**
+ * Drops what is too old or too much, and with `through` all up to that sequence; never the latest group.
+ *
+ * @internal
+ */
+export const evictUnsafe = (self: Producer, through?: number): void => (self as TrackImpl).evict(through)
+
+/**
+ * The sequence after all that have come or were said not to come.
+ *
+ * @internal
+ */
+export const following = (self: Producer): number => (self as TrackImpl).following
+
 // internal
 
 const abandoned = new Cancelled({ detail: "its publisher was interrupted" })
@@ -241,7 +264,8 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
     super(clock, {
       maxAge: Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds")),
       maxBytes: options.cache?.maxBytes ?? 32 * 1024 * 1024,
-      first: options.first ?? 0
+      first: options.first ?? 0,
+      account: options.cache?.account
     })
     this.path = path
     this.info = {

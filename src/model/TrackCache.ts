@@ -19,6 +19,19 @@ export interface Limits {
   readonly maxBytes: number
   /** The lowest sequence that can come. */
   readonly first: number
+  readonly account?: Account | undefined
+}
+
+/**
+ * Counts what a track keeps, for whoever bounds many of them. It must not throw.
+ *
+ * @internal
+ */
+export interface Account {
+  /** Hears of bytes, frames and groups more, or fewer. */
+  readonly change: (bytes: number, frames: number, groups: number) => void
+  /** Hears of each group that is not, or no longer, the latest: from then on it may go. */
+  readonly spare: (sequence: number) => void
 }
 
 /** @internal */
@@ -39,6 +52,7 @@ export class TrackCache {
   readonly clock: Clock.Clock
   readonly maxAge: number
   readonly maxBytes: number
+  readonly account: Account | undefined
   readonly log: Log.Log<TrackEvent.TrackEvent, ReadError>
   // by sequence, lowest first, never overlapping
   readonly shelf: Array<Kept | undefined>
@@ -55,10 +69,11 @@ export class TrackCache {
   /** And their frames. */
   frames: number
   trimAt: number
-  constructor(clock: Clock.Clock, { first, maxAge, maxBytes }: Limits) {
+  constructor(clock: Clock.Clock, { account, first, maxAge, maxBytes }: Limits) {
     this.clock = clock
     this.maxAge = maxAge
     this.maxBytes = maxBytes
+    this.account = account
     this.log = Log.makeUnsafe()
     this.shelf = []
     this.cleared = 0
@@ -101,11 +116,18 @@ export class TrackCache {
     })
     this.open.set(producer.group, producer)
     const kept = this.insert(producer.group)
-    if (sequence > (this.latest ?? -1)) {
-      if (this.newest !== undefined) this.newest.since = kept.since
+    const { newest } = this
+    if (newest === undefined || sequence > TrackEvent.last(newest.event)) {
       this.newest = kept
+      if (newest !== undefined) {
+        newest.since = kept.since
+        this.account?.spare(TrackEvent.first(newest.event))
+      }
+    } else {
+      this.account?.spare(sequence)
     }
     this.evict()
+    this.account?.change(0, 0, 1)
     return producer
   }
   // says of all that neither came nor was said not to come that it will not
@@ -150,13 +172,16 @@ export class TrackCache {
     this.size += bytes
     this.frames += frames
     if (this.isOver) this.evict()
+    this.account?.change(bytes, frames, 0)
   }
   get isOver(): boolean {
     return Group.weigh(this.size, this.frames) > this.maxBytes
   }
   forget(group: Group.Group): void {
+    const frames = Group.held(group)
     this.size -= group.size
-    this.frames -= Group.held(group)
+    this.frames -= frames
+    this.account?.change(-group.size, -frames, -1)
   }
   release(group: Group.Group): void {
     Group.setEndedAt(group, this.clock.currentTimeMillisUnsafe())
@@ -182,7 +207,8 @@ export class TrackCache {
     }
     Group.dropUnsafe(producer, error)
   }
-  readonly evict = (): void => {
+  /** Drops what is too old or too much, and with `through` all up to that sequence; never the latest group. */
+  readonly evict = (through: number = -1): void => {
     const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
     for (const group of this.detached) {
       if (!this.isOver) break
@@ -192,8 +218,9 @@ export class TrackCache {
       const oldest = this.shelf[this.cleared]!
       if (oldest === this.newest) break
       const { event, index, since } = oldest
+      const isMeant = TrackEvent.first(event) <= through
       const isOld = since <= before || this.shelf.length - this.cleared > maxEvents
-      if (!isOld && !this.isOver) break
+      if (!isMeant && !isOld && !this.isOver) break
       this.shelf[this.cleared++] = undefined
       if (TrackEvent.first(event) > this.floor) {
         this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
@@ -201,7 +228,7 @@ export class TrackCache {
       this.floor = TrackEvent.last(event) + 1
       if (event._tag === "Gap") continue
       Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
-      if (this.isOver) this.cutOff(event)
+      if (isMeant || this.isOver) this.cutOff(event)
       if (this.open.has(event)) this.detached.add(event)
       else this.forget(event)
       Group.letGoUnsafe(event)

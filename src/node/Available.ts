@@ -51,6 +51,7 @@ export interface Http2Server {
     readonly ring: KeyRing
     readonly lobby: Lobby
     readonly limits: Bounds
+    readonly trustProxy: boolean
   }) => Effect.Effect<{ readonly take: (socket: TLSSocket) => void }, TransportError, Scope.Scope>
 }
 

@@ -5,8 +5,8 @@
  *
  * The first byte of a connection tells TLS from plain HTTP, so a browser that does not trust a developer's certificate
  * uses the same port. Without TLS, loopback peers may upgrade (with a loopback `Host` and, where there is one, a loopback
- * `Origin`: any web page can reach a loopback port); everybody may read `/certificate.sha256`, and nothing else. Over
- * TLS, clients choose between HTTP/1.1 and HTTP/2 (ALPN).
+ * `Origin`: any web page can reach a loopback port); everybody may read `/certificate.sha256`, and nothing else. Behind a
+ * proxy nobody counts as loopback. Over TLS, clients choose between HTTP/1.1 and HTTP/2 (ALPN).
  *
  * @internal
  */
@@ -23,16 +23,34 @@ import type { KeyRing } from "./KeyRing.ts"
 import * as Loopback from "./Loopback.ts"
 import * as Ports from "./Ports.ts"
 
+/**
+ * Who asks for something by HTTP, and for what.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Visit {
+  readonly url: URL
+  readonly headers: ReadonlyMap<string, string>
+  /** The client's address: behind a proxy that is trusted, what that says. */
+  readonly peer: string | undefined
+}
+
+/**
+ * Answers a request by HTTP; a `RequestListener` of Node is one. Each connection is for one request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type HttpHandler = (request: Http.IncomingMessage, response: Http.ServerResponse, visit: Visit) => void
+
 /** A client that asks for a WebSocket, and may. */
-export interface Upgrade {
+export interface Upgrade extends Visit {
   readonly request: Http.IncomingMessage
   readonly socket: Duplex
   readonly head: Buffer
   /** The socket that bytes really go through: with TLS, its own. */
   readonly tcp: Net.Socket
-  readonly url: URL
-  readonly headers: ReadonlyMap<string, string>
-  readonly peer: string | undefined
 }
 
 export interface Options {
@@ -40,8 +58,12 @@ export interface Options {
   readonly host: string
   readonly ring: KeyRing
   readonly allowOrigin: ReadonlyArray<string> | undefined
+  /** A proxy brings all clients, and tells their addresses. */
+  readonly trustProxy: boolean
   /** How long a client may take until it has asked for something, in milliseconds. */
   readonly handshakeTimeout: number
+  /** Answers the requests by HTTP that are not for the certificate, if anybody does now. */
+  readonly onRequest: () => HttpHandler | undefined
   /** Takes clients that ask for a WebSocket. */
   readonly onUpgrade?: ((upgrade: Upgrade) => void) | undefined
   /** Takes clients that chose HTTP/2. */
@@ -151,14 +173,15 @@ class Door {
   }
 
   private answer(request: Http.IncomingMessage, response: Http.ServerResponse, secure: boolean): void {
+    // a connection for each request: so that everything which is open has a deadline, or somebody who answers it
     response.setHeader("connection", "close")
-    response.setHeader("content-type", "text/plain; charset=utf-8")
     const say = (status: number, text: string) => {
       response.statusCode = status
+      response.setHeader("content-type", "text/plain; charset=utf-8")
       response.end(request.method === "HEAD" ? undefined : `${text}\n`)
     }
     const path = request.url?.split("?")[0] ?? ""
-    const { ring } = this.options
+    const { onRequest, ring } = this.options
     if (ring.generated && (path === "/certificate.sha256" || path === "/fingerprint")) {
       response.setHeader("access-control-allow-origin", "*")
       response.setHeader("cache-control", "no-store")
@@ -166,7 +189,12 @@ class Door {
       return say(405, "only GET")
     }
     if (!secure && !this.trustsPlain(request)) return say(403, "this port speaks TLS: use https")
-    say(404, "here is a relay of MoQ Transfork: connect with a client of it")
+    const handler = onRequest()
+    if (handler === undefined) return say(404, "here is a relay of MoQ Transfork: connect with a client of it")
+    const visit = visitOf(request, secure, this.options.trustProxy)
+    if (visit === undefined) return say(400, "no proper Host and path")
+    clearTimeout(this.sockets.get(keyOf(request.socket))?.deadline)
+    handler(request, response, visit)
   }
 
   private upgrade(request: Http.IncomingMessage, socket: Duplex, head: Buffer, secure: boolean): void {
@@ -181,17 +209,18 @@ class Door {
     if (headers.upgrade?.toLowerCase() !== "websocket" || request.method !== "GET") {
       return refuse(socket, 400, "only upgrades to WebSocket")
     }
-    const url = urlOf(request, secure)
-    if (url === undefined) return refuse(socket, 400, "no proper Host and path")
+    const visit = visitOf(request, secure, this.options.trustProxy)
+    if (visit === undefined) return refuse(socket, 400, "no proper Host and path")
     const { onUpgrade } = this.options
     if (onUpgrade === undefined) return refuse(socket, 404, "no WebSocket here")
-    const peer = Loopback.format(tcp.remoteAddress, tcp.remotePort)
-    onUpgrade({ request, socket, head, tcp, url, headers: headersOf(request), peer })
+    onUpgrade({ request, socket, head, tcp, ...visit })
   }
 
   private trustsPlain(request: Http.IncomingMessage): boolean {
     const { host, origin } = request.headers
     return this.options.ring.generated &&
+      // a proxy of this machine brings whoever it likes
+      !this.options.trustProxy &&
       Loopback.isLoopback(request.socket.remoteAddress) &&
       isLoopbackUrl(`http://${host ?? ""}`) &&
       (origin === undefined || isLoopbackUrl(origin))
@@ -218,7 +247,12 @@ const keyOf = (socket: Net.Socket): string =>
 
 const isLoopbackUrl = (text: string): boolean => URL.canParse(text) && Loopback.isLoopbackName(new URL(text).hostname)
 
-const urlOf = (request: Http.IncomingMessage, secure: boolean): URL | undefined => {
+/**
+ * What a client asks for, unless its Host or path is malformed.
+ *
+ * @internal
+ */
+export const urlOf = (request: Http.IncomingMessage, secure: boolean): URL | undefined => {
   const { host } = request.headers
   const path = request.url ?? ""
   if (host === undefined || !/^[^/\\?#@\s]+$/.test(host) || !path.startsWith("/")) return undefined
@@ -226,7 +260,17 @@ const urlOf = (request: Http.IncomingMessage, secure: boolean): URL | undefined 
   return URL.canParse(text) ? new URL(text) : undefined
 }
 
-const headersOf = (request: Http.IncomingMessage): ReadonlyMap<string, string> => {
+const visitOf = (request: Http.IncomingMessage, secure: boolean, trustProxy: boolean): Visit | undefined => {
+  const url = urlOf(request, secure)
+  if (url === undefined) return undefined
+  const headers = headersOf(request)
+  const forwarded = trustProxy ? Loopback.forwarded(headers.get("x-forwarded-for")) : undefined
+  const { remoteAddress, remotePort } = request.socket
+  return { url, headers, peer: forwarded ?? Loopback.format(remoteAddress, remotePort) }
+}
+
+/** @internal */
+export const headersOf = (request: Http.IncomingMessage): ReadonlyMap<string, string> => {
   const headers = new Map<string, string>()
   for (const [name, value] of Object.entries(request.headers)) {
     if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value)

@@ -39,8 +39,9 @@ export const make: (options: {
   readonly lobby: Lobby
   readonly ring: KeyRing
   readonly limits: Bounds
+  readonly trustProxy: boolean
 }) => Effect.Effect<Http2Server, TransportError> = Effect.fnUntraced(
-  function*({ limits, lobby, ring }) {
+  function*({ limits, lobby, ring, trustProxy }) {
     const module = yield* FailsComponents.load
     const { cert, key } = ring.currentUnsafe()
     // it makes a TLS server, which is never used
@@ -56,7 +57,7 @@ export const make: (options: {
       try: () => server.createTransportInt(),
       catch: (error) => new TransportError({ detail: `HTTP/2 cannot be served: ${error}` })
     })
-    return new Server(server.transportInt, lobby, limits)
+    return new Server(server.transportInt, lobby, limits, trustProxy)
   }
 )
 
@@ -66,13 +67,15 @@ class Server implements Http2Server {
   private readonly transport: FailsComponents.ServerTransport
   private readonly lobby: Lobby
   private readonly limits: Bounds
+  private readonly trustProxy: boolean
   private readonly http: Http2.Http2Server
   private readonly guests = new Map<Http2.Http2Session, Guest>()
 
-  constructor(transport: FailsComponents.ServerTransport, lobby: Lobby, limits: Bounds) {
+  constructor(transport: FailsComponents.ServerTransport, lobby: Lobby, limits: Bounds, trustProxy: boolean) {
     this.transport = transport
     this.lobby = lobby
     this.limits = limits
+    this.trustProxy = trustProxy
     this.http = Http2.createServer({
       settings: { ...Http2Link.settings(limits), maxConcurrentStreams: 1 },
       remoteCustomSettings: Http2Link.remoteCustomSettings
@@ -100,10 +103,12 @@ class Server implements Http2Server {
     guest.enter(stream)
     const url = urlOf(headers)
     if (url === undefined) return refuse(stream, 400)
+    const received = headersOf(headers)
+    const forwarded = this.trustProxy ? Loopback.forwarded(received.get("x-forwarded-for")) : undefined
     const place = this.lobby.admit({
       url,
-      headers: headersOf(headers),
-      peer: guest.peer,
+      headers: received,
+      peer: forwarded ?? guest.peer,
       transport: "h2",
       accept: Effect.suspend(() => this.accept(guest, stream, headers)),
       refuse: (status) => refuse(stream, status)

@@ -1,5 +1,5 @@
 /**
- * Which addresses and names belong to this machine alone.
+ * Addresses of clients: which belong to this machine alone, and how they are written.
  *
  * @since 0.1.0
  */
@@ -36,4 +36,19 @@ export const format = (address: string | undefined, port: number | undefined): s
   if (address === undefined) return undefined
   const plain = address.startsWith("::ffff:") ? address.slice(7) : address
   return isIP(plain) === 6 ? `[${plain}]:${port ?? 0}` : `${plain}:${port ?? 0}`
+}
+
+/**
+ * The address that a proxy says its client has, with the port where there is one: the last in `X-Forwarded-For`, which is
+ * the only one that the proxy itself has seen. `undefined` when there is none, or it is no IP address.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const forwarded = (header: string | undefined): string | undefined => {
+  const last = header?.split(",").at(-1)?.trim() ?? ""
+  const match = /^\[(.+)\](?::(\d{1,5}))?$/.exec(last) ?? /^([^:]+)(?::(\d{1,5}))?$/.exec(last)
+  const address = match?.[1] ?? last
+  if (isIP(address) === 0) return undefined
+  return match?.[2] === undefined ? address : format(address, Number(match[2]))
 }

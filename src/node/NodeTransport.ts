@@ -17,8 +17,9 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -27,8 +28,11 @@ import * as Bounds from "../transport/Bounds.ts"
 import * as Transport from "../transport/Transport.ts"
 import type * as Available from "./Available.ts"
 import * as Client from "./Client.ts"
+import type * as Door from "./Door.ts"
 import type { ServerCertificate } from "./KeyRing.ts"
-import * as Server from "./Server.ts"
+import * as Server_ from "./Server.ts"
+
+export { layer as layerUpgrade, make as makeUpgrade, type Options as UpgradeOptions } from "./Upgrade.ts"
 
 /**
  * The transports of Node, by name. `docs/transports.md` tells which to take.
@@ -94,6 +98,12 @@ export interface ServerOptions {
   readonly transports?: ReadonlyArray<Name> | undefined
   /** The origins (such as `https://example.com`) from which web pages may connect over TLS; all by default. */
   readonly allowOrigin?: ReadonlyArray<string> | undefined
+  /**
+   * Whether a proxy in front of the port tells the address of each client, as the last one in `X-Forwarded-For`; `false`
+   * by default. Then nobody counts as a client on this machine. Only when nobody else reaches the port: who does may
+   * claim any address. HTTP/3 goes past it.
+   */
+  readonly trustProxy?: boolean | undefined
   readonly limits?: Limits | undefined
   /** How many clients may wait to be taken from `requests`; 64 by default. Others are refused with 503. */
   readonly waiting?: number | undefined
@@ -149,6 +159,37 @@ export const layerWith = (options: ClientOptions): Layer.Layer<Transport.Transpo
   Layer.sync(Transport.Transport)(() => make(options))
 
 /**
+ * Who asks by HTTP, and what answers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type { HttpHandler, Visit } from "./Door.ts"
+
+/**
+ * A server of Node: beside the transports it answers HTTP on the same TCP port, over TLS.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export interface Server extends Transport.TransportServer {
+  /**
+   * Answers requests by HTTP/1.1 for as long as the scope, in place of whoever did before. Those for the fingerprint of a
+   * generated certificate are answered already; without TLS only clients on this machine get here, and only with such a
+   * certificate. How long an answer may take is the handler's business.
+   */
+  readonly serveHttp: (handler: Door.HttpHandler) => Effect.Effect<void, never, Scope.Scope>
+}
+
+/**
+ * The service of a server of Node.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Server: Context.Service<Server, Server> = Context.Service("effect-moq/node/NodeTransport/Server")
+
+/**
  * The server side, bound until the scope closes.
  *
  * **Details**
@@ -161,10 +202,8 @@ export const layerWith = (options: ClientOptions): Layer.Layer<Transport.Transpo
  * @category constructors
  * @since 0.1.0
  */
-export const makeServer = (
-  options: ServerOptions
-): Effect.Effect<Transport.TransportServer, TransportError, Scope.Scope> =>
-  Server.make({
+export const makeServer = (options: ServerOptions): Effect.Effect<Server, TransportError, Scope.Scope> =>
+  Server_.make({
     port: options.port ?? 4443,
     host: options.host ?? "localhost",
     tls: options.tls,
@@ -172,6 +211,7 @@ export const makeServer = (
     renewGrace: Bounds.millis(options.renewGrace, 60_000),
     transports: options.transports ?? ["h3", "websocket"],
     allowOrigin: options.allowOrigin,
+    trustProxy: options.trustProxy ?? false,
     limits: Bounds.resolve(options.limits),
     waiting: options.waiting ?? 64,
     takeTimeout: Bounds.millis(options.takeTimeout, 5_000)
@@ -183,5 +223,10 @@ export const makeServer = (
  * @category layers
  * @since 0.1.0
  */
-export const layerServer = (options: ServerOptions): Layer.Layer<Transport.TransportServer, TransportError> =>
-  Layer.effect(Transport.TransportServer)(makeServer(options))
+export const layerServer = (
+  options: ServerOptions
+): Layer.Layer<Transport.TransportServer | Server, TransportError> =>
+  Layer.effectContext(Effect.map(
+    makeServer(options),
+    (server) => Context.make(Transport.TransportServer, server).pipe(Context.add(Server, server))
+  ))

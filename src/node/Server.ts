@@ -30,6 +30,7 @@ export interface Options {
   readonly renewGrace: number
   readonly transports: ReadonlyArray<Available.Name>
   readonly allowOrigin: ReadonlyArray<string> | undefined
+  readonly trustProxy: boolean
   readonly limits: Bounds
   /** How many clients may wait to be taken. */
   readonly waiting: number
@@ -37,17 +38,22 @@ export interface Options {
   readonly takeTimeout: number
 }
 
+/** What is there beside the transports. */
+export interface Server extends TransportServer {
+  readonly serveHttp: (handler: Door.HttpHandler) => Effect.Effect<void, never, Scope.Scope>
+}
+
 /**
  * Closing the scope refuses who waits, closes every connection with code 0, and frees the port. What fails leaves nothing
  * behind, though the scope goes on.
  */
-export const make = (options: Options): Effect.Effect<TransportServer, TransportError, Scope.Scope> =>
+export const make = (options: Options): Effect.Effect<Server, TransportError, Scope.Scope> =>
   // which also closes one after the other, whatever the caller's scope does
   inOwnScope(open(options))
 
 // internal
 
-const open: (options: Options) => Effect.Effect<TransportServer, TransportError, Scope.Scope> = Effect.fnUntraced(
+const open: (options: Options) => Effect.Effect<Server, TransportError, Scope.Scope> = Effect.fnUntraced(
   function*(options) {
     const { limits } = options
     const ring = yield* KeyRing.make(options.tls, options.reload)
@@ -74,16 +80,19 @@ const open: (options: Options) => Effect.Effect<TransportServer, TransportError,
     const http2 = transports.includes("h2")
       ? yield* Effect.flatMap(
         Available.http2Server,
-        ({ make }) => make({ lobby, ring, limits }).pipe(Scope.provide(ports))
+        ({ make }) => make({ lobby, ring, limits, trustProxy: options.trustProxy }).pipe(Scope.provide(ports))
       )
       : undefined
+    const handlers: Array<Door.HttpHandler> = []
     const bind = Effect.fnUntraced(function*(port: number) {
       const bound = yield* Door.make({
         port,
         host: options.host,
         ring,
         allowOrigin: options.allowOrigin,
+        trustProxy: options.trustProxy,
         handshakeTimeout: limits.handshakeTimeout,
+        onRequest: () => handlers.at(-1),
         onUpgrade: transports.includes("websocket") ? WebSocketServer.make({ lobby, limits }) : undefined,
         onHttp2: http2?.take
       })
@@ -103,7 +112,12 @@ const open: (options: Options) => Effect.Effect<TransportServer, TransportError,
       get fingerprint() {
         return ring.generated ? ring.currentUnsafe().fingerprint : undefined
       },
-      requests: lobby.requests
+      requests: lobby.requests,
+      serveHttp: (handler) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.sync(() => handlers.push(handler)),
+          () => Effect.sync(() => handlers.splice(handlers.lastIndexOf(handler), 1))
+        ))
     }
   }
 )

@@ -5,7 +5,8 @@
  * **Details**
  *
  * It also holds what the package lacks against hostile peers:
- * - a connection whose messages take long to decode gives way to the others every few milliseconds;
+ * - a connection takes a millisecond of each turn of the event loop for what it has received, with all that follows from
+ *   it at once: a burst of thousands of small messages would keep the others waiting for as long as it takes to handle;
  * - the package reports violations through `console`; what it prints while it decodes a message goes to `onWarning`
  *   instead. The console is replaced for exactly that synchronous stretch, in which no other code runs.
  *
@@ -20,11 +21,12 @@ import { type Delivery, type Options, QmuxSocket } from "../transport/QmuxSocket
 export class WebSocketStream extends QmuxSocket {
   private readonly ws: WebSocket
   private readonly socket: Socket
-  // since when the decoder has been at work on a message; undefined while it is not
-  private decoding: number | undefined
+  private decoding: boolean
+  // since when it has been at work in this turn of the event loop, and the next one while it waits for that
+  private began: number | undefined
+  private turn: Promise<void> | undefined
   private printError: Print
   private printWarning: Print
-  private busy: number
   private corked: boolean
 
   /** `ws` must be open, and `socket` be the socket under it. */
@@ -32,10 +34,11 @@ export class WebSocketStream extends QmuxSocket {
     super(options)
     this.ws = ws
     this.socket = socket
-    this.decoding = undefined
+    this.decoding = false
+    this.began = undefined
+    this.turn = undefined
     this.printError = terminal.error
     this.printWarning = terminal.warn
-    this.busy = 0
     this.corked = false
 
     ws.binaryType = "nodebuffer"
@@ -90,13 +93,31 @@ export class WebSocketStream extends QmuxSocket {
     return new Decoding(this, message)
   }
 
-  protected override onRead(): void {
+  protected override onRead(isBehind: boolean): Promise<void> | undefined {
     this.leave()
+    if (!isBehind) {
+      if (this.ws.isPaused) this.ws.resume()
+      return undefined
+    }
+    if (this.began === undefined) {
+      this.began = performance.now()
+      setImmediate(this.endTurn)
+    } else if (performance.now() - this.began > fairShare) {
+      // no more is taken from the network meanwhile
+      if (this.isOpen) this.ws.pause()
+      return this.turn ??= new Promise((resolve) => setImmediate(resolve))
+    }
+    return undefined
+  }
+
+  private readonly endTurn = (): void => {
+    this.began = undefined
+    this.turn = undefined
   }
 
   /** @internal the decoder takes a message: it runs without a break until it asks for the next one, or gives up */
   enter(): void {
-    this.decoding = performance.now()
+    this.decoding = true
     this.printError = terminal.error
     this.printWarning = terminal.warn
     terminal.error = this.print
@@ -105,17 +126,10 @@ export class WebSocketStream extends QmuxSocket {
   }
 
   private readonly leave = (): void => {
-    const started = this.decoding
-    if (started === undefined) return
-    this.decoding = undefined
+    if (!this.decoding) return
+    this.decoding = false
     terminal.error = this.printError
     terminal.warn = this.printWarning
-    this.busy += performance.now() - started
-    if (this.busy > fairShare) {
-      this.busy = 0
-      this.ws.pause()
-      setImmediate(() => this.ws.resume())
-    }
   }
 
   private readonly print: Print = (...args) => {
@@ -129,8 +143,8 @@ export class WebSocketStream extends QmuxSocket {
 
 // internal
 
-// how long one connection may decode before others get their turn, in milliseconds
-const fairShare = 10
+// how long one connection may be at work before others get their turn, in milliseconds
+const fairShare = 1
 
 type Print = (...args: ReadonlyArray<unknown>) => void
 

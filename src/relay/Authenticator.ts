@@ -96,3 +96,12 @@ export const Authenticator: Context.Reference<Authenticator> = Context.Reference
  */
 export const covers = (prefixes: ReadonlyArray<Path.Path>, path: Path.Path): boolean =>
   prefixes.some((prefix) => Path.hasPrefix(path, prefix))
+
+/**
+ * What of the prefixes is at or below a root: of one that covers the root, the root; of one beside it, nothing.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const within = (prefixes: ReadonlyArray<Path.Path>, root: Path.Path): ReadonlyArray<Path.Path> =>
+  covers(prefixes, root) ? [root] : prefixes.filter((prefix) => Path.hasPrefix(prefix, root))

@@ -28,6 +28,8 @@ import * as Stream from "effect/Stream"
 import type * as Take from "effect/Take"
 import { type SessionClosed, Unauthorized } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
+import type * as Router from "../model/Router.ts"
+import type * as Monitor from "../session/Monitor.ts"
 import { end } from "../session/Peer.ts"
 import * as Session from "../session/Session.ts"
 import * as Transport from "../transport/Transport.ts"
@@ -37,6 +39,7 @@ import * as Cluster from "./Cluster.ts"
 import * as Guest from "./Guest.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Origin from "./Origin.ts"
+import * as Tracing from "./Tracing.ts"
 
 /**
  * What can be chosen of a relay.
@@ -71,7 +74,8 @@ export interface Limits extends Admission.Limits {
 
 /**
  * Something that happened in a relay. `session` numbers its sessions from 1. A session that is refused, or whose
- * handshake fails, is never opened; each one that is opened is closed.
+ * handshake fails, is never opened; each one that is opened is closed. `LimitBroken` tells of the first time that a
+ * session breaks a limit.
  *
  * @category models
  * @since 0.1.0
@@ -93,7 +97,28 @@ export type Event =
     readonly reason: string
     readonly by: SessionClosed["by"]
   }
-  | { readonly _tag: "SessionRefused"; readonly reason: string; readonly peer: string | undefined }
+  | {
+    readonly _tag: "SessionRefused"
+    readonly why: Refusal
+    readonly reason: string
+    readonly peer: string | undefined
+  }
+  | {
+    readonly _tag: "LimitBroken"
+    /** None during the handshake. */
+    readonly session: number | undefined
+    readonly limit: Monitor.Limit
+    readonly peer: string | undefined
+  }
+
+/**
+ * Why a client got no session: a limit of the relay, its URL, the relay is about to end, it is not allowed to, or the
+ * handshake failed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Refusal = keyof Admission.Limits | "url" | "draining" | "unauthorized" | "handshake"
 
 /**
  * What there is to know of an open session.
@@ -118,6 +143,40 @@ export interface SessionState {
 }
 
 /**
+ * Who publishes a track, and who watches it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TrackState {
+  readonly path: Path.Path
+  /**
+   * Who serves it now: a session by its number, another relay that this one is a client of, or the program itself. None
+   * when it is watched although it is not announced (any more).
+   */
+  readonly publisher:
+    | { readonly _tag: "Session"; readonly session: number }
+    | { readonly _tag: "Upstream"; readonly url: string | undefined }
+    | { readonly _tag: "Program" }
+    | undefined
+  /** The ids of the relays that it came through, the nearest first. */
+  readonly hops: ReadonlyArray<string>
+  /** The sessions that watch it, by their numbers, one for each subscription. */
+  readonly watchers: ReadonlyArray<number>
+}
+
+/**
+ * A client without a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Visitor {
+  readonly router: Router.Router
+  readonly grant: Authenticator.Grant
+}
+
+/**
  * A running relay.
  *
  * @category services
@@ -132,11 +191,24 @@ export interface Relay {
   readonly sessions: Effect.Effect<number>
   /** What there is to know of the sessions that are open, in the order in which they were opened. */
   readonly state: Effect.Effect<ReadonlyArray<SessionState>>
+  /** The tracks that are announced, and those that are watched, with who publishes and who watches them. */
+  readonly tree: Effect.Effect<ReadonlyArray<TrackState>>
+  /**
+   * What a client may see without a session, such as one that asks by HTTP: the tracks that are granted to it, by their
+   * paths in the relay. Fails with `Unauthorized` when it may do nothing at or around `root`.
+   */
+  readonly visit: (client: Authenticator.Client) => Effect.Effect<Visitor, Unauthorized>
+  /**
+   * Other limits and options for the sessions that are opened from now on: those that are open keep theirs. `limits.cache`
+   * stays as it is.
+   */
+  readonly configure: (options: Pick<Options, "limits" | "session">) => Effect.Effect<void>
   /** Whether it takes new sessions: until it drains. */
   readonly ready: Effect.Effect<boolean>
   /**
    * Takes no more sessions, lets groups that have begun come to their end for as long as `session.limits.drain` at most,
-   * then closes all sessions with code 0.
+   * then closes all sessions with code 0. Publishers go on to write these groups meanwhile. Interrupted, it has closed
+   * nothing, and can be run again.
    */
   readonly drain: Effect.Effect<void>
   /**
@@ -156,24 +228,40 @@ export const Relay: Context.Service<Relay, Relay> = Context.Service("effect-moq/
 
 /**
  * Runs a relay for as long as the scope. A session's URL path is its root: its paths are relative to it. What a session
- * may do, the `Authenticator` says; without one, everybody may do everything.
+ * may do, the `Authenticator` says; without one, everybody may do everything. With upstreams it needs a `Transport` to
+ * connect to them.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make: (
-  options?: Options
-) => Effect.Effect<Relay, never, Transport.TransportServer | Scope.Scope> = Effect.fnUntraced(function*(options) {
+export const make: {
+  (
+    options: Options & { readonly upstreams: ReadonlyArray<Cluster.Upstream> }
+  ): Effect.Effect<Relay, never, Transport.TransportServer | Transport.Transport | Scope.Scope>
+  (options?: Options): Effect.Effect<Relay, never, Transport.TransportServer | Scope.Scope>
+} = Effect.fnUntraced(function*(options?: Options) {
   const server = yield* Transport.TransportServer
   const authenticator = yield* Authenticator.Authenticator
   const events = yield* PubSub.sliding<Take.Take<Event>>(1024)
   yield* Effect.addFinalizer(() => PubSub.end(events, Exit.void))
   const tell = (event: Event): void => void PubSub.publishUnsafe(events, [event])
   const metrics = yield* Metrics.make
-  const cluster = yield* Cluster.make({ onEvent: tell })
+  const tracing = yield* Tracing.make
+  const cluster = yield* Cluster.make({
+    tracing,
+    onEvent: (event) => {
+      metrics.upstream(event)
+      tell(event)
+    }
+  })
+  const serving = new Map<string, Origin.Offered>()
   const origin = yield* Origin.make({
     onEvent: tell,
-    onServing: cluster.onServing,
+    onServing: (path, source) => {
+      if (source === undefined) serving.delete(Path.key(path))
+      else serving.set(Path.key(path), source)
+      cluster.onServing(path, source)
+    },
     linger: options?.linger,
     cache: options?.limits?.cache,
     metrics
@@ -182,14 +270,22 @@ export const make: (
   const clock = yield* Clock.Clock
   const connections = new Set<Transport.Connection>()
   const sessions = new Map<number, Open>()
+  let sessionOptions = options?.session
   let opened = 0
   let isReady = true
 
   const serve = Effect.fnUntraced(function*(client: Authenticator.Client, request: Transport.Request) {
     const { peer, root, transport } = client
+    const trace = yield* tracing.session("server", root, { "moq.transport": transport })
     const grant = yield* Effect.result(authenticate(authenticator, client))
+    if (!isReady) return yield* refuse(request, 503, "draining", ending)
     const connection = yield* Effect.acquireRelease(
-      Effect.tap(request.accept, (connection) => Effect.sync(() => connections.add(connection))),
+      Effect.tap(request.accept, (connection) =>
+        Effect.suspend(() => {
+          connections.add(connection)
+          // one that came in while the others were closed
+          return isReady ? Effect.void : connection.close(0, ending)
+        })),
       (connection) => Effect.sync(() => connections.delete(connection)),
       { interruptible: true }
     )
@@ -199,13 +295,25 @@ export const make: (
       return yield* grant.failure
     }
     const guest = Guest.make(origin, { root, grant: grant.success })
-    const session = yield* Session.accept(connection, {
-      ...options?.session,
-      router: cluster.router(guest.router),
+    const outlook = cluster.outlook(trace.router(guest.router), { root, prefixes: grant.success.subscribe })
+    const broken = new Set<Monitor.Limit>()
+    let number: number | undefined
+    const accepted = yield* trace.within(Session.accept(connection, {
+      ...sessionOptions,
+      router: outlook,
       greeting: cluster.greeting,
-      monitor: metrics.monitor
-    })
-    const number = ++opened
+      monitor: {
+        ...metrics.monitor,
+        limit: (limit) => {
+          metrics.monitor.limit(limit)
+          if (broken.has(limit)) return
+          broken.add(limit)
+          tell({ _tag: "LimitBroken", session: number, limit, peer })
+        }
+      }
+    }))
+    number = ++opened
+    const session = trace.opened(accepted, { "moq.session": number })
     const since = clock.currentTimeMillisUnsafe()
     yield* Effect.acquireRelease(
       Effect.sync(() => {
@@ -214,37 +322,47 @@ export const make: (
       }),
       () => Effect.sync(() => metrics.session(-1, transport))
     )
-    const attached = yield* cluster.attach(origin, session, { root, prefixes: grant.success.publish })
+    const attached = yield* cluster.attach(origin, session, { root, prefixes: grant.success.publish, outlook })
     yield* Effect.acquireRelease(
       Effect.sync(() => sessions.set(number, { session, guest, attached, root, since, transport, peer })),
       () => Effect.sync(() => sessions.delete(number))
     )
     yield* Effect.forkScoped(expire(session, grant.success, clock))
-    const { by, code, reason } = yield* Effect.onInterrupt(
+    const closed = yield* Effect.onInterrupt(
       session.closed,
       () => Effect.sync(() => tell({ _tag: "SessionClosed", session: number, code: 0, reason: "", by: "local" }))
     )
+    const { by, code, reason } = closed
     tell({ _tag: "SessionClosed", session: number, code, reason, by })
+    yield* trace.closed(closed)
   }, Effect.scoped)
 
-  const refuse = (request: Transport.Request, status: number, reason: string): Effect.Effect<void> => {
-    tell({ _tag: "SessionRefused", reason, peer: request.peer })
+  const refused = (why: Refusal, reason: string, peer: string | undefined): void => {
+    metrics.refused(why)
+    tell({ _tag: "SessionRefused", why, reason, peer })
+  }
+
+  const refuse = (request: Transport.Request, status: number, why: Refusal, reason: string): Effect.Effect<void> => {
+    refused(why, reason, request.peer)
     return request.refuse(status)
   }
 
   const receive = (request: Transport.Request): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { headers, peer, transport, url } = request
-      const root = rootOf(url)
-      if (root === undefined) return refuse(request, 400, "the path of the URL is malformed or too long")
-      if (!isReady) return refuse(request, 503, "the relay is about to end")
+      const root = rootOf(url.pathname)
+      if (root === undefined) return refuse(request, 400, "url", "the path of the URL is malformed or too long")
+      if (!isReady) return refuse(request, 503, "draining", ending)
       const place = admission.enter(peer)
       if (!("leave" in place)) {
-        metrics.refused(place.limit)
-        return refuse(request, place.limit === "handshakeRate" ? 429 : 503, place.error.message)
+        return refuse(request, place.status, place.limit, place.error.message)
       }
       return serve({ url, root, headers, peer, transport }, request).pipe(
-        Effect.catch((error) => Effect.sync(() => tell({ _tag: "SessionRefused", reason: error.message, peer }))),
+        Effect.catch((error) =>
+          Effect.sync(() =>
+            refused(error._tag === "MoqUnauthorized" ? "unauthorized" : "handshake", error.message, peer)
+          )
+        ),
         // a bug that one session runs into is not the end of the others
         Effect.catchDefect((defect) => Effect.logError("a session of the relay died", defect)),
         Effect.ensuring(Effect.sync(() => place.leave()))
@@ -256,26 +374,43 @@ export const make: (
     Stream.runDrain,
     Effect.forkScoped
   )
-  yield* cluster.connect(origin, options?.upstreams ?? [], options?.session)
+  yield* cluster.connect(origin, options?.upstreams ?? [], { ...options?.session, monitor: metrics.monitor })
 
   // all sessions at once, before one hears from another that its tracks have gone
-  const close = Effect.suspend(() =>
-    Effect.forEach(connections, (connection) => connection.close(0, ""), { concurrency: "unbounded", discard: true })
-  )
-  yield* Effect.addFinalizer(() => close)
+  const close = (reason: string) =>
+    Effect.suspend(() =>
+      Effect.forEach(connections, (connection) => connection.close(0, reason), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
+  yield* Effect.addFinalizer(() => close(""))
 
   return {
     origin,
-    urls: server.urls,
+    get urls() {
+      return server.urls
+    },
     sessions: Effect.sync(() => admission.open),
     state: Effect.sync(() => Array.from(sessions, ([session, open]) => stateOf(session, open))),
+    tree: Effect.sync(() => treeOf(origin, serving, sessions, cluster.urlOf)),
+    visit: (client) =>
+      authenticate(authenticator, client).pipe(
+        Effect.tapError(() => Effect.sync(() => metrics.unauthorized())),
+        Effect.map((grant) => ({ router: Guest.make(origin, { root: Path.empty, grant }).router, grant }))
+      ),
+    configure: ({ limits, session }) =>
+      Effect.sync(() => {
+        admission.limits = { ...admission.limits, ...limits }
+        sessionOptions = { ...sessionOptions, ...session }
+      }),
     ready: Effect.sync(() => isReady),
     drain: Effect.suspend(() => {
       isReady = false
-      return Effect.forEach(sessions.values(), ({ session }) => session.drain, {
-        concurrency: "unbounded",
-        discard: true
-      }).pipe(Effect.andThen(close))
+      const drains = Array.from(sessions.values(), ({ session }) => session.drain)
+      return Effect.all([...drains, cluster.drain], { concurrency: "unbounded", discard: true }).pipe(
+        Effect.andThen(close(ending))
+      )
     }),
     events: Stream.fromPubSubTake(events)
   }
@@ -287,8 +422,12 @@ export const make: (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<Relay, never, Transport.TransportServer> =>
-  Layer.effect(Relay, make(options))
+export const layer: {
+  (
+    options: Options & { readonly upstreams: ReadonlyArray<Cluster.Upstream> }
+  ): Layer.Layer<Relay, never, Transport.TransportServer | Transport.Transport>
+  (options?: Options): Layer.Layer<Relay, never, Transport.TransportServer>
+} = (options?: Options) => Layer.effect(Relay, make(options))
 
 // internal
 
@@ -313,6 +452,39 @@ const stateOf = (number: number, { attached, guest, peer, root, session, since, 
   publishing: attached.paths,
   watching: guest.watching
 })
+
+const treeOf = (
+  origin: Origin.Origin,
+  serving: ReadonlyMap<string, Origin.Offered>,
+  sessions: ReadonlyMap<number, Open>,
+  urlOf: Cluster.Cluster["urlOf"]
+): ReadonlyArray<TrackState> => {
+  const numbers = new Map(Array.from(sessions, ([number, { session }]) => [session, number]))
+  const tracks = new Map<string, { readonly state: TrackState; readonly watchers: Array<number> }>()
+  const track = (path: Path.Path, publisher: TrackState["publisher"], hops: ReadonlyArray<string>) => {
+    const watchers: Array<number> = []
+    const track = { state: { path, publisher, hops, watchers }, watchers }
+    tracks.set(Path.key(path), track)
+    return track
+  }
+  for (const path of origin.paths) {
+    const { hops = [], session } = serving.get(Path.key(path)) ?? {}
+    const number = session && numbers.get(session)
+    track(
+      path,
+      session === undefined
+        ? { _tag: "Program" }
+        : number === undefined
+        ? { _tag: "Upstream", url: urlOf(session) }
+        : { _tag: "Session", session: number },
+      hops
+    )
+  }
+  for (const [number, { guest }] of sessions) {
+    for (const path of guest.watching) (tracks.get(Path.key(path)) ?? track(path, undefined, [])).watchers.push(number)
+  }
+  return Array.from(tracks.values(), ({ state }) => state)
+}
 
 // what neither publishes nor subscribes anything at or below its root, or above it, has nothing to do here
 const authenticate = (
@@ -341,12 +513,18 @@ const expire = (session: Session.Session, { expires }: Authenticator.Grant, cloc
       )
   })
 
+const ending = "the relay ends"
+
 const longest = 24 * 60 * 60 * 1000
 
-// percent-decoded part by part; empty parts are dropped
-const rootOf = (url: URL): Path.Path | undefined => {
+/**
+ * The path that a URL's stands for: percent-decoded part by part, empty parts are dropped.
+ *
+ * @internal
+ */
+export const rootOf = (pathname: string): Path.Path | undefined => {
   try {
-    const root = Path.fromString(url.pathname).map(decodeURIComponent)
+    const root = Path.fromString(pathname).map(decodeURIComponent)
     return Path.isValid(root) ? root : undefined
   } catch {
     return undefined

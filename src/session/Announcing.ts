@@ -12,7 +12,8 @@ import * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
 import * as AnnouncePlease from "../message/AnnouncePlease.ts"
 import * as Announced from "../model/Announced.ts"
-import { type MessageStream, resetCode, toReadError, within } from "./MessageStream.ts"
+import { inTime, type MessageStream, resetCode, toReadError } from "./MessageStream.ts"
+import { refused } from "./Monitor.ts"
 import { Rate } from "./Rate.ts"
 import { closedHere, request } from "./Requests.ts"
 import type { SessionContext } from "./SessionContext.ts"
@@ -28,7 +29,7 @@ export const open = (
   over: Effect.Effect<void>
 ): Effect.Effect<Announced.Registry<RequestError>, RequestError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = yield* within(context.limits.request, "a stream to ask for announces")(
+    const stream = yield* inTime(context, "a stream to ask for announces")(
       request(context, "announce", AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix })
     )
     const announcing = new Announcing(context, prefix, stream, yield* Clock.Clock)
@@ -83,14 +84,22 @@ class Announcing {
 
   // when it is interrupted while anybody reads it, that is because the session closes
   end(exit: Exit.Exit<void, RequestError>): void {
+    for (let left = this.registry.active.size; left > 0; left--) this.context.monitor.announce("received", -1)
     this.registry.end(Exit.hasInterrupts(exit) ? Exit.fail(closedHere) : exit)
   }
 
   take(status: "active" | "ended", suffix: Path.Path): Effect.Effect<void, BoundsExceeded> {
-    if (!this.rate.take()) return Effect.fail(new BoundsExceeded({ detail: "too many announces in a short time" }))
-    return Effect.flatMap(Path.validate(Path.concat(this.prefix, suffix)), (path) => {
+    const { limits, monitor } = this.context
+    if (!this.rate.take()) {
+      monitor.limit("announceRate")
+      return Effect.fail(new BoundsExceeded({ detail: "too many announces in a short time" }))
+    }
+    const valid = Path.validate(Path.concat(this.prefix, suffix))
+    return Effect.flatMap(Effect.tapError(valid, (error) => Effect.sync(() => refused(monitor, error))), (path) => {
       const isNews = status === "active" ? this.registry.add(path) : this.registry.remove(path)
-      if (this.registry.active.size > this.context.limits.announces) {
+      if (isNews) monitor.announce("received", status === "active" ? 1 : -1)
+      if (this.registry.active.size > limits.announces) {
+        monitor.limit("announces")
         return Effect.fail(new BoundsExceeded({ detail: `${this.registry.active.size} tracks announced` }))
       }
       return isNews ? Effect.void : Effect.logDebug(`the peer announced ${Path.format(path)} as ${status} again`)

@@ -9,6 +9,7 @@ import type { MoqError } from "../core/MoqError.ts"
 import type { Fetch } from "../message/Fetch.ts"
 import * as FetchUpdate from "../message/FetchUpdate.ts"
 import type { MessageStream } from "./MessageStream.ts"
+import { dropped } from "./Monitor.ts"
 import { Outgoing } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
 import type { Sending } from "./Sending.ts"
@@ -63,7 +64,10 @@ export class FetchServing {
       const outgoing = new Outgoing(this.sending, this.lane, group, this.stream.send, () => {})
       this.sending.queue.add(outgoing)
       return Effect.andThen(this.rank(outgoing), outgoing.run).pipe(
-        Effect.ensuring(Effect.sync(() => this.sending.leave(outgoing)))
+        Effect.ensuring(Effect.sync(() => {
+          this.sending.leave(outgoing)
+          if (outgoing.code !== undefined) dropped(this.context.monitor, "sent", outgoing.code, 1)
+        }))
       )
     }))
   }

@@ -15,7 +15,7 @@ import type { Profile } from "../message/Profile.ts"
 import * as Group from "../model/Group.ts"
 import type { FetchOptions } from "../model/Router.ts"
 import { fill } from "./GroupReader.ts"
-import { resetCode, toReadError, within } from "./MessageStream.ts"
+import { inTime, resetCode, toReadError } from "./MessageStream.ts"
 import { check, request } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 
@@ -31,10 +31,11 @@ export const fetch = (
   sequence: number,
   { frame = 0, priority = 0 }: FetchOptions = {}
 ): Effect.Effect<Group.Group, FetchError, Scope.Scope> => {
-  const { limits, profile, unread } = context
+  const { monitor, profile, unread } = context
   const what = `group ${sequence} of ${Path.format(path)}`
   const fetched = Effect.gen(function*() {
     const message: Fetch.Fetch = { _tag: "Fetch", path, priority, group: sequence, frame }
+    monitor.fetch("received")
     const stream = yield* request(context, "fetch", Fetch.encode, message)
     const first = yield* Pull.catchDone(stream.receive.pull, () => Effect.undefined)
     const group = Group.makeUnsafe(sequence, { first: frame })
@@ -62,7 +63,7 @@ export const fetch = (
   return Effect.andThen(
     check({ priority, from: frame, to: sequence }),
     fetched.pipe(
-      within(limits.request, `the answer to FETCH ${what}`),
+      inTime(context, `the answer to FETCH ${what}`),
       Effect.mapError(toFetchError(what, profile)),
       inOwnScope
     )

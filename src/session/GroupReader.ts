@@ -9,12 +9,13 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Reader from "../coding/Reader.ts"
-import { Cancelled, DecodeError, type Lagged, type MoqError, type WrongSize } from "../core/MoqError.ts"
+import { Cancelled, DecodeError, type Lagged, type MoqError, toCode, type WrongSize } from "../core/MoqError.ts"
 import * as FrameMessage from "../message/Frame.ts"
 import type * as Frame from "../model/Frame.ts"
 import type * as Group from "../model/Group.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import { attempt, toReadError } from "./MessageStream.ts"
+import { dropped, type Monitor } from "./Monitor.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -31,12 +32,15 @@ export const fill = (
   owner: object,
   drop: (error: Lagged) => Effect.Effect<void>
 ): Effect.Effect<void, MoqError> => {
+  const { monitor } = context
   const frames = new GroupReader(reader, group)
   const unread = context.unread.add(owner, group, drop)
   const feed = (): boolean => frames.feed()
   let news = reader.available
+  monitor.group("received")
   const loop: Pull.Pull<never, MoqError> = Effect.suspend(() => {
-    const fed = attempt(feed)
+    const fed = attempt(feed, monitor)
+    frames.count(monitor)
     if (fed !== true) return fed === false ? Effect.fail(refusal(group)) : fed
     const shed = unread.add(news)
     return shed === undefined ? more : Effect.andThen(shed, more)
@@ -54,7 +58,11 @@ export const fill = (
     const problem = frames.atEnd()
     return problem === undefined ? group.finish : Effect.fail(problem)
   }).pipe(
-    Effect.tapError((error) => group.fail(toReadError(error))),
+    Effect.tapError((error) => {
+      const code = lost(error, group)
+      if (code !== undefined) dropped(monitor, "received", code, 1)
+      return group.fail(toReadError(error))
+    }),
     Effect.onInterrupt(() => group.fail(letGo))
   )
 }
@@ -70,11 +78,24 @@ export class GroupReader {
   // the frame that is begun, and how many bytes it lacks
   frame: Frame.Producer | undefined
   missing: number
+  // what has come since it was counted last
+  frames: number
+  bytes: number
   constructor(reader: Reader.Reader, group: Group.Producer) {
     this.reader = reader
     this.group = group
     this.frame = undefined
     this.missing = 0
+    this.frames = 0
+    this.bytes = 0
+  }
+
+  /** Tells what has come. */
+  count(monitor: Monitor): void {
+    if (this.frames === 0 && this.bytes === 0) return
+    monitor.traffic("received", this.frames, this.bytes)
+    this.frames = 0
+    this.bytes = 0
   }
 
   /** Takes what the reader has; `false` when the group takes no more. Throws the errors of the codec. */
@@ -101,7 +122,11 @@ export class GroupReader {
 
   private begin(size: number): boolean {
     const chunk = size === 0 ? empty : this.reader.take(size)
-    if (chunk !== undefined && chunk.length === size) return this.group.writeFrameUnsafe(chunk)
+    if (chunk !== undefined && chunk.length === size) {
+      this.frames++
+      this.bytes += size
+      return this.group.writeFrameUnsafe(chunk)
+    }
     const frame = this.group.createFrameUnsafe(size)
     if (frame === undefined) return false
     this.frame = frame
@@ -112,7 +137,10 @@ export class GroupReader {
   private grow(frame: Frame.Producer, chunk: Uint8Array): boolean {
     if (!frame.writeUnsafe(chunk)) return false
     this.missing -= chunk.length
-    if (this.missing === 0) this.frame = undefined
+    this.bytes += chunk.length
+    if (this.missing > 0) return true
+    this.frame = undefined
+    this.frames++
     return true
   }
 }
@@ -127,6 +155,20 @@ const refusal = ({ group }: Group.Producer): MoqError => {
     ? Option.none()
     : Option.flatMap(Exit.getCause(group.end), Cause.findErrorOption)
   return Option.isSome(error) ? error.value : letGo
+}
+
+// the code that it was given up with; what was given up here has been counted, and what was let go of is not given up
+const lost = (error: MoqError, { group }: Group.Producer): number | undefined => {
+  switch (error._tag) {
+    case "MoqSessionClosed":
+    case "MoqLagged":
+    case "MoqCancelled":
+      return undefined
+    case "MoqStreamReset":
+      return group.end === undefined ? error.code : undefined
+    default:
+      return toCode(error)
+  }
 }
 
 const empty = new Uint8Array(0)

@@ -25,6 +25,7 @@ import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
 import { encode, MessageStream, type ReceiveError, within } from "./MessageStream.ts"
+import { type Monitor, none } from "./Monitor.ts"
 import * as Rank from "./Rank.ts"
 
 /**
@@ -75,10 +76,11 @@ export const client = (
   connection: Connection,
   profiles: ReadonlyArray<Profile.Profile>,
   limits: Limits,
-  greeting: Greeting.Greeting
+  greeting: Greeting.Greeting,
+  monitor: Monitor = none
 ): Effect.Effect<Agreed, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = new MessageStream(yield* connection.openBi)
+    const stream = new MessageStream(yield* connection.openBi, monitor)
     yield* stream.send.setPriority(Rank.control)
     const versions = profiles.map((profile) => profile.version)
     yield* stream.send.write([hello(versions, profiles.includes(Profile.draft03) ? greeting : {})])
@@ -88,7 +90,7 @@ export const client = (
       return yield* new ProtocolViolation({ detail: `the server chose version ${hex(version)}, which was not offered` })
     }
     return { profile, greeting: Greeting.fromExtensions(extensions), stream }
-  }).pipe(bounded(limits))
+  }).pipe(bounded(limits, monitor))
 
 /**
  * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed`
@@ -102,10 +104,11 @@ export const server = (
   profiles: ReadonlyArray<Profile.Profile>,
   limits: Limits,
   greeting: Greeting.Greeting,
-  agreed: (agreed: Agreed) => Effect.Effect<void>
+  agreed: (agreed: Agreed) => Effect.Effect<void>,
+  monitor: Monitor = none
 ): Effect.Effect<void, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = new MessageStream(yield* opened)
+    const stream = new MessageStream(yield* opened, monitor)
     yield* stream.send.setPriority(Rank.control)
     const type = yield* stream.expect(StreamType.decodeBi, Profile.draft03)
     if (type !== "session") {
@@ -123,7 +126,7 @@ export const server = (
     const theirs = Greeting.fromExtensions(extensions)
     yield* agreed({ profile, greeting: theirs, stream })
     yield* stream.send.write([answer(profile.version, Greeting.isEmpty(theirs) ? {} : greeting)])
-  }).pipe(bounded(limits))
+  }).pipe(bounded(limits, monitor))
 
 // internal
 
@@ -151,9 +154,12 @@ const hex = (version: number): string => `0x${version.toString(16)}`
 const list = (versions: ReadonlyArray<number>): string => versions.map(hex).join(" ") || "none"
 
 const bounded =
-  (limits: Limits) =>
+  (limits: Limits, monitor: Monitor) =>
   <A, R>(effect: Effect.Effect<A, ReceiveError | HandshakeError, R>): Effect.Effect<A, HandshakeError, R> =>
-    Effect.mapError(within(limits.setup, "the handshake of the session")(effect), toHandshakeError)
+    Effect.mapError(
+      within(limits.setup, "the handshake of the session", () => monitor.limit("setup"))(effect),
+      toHandshakeError
+    )
 
 // a refusal may arrive as a reset of the Session stream or as the close of the connection
 const toHandshakeError = (error: ReceiveError | HandshakeError): HandshakeError => {

@@ -20,7 +20,7 @@ export const greeting = (router: Router): Effect.Effect<Greeting> =>
   Effect.gen(function*() {
     let instance = instances.get(router)
     if (instance === undefined) {
-      instance = (yield* half) + (yield* half)
+      instance = Math.floor((yield* Random.next) * 2 ** 53).toString(16).padStart(16, "0")
       instances.set(router, instance)
     }
     const span = yield* Effect.serviceOption(Tracer.ParentSpan)
@@ -30,5 +30,3 @@ export const greeting = (router: Router): Effect.Effect<Greeting> =>
 // internal
 
 const instances = new WeakMap<Router, string>()
-
-const half = Effect.map(Random.nextIntBetween(0, 2 ** 32 - 1), (n) => n.toString(16).padStart(8, "0"))

@@ -32,7 +32,7 @@ export interface Limits {
   readonly drain: Duration.Input
   /** How many groups of one subscription may be in flight; 128 by default. Further ones wait. */
   readonly groupsInFlight: number
-  /** How many subscriptions and fetches of the peer are served at a time; 1,024 by default. */
+  /** How many subscriptions, fetches and questions for INFO of the peer are served at a time; 1,024 by default. */
   readonly subscriptions: number
   /** How many Announce streams of the peer are served at a time; 64 by default. */
   readonly announceStreams: number
@@ -54,6 +54,11 @@ export interface Limits {
    */
   readonly unread: number
   /**
+   * How many streams a second the peer may open to ask for something, after a burst of four times as many; 500 by
+   * default. Further ones are refused, and count as streams for no live subscription.
+   */
+  readonly requestRate: number
+  /**
    * How many streams a second the peer may open for no live subscription, after a burst of four times as many;
    * 500 by default.
    */
@@ -64,8 +69,8 @@ export interface Limits {
    */
   readonly strayStreams: number
   /**
-   * How many streams a second the peer may reset before their header, after a burst of four times as many;
-   * 200 by default.
+   * How many streams a second the peer may reset before their header or first message, after a burst of four times as
+   * many; 200 by default.
    */
   readonly strayResetRate: number
 }
@@ -91,6 +96,7 @@ export const defaults: Limits = {
   unsent: 8 * 1024 * 1024,
   stalled: "30 seconds",
   unread: 16 * 1024 * 1024,
+  requestRate: 500,
   strayRate: 500,
   strayStreams: 64,
   strayResetRate: 200

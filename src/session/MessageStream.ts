@@ -23,6 +23,8 @@ import {
 import type * as Profile from "../message/Profile.ts"
 import type { ReadError } from "../model/Frame.ts"
 import type * as Transport from "../transport/Transport.ts"
+import * as Monitor from "./Monitor.ts"
+import type { SessionContext } from "./SessionContext.ts"
 
 /**
  * How reading a message can fail: the peer broke its format, ended the stream early, or is gone.
@@ -97,20 +99,22 @@ export class MessageStream {
   readonly send: Transport.SendStream
   readonly receive: Transport.ReceiveStream
   readonly reader: Reader.Reader
-  constructor(stream: Transport.BiStream) {
+  readonly monitor: Monitor.Monitor
+  constructor(stream: Transport.BiStream, monitor: Monitor.Monitor = Monitor.none) {
     this.send = stream.send
     this.receive = stream.receive
     this.reader = Reader.make()
+    this.monitor = monitor
   }
 
   /** Reads one message, or gives `undefined` when the peer has finished the stream before it. */
   read<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A | undefined, ReceiveError> {
-    return read(this.receive, this.reader, (reader) => decode(reader, profile))
+    return read(this.receive, this.reader, (reader) => decode(reader, profile), this.monitor)
   }
 
   /** Reads one message. The end of the stream in its place is a {@link DecodeError}. */
   expect<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A, ReceiveError> {
-    return expect(this.receive, this.reader, (reader) => decode(reader, profile))
+    return expect(this.receive, this.reader, (reader) => decode(reader, profile), this.monitor)
   }
 
   /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */
@@ -139,7 +143,8 @@ export class MessageStream {
 export const read = <A>(
   stream: Transport.ReceiveStream,
   reader: Reader.Reader,
-  decode: (reader: Reader.Reader) => A | Reader.NeedMore
+  decode: (reader: Reader.Reader) => A | Reader.NeedMore,
+  monitor?: Monitor.Monitor
 ): Effect.Effect<A | undefined, ReceiveError> => {
   const ended = Effect.suspend(() =>
     reader.available === 0
@@ -147,7 +152,7 @@ export const read = <A>(
       : Effect.fail(new DecodeError({ detail: "the stream ended inside a message" }))
   )
   const loop: Effect.Effect<A | undefined, ReceiveError | Cause.Done> = Effect.suspend(() => {
-    const message = attempt(() => decode(reader))
+    const message = attempt(() => decode(reader), monitor)
     if (Effect.isEffect(message)) return message
     return message === Reader.NeedMore ? more : Effect.succeed(message)
   })
@@ -166,32 +171,52 @@ export const read = <A>(
 export const expect = <A>(
   stream: Transport.ReceiveStream,
   reader: Reader.Reader,
-  decode: (reader: Reader.Reader) => A | Reader.NeedMore
+  decode: (reader: Reader.Reader) => A | Reader.NeedMore,
+  monitor?: Monitor.Monitor
 ): Effect.Effect<A, ReceiveError> =>
-  Effect.flatMap(read(stream, reader, decode), (message) =>
+  Effect.flatMap(read(stream, reader, decode, monitor), (message) =>
     message === undefined
       ? Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
       : Effect.succeed(message))
 
 /**
- * Lets something take so long and no longer; then it fails with {@link Timeout}.
+ * Lets something take so long and no longer; then it fails with {@link Timeout}, after `late`.
  *
  * @internal
  */
 export const within =
-  (duration: Duration.Input, detail: string) =>
+  (duration: Duration.Input, detail: string, late?: () => void) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Timeout, R> =>
-    Effect.timeoutOrElse(effect, { duration, orElse: () => Effect.fail(new Timeout({ detail })) })
+    Effect.timeoutOrElse(effect, {
+      duration,
+      orElse: () => {
+        late?.()
+        return Effect.fail(new Timeout({ detail }))
+      }
+    })
 
 /**
- * Runs something that may throw the errors of the codec; they become a failure.
+ * Lets the peer take as long for an answer as it may.
  *
  * @internal
  */
-export const attempt = <A>(run: () => A): A | Effect.Effect<never, Wire.CodecError | UnexpectedStream> => {
+export const inTime = ({ limits, monitor }: SessionContext, detail: string) =>
+  within(limits.request, detail, () => monitor.limit("request"))
+
+/**
+ * Runs something that may throw the errors of the codec; they become a failure. `monitor` hears of limits that the peer
+ * broke.
+ *
+ * @internal
+ */
+export const attempt = <A>(
+  run: () => A,
+  monitor?: Monitor.Monitor
+): A | Effect.Effect<never, Wire.CodecError | UnexpectedStream> => {
   try {
     return run()
   } catch (error) {
+    if (monitor !== undefined) Monitor.refused(monitor, error)
     if (Wire.isCodecError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
     throw error
   }

@@ -17,6 +17,7 @@ import * as Frame from "../model/Frame.ts"
 import * as Group from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { toResetCode } from "./MessageStream.ts"
+import { type Monitor, now } from "./Monitor.ts"
 import type { Sender, Sending } from "./Sending.ts"
 import { Entry, type Lane } from "./SendQueue.ts"
 
@@ -37,9 +38,12 @@ export type SendError = Frame.ReadError | StreamReset | SessionClosed
 export class Outgoing extends Entry implements Sender {
   readonly sending: Sending
   readonly group: Group.Group
+  readonly monitor: Monitor
   resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
+  /** Whether it came while its subscription was waiting for it. */
+  isLive: boolean
   /** Whether it has a place among the streams of its subscription: once it is about to open its own. */
   isPlaced: boolean
   private readonly onPlaced: () => void
@@ -51,6 +55,9 @@ export class Outgoing extends Entry implements Sender {
   private head: number
   private size: number
   private written: number
+  // of what is to be written: the bytes that are no payload, and the frames
+  private headers: number
+  private frames: number
   private rank: number
   private isHolding: boolean
   constructor(
@@ -64,14 +71,17 @@ export class Outgoing extends Entry implements Sender {
     super(lane, group.sequence)
     this.sending = sending
     this.group = group
+    this.monitor = sending.context.monitor
     this.resume = undefined
     this.code = undefined
+    this.isLive = false
     this.isPlaced = false
     this.onPlaced = onPlaced
     this.scope = undefined
     this.fiber = undefined
     this.head = 0
     this.written = 0
+    this.frames = 0
     this.rank = 0
     this.isHolding = false
     // a group of a subscription has a header and opens its stream; the reply to a fetch has the one that asked for it
@@ -84,6 +94,7 @@ export class Outgoing extends Entry implements Sender {
       this.chunks = []
       this.size = 0
     }
+    this.headers = this.size
   }
 
   /** How many bytes of the group, as far as it has come, wait to be written. */
@@ -141,7 +152,10 @@ export class Outgoing extends Entry implements Sender {
     this.release()
     if (Exit.isSuccess(exit)) return Effect.void
     const error = Exit.findError(exit)
-    if (Result.isSuccess(error)) this.code ??= toCode(error.success)
+    // when the session has gone, nobody gives it up
+    const isGone = Result.isSuccess(error) && error.success._tag === "MoqSessionClosed" &&
+      this.group.end?._tag !== "Failure"
+    if (Result.isSuccess(error) && !isGone) this.code ??= toCode(error.success)
     if (this.stream === undefined || this.code === undefined) return Effect.void
     return this.stream.reset(toResetCode(this.code, this.sending.context))
   }
@@ -149,7 +163,9 @@ export class Outgoing extends Entry implements Sender {
   private readonly write = (frames: NonEmptyReadonlyArray<Frame.Frame>): Effect.Effect<void, SendError> => {
     for (const frame of frames) {
       FrameMessage.encodeHeader(writer, frame.size)
-      this.push(writer.finish())
+      const header = writer.finish()
+      this.headers += header.length
+      this.push(header)
       // only the last frame of a batch can still be growing
       const payload = frame.isComplete ? frame.payload : undefined
       if (payload === undefined) {
@@ -157,6 +173,7 @@ export class Outgoing extends Entry implements Sender {
         // what is before it does not wait for its first bytes
         return frame !== frames[0] && Frame.logOf(frame)?.next === 0 ? Effect.andThen(this.flush, chunks) : chunks
       }
+      this.frames++
       if (payload.length > 0) this.push(payload)
     }
     return this.flush
@@ -170,7 +187,10 @@ export class Outgoing extends Entry implements Sender {
           return this.flush
         }),
         Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => Effect.void)
+        Pull.catchDone(() => {
+          this.monitor.traffic("sent", 1, 0)
+          return Effect.void
+        })
       )))
   }
 
@@ -181,7 +201,10 @@ export class Outgoing extends Entry implements Sender {
   }
 
   private get finish(): Effect.Effect<void, SendError> {
-    return Effect.flatMap(this.flush, () => this.stream!.finish)
+    return Effect.flatMap(this.flush, () => {
+      this.sending.finish(this)
+      return this.stream!.finish
+    })
   }
 
   // writes all that is there, one turn after the other
@@ -208,11 +231,25 @@ export class Outgoing extends Entry implements Sender {
   }
 
   private readonly taken = (): Effect.Effect<void, SendError> => {
+    this.count()
     this.written += this.bytes
-    this.sending.done(this)
+    this.sending.done(this, this.written === this.bytes)
     if (this.size > 0) return this.flush
     this.release()
     return Effect.void
+  }
+
+  private count(): void {
+    const { bytes, monitor } = this
+    if (this.written === 0) {
+      monitor.group("sent")
+      const arrived = this.isLive ? Group.arrivedAt(this.group) : undefined
+      if (arrived !== undefined) monitor.latency(now(this.sending.clock) - arrived)
+    }
+    const headers = Math.min(this.headers, bytes)
+    this.headers -= headers
+    monitor.traffic("sent", this.size === 0 ? this.frames : 0, bytes - headers)
+    if (this.size === 0) this.frames = 0
   }
 
   // how many bytes the next write has: whole chunks, unless the last one of them is too large. Somewhat more is fine where

@@ -28,8 +28,9 @@ import { Bitrate } from "./Bitrate.ts"
 import type { Agreed } from "./Handshake.ts"
 import type { Limits } from "./Limits.ts"
 import { MessageStream, type ReceiveError, resetCode, within } from "./MessageStream.ts"
-import type { Monitor } from "./Monitor.ts"
+import type { Limit, Monitor } from "./Monitor.ts"
 import { Publisher } from "./Publisher.ts"
+import { Rate } from "./Rate.ts"
 import type { SessionContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
 
@@ -42,13 +43,21 @@ export class Peer {
     monitor: Monitor,
     { greeting, profile, stream }: Agreed
   ): Effect.Effect<Peer, never, Scope.Scope> {
+    let isBroken = false
+    const over = (error: MoqError, limit?: Limit): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        // streams that are on their way yet may break it again
+        if (limit !== undefined && !isBroken) monitor.limit(limit)
+        isBroken = true
+        return end(connection, error)
+      })
     const context: SessionContext = {
       connection,
       profile,
       limits,
       monitor,
-      end: (error) => end(connection, error),
-      violation: (error) => Effect.andThen(end(connection, error), Effect.fail(error))
+      end: over,
+      violation: (error, limit) => Effect.andThen(over(error, limit), Effect.fail(error))
     }
     return Effect.gen(function*() {
       const subscriber = yield* Subscriber.make(context)
@@ -57,12 +66,14 @@ export class Peer {
       if (connection.bitrate !== undefined && profile.sendsSessionUpdate) {
         yield* Effect.forkScoped(bitrate.follow(connection.bitrate, limits.keepAlive))
       }
-      return new Peer(context, greeting, stream, publisher, subscriber, bitrate)
+      return new Peer(context, greeting, stream, publisher, subscriber, bitrate, yield* Clock.Clock)
     })
   }
 
   readonly connection: Connection
   readonly limits: Limits
+  readonly monitor: Monitor
+  readonly over: SessionContext["end"]
   readonly profile: Profile
   /** What the peer said of itself. */
   readonly greeting: Greeting
@@ -72,16 +83,21 @@ export class Peer {
   readonly bitrate: Bitrate
   // how many Announce streams of the peer are served
   announcing: number
+  // how fast the peer asks
+  private readonly requests: Rate
   constructor(
-    { connection, limits, profile }: SessionContext,
+    { connection, end, limits, monitor, profile }: SessionContext,
     greeting: Greeting,
     control: MessageStream,
     publisher: Publisher,
     subscriber: Subscriber,
-    bitrate: Bitrate
+    bitrate: Bitrate,
+    clock: Clock.Clock
   ) {
     this.connection = connection
     this.limits = limits
+    this.monitor = monitor
+    this.over = end
     this.profile = profile
     this.greeting = greeting
     this.control = control
@@ -89,6 +105,7 @@ export class Peer {
     this.subscriber = subscriber
     this.bitrate = bitrate
     this.announcing = 0
+    this.requests = new Rate(clock, limits.requestRate, 4 * limits.requestRate)
   }
 
   /** The rest of the Session stream; its end, by either side, is that of the session. */
@@ -101,7 +118,7 @@ export class Peer {
       }
     })
     return read.pipe(
-      Effect.andThen(this.over),
+      Effect.andThen(this.ended),
       Effect.catch((error) => end(this.connection, error)),
       Effect.ensuring(Effect.sync(() => this.bitrate.news.end()))
     )
@@ -109,16 +126,16 @@ export class Peer {
 
   /** Ends the session when the peer stops the Session stream. */
   get stopped(): Effect.Effect<void> {
-    return Effect.andThen(this.control.send.stopped, this.over)
+    return Effect.andThen(this.control.send.stopped, this.ended)
   }
 
-  private get over(): Effect.Effect<void> {
+  private get ended(): Effect.Effect<void> {
     return this.connection.close(0, "the session stream was closed")
   }
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   get keepAlive(): Effect.Effect<void> {
-    const { connection, limits, subscriber } = this
+    const { connection, limits, monitor, subscriber } = this
     if (!connection.capabilities.ping) return Effect.void
     const asked = Effect.andThen(Effect.sleep(limits.keepAlive), connection.ping)
     const patience = Duration.toMillis(Duration.fromInputUnsafe(limits.idle))
@@ -126,7 +143,10 @@ export class Peer {
       let heard = yield* Clock.currentTimeMillis
       while (true) {
         const left = heard + patience - (yield* Clock.currentTimeMillis)
-        if (left <= 0) return yield* connection.close(3, "the peer does not answer any more")
+        if (left <= 0) {
+          monitor.limit("idle")
+          return yield* connection.close(3, "the peer does not answer any more")
+        }
         const answer = yield* Effect.timeoutOption(asked, left)
         // an answer may be stuck behind data: that is a sign of life as well
         heard = Option.isSome(answer) ? yield* Clock.currentTimeMillis : Math.max(heard, subscriber.heard)
@@ -136,10 +156,21 @@ export class Peer {
 
   /** Handles a bidirectional stream that the peer opened. */
   bi(opened: BiStream): Effect.Effect<void> {
-    const stream = new MessageStream(opened)
-    const request = Effect.flatMap(
-      stream.expect(StreamType.decodeBi, this.profile),
-      (type) => this.request(type, stream)
+    const stream = new MessageStream(opened, this.monitor)
+    const { strays } = this.subscriber
+    if (!this.requests.take()) {
+      this.monitor.limit("requestRate")
+      const exceeded = strays.refused()
+      return exceeded === undefined
+        ? stream.abort(resetCode(tooManyRequests, this))
+        : this.over(exceeded, "strayRate")
+    }
+    const request = stream.expect(StreamType.decodeBi, this.profile).pipe(
+      Effect.flatMap((type) => this.request(type, stream)),
+      Effect.tapError((error) => {
+        const exceeded = error._tag === "MoqStreamReset" ? strays.abandoned() : undefined
+        return exceeded === undefined ? Effect.void : this.over(exceeded, "strayResetRate")
+      })
     )
     return this.handle(request, (code) => stream.abort(code))
   }
@@ -167,10 +198,14 @@ export class Peer {
   announce(served: Effect.Effect<void, MoqError>): Effect.Effect<void, MoqError> {
     return Effect.suspend(() => {
       if (this.announcing >= this.limits.announceStreams) {
+        this.monitor.limit("announceStreams")
         return Effect.fail(new BoundsExceeded({ detail: `${this.announcing} Announce streams are served already` }))
       }
-      this.announcing++
-      return Effect.ensuring(served, Effect.sync(() => this.announcing--))
+      return Effect.acquireUseRelease(
+        Effect.sync(() => this.announcing++),
+        () => served,
+        () => Effect.sync(() => this.announcing--)
+      )
     })
   }
 
@@ -180,7 +215,8 @@ export class Peer {
     first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded | Timeout>,
     abort: (code: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    return within(this.limits.firstMessage, "the first message of a stream")(first).pipe(
+    const late = () => this.monitor.limit("firstMessage")
+    return within(this.limits.firstMessage, "the first message of a stream", late)(first).pipe(
       Effect.catchTag(
         "MoqUnexpectedStream",
         (error) => Effect.succeed(this.unexpected(error, this.profile.unknownStreamCode, abort))
@@ -246,6 +282,8 @@ export const acceptAll = <A>(
 const secondSession = new UnexpectedStream({ detail: "a second session stream" })
 
 const secondSessionCode = toCode(secondSession)
+
+const tooManyRequests = new BoundsExceeded({ detail: "too many requests in a short time" })
 
 const utf8 = new TextEncoder()
 

@@ -5,6 +5,7 @@
  */
 import { isArrayNonEmpty } from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
@@ -28,6 +29,12 @@ import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 /** What serves a request that has been read; fails with what its stream is to be ended with. */
 type Service = Effect.Effect<void, MoqError>
 
+/** A request that is being served, and what is to be waited for before the session closes. */
+interface Served {
+  readonly run: Service
+  readonly drain: Effect.Effect<void>
+}
+
 /**
  * Serves the requests of one session. Each method reads the first message of a stream that the peer opened; what that
  * gives serves the request, and fails with what the peer did wrong or could not be given.
@@ -42,7 +49,7 @@ export class Publisher {
   readonly context: PublisherContext
   readonly sending: Sending
   readonly used: Ranges.Ranges
-  readonly serving: Set<Serving | FetchServing>
+  readonly serving: Set<Served>
   constructor(context: PublisherContext, sending: Sending) {
     this.context = context
     this.sending = sending
@@ -52,12 +59,20 @@ export class Publisher {
 
   /** An Announce stream: tells the peer which tracks there are, until it ends the stream. */
   announce(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, router } = this.context
+    const { monitor, profile, router } = this.context
     return Effect.map(stream.expect(AnnouncePlease.decode, profile), ({ prefix }) => {
+      let announced = 0
+      const count = (change: 1 | -1): void => {
+        announced += change
+        monitor.announce("sent", change)
+      }
       const told = Stream.runForEachArray(router.announced(prefix), (events) =>
         Effect.flatMap(
           Effect.forEach(events, (event) => announcement(event, prefix, profile)),
           (announcements) => {
+            events.forEach(({ _tag }, i) => {
+              if (_tag !== "Live" && announcements[i]!.length > 0) count(_tag === "Active" ? 1 : -1)
+            })
             const chunks = announcements.flat()
             return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
           }
@@ -65,7 +80,10 @@ export class Publisher {
       const left = subscriberLeft(stream, profile)
       return stream.send.setPriority(Rank.control).pipe(
         Effect.andThen(Effect.raceFirst(told, left)),
-        Effect.andThen(stream.send.finish)
+        Effect.andThen(stream.send.finish),
+        Effect.ensuring(Effect.sync(() => {
+          while (announced > 0) count(-1)
+        }))
       )
     })
   }
@@ -73,17 +91,16 @@ export class Publisher {
   /** An Info stream: tells the peer about one track. */
   info(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
     const { profile, router } = this.context
-    return Effect.map(
-      stream.expect(InfoPlease.decode, profile),
-      ({ path }) =>
-        Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
-          const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
-          return stream.send.setPriority(Rank.control).pipe(
-            Effect.andThen(stream.send.write([encode(Info.encode, info, profile)])),
-            Effect.andThen(stream.send.finish)
-          )
-        })
-    )
+    return Effect.map(stream.expect(InfoPlease.decode, profile), ({ path }) => {
+      const run = Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
+        const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
+        return stream.send.setPriority(Rank.control).pipe(
+          Effect.andThen(stream.send.write([encode(Info.encode, info, profile)])),
+          Effect.andThen(stream.send.finish)
+        )
+      })
+      return this.serve({ run, drain: Effect.void })
+    })
   }
 
   /** A Subscribe stream: sends the groups of one track, until the track or the subscription ends. */
@@ -96,7 +113,9 @@ export class Publisher {
         }
         Ranges.claim(this.used, message.id)
         if (message.path.length === 0) return Effect.fail(emptyPath)
-        return this.serve(new Serving(this.context, this.sending, stream, message))
+        return this.sending.isDraining
+          ? Effect.never
+          : this.serve(new Serving(this.context, this.sending, stream, message))
       }))
   }
 
@@ -105,23 +124,49 @@ export class Publisher {
     return Effect.map(stream.expect(Fetch.decode, this.context.profile), (message) =>
       Effect.suspend(() => {
         if (message.path.length === 0) return Effect.fail(emptyPath)
-        return this.serve(new FetchServing(this.context, this.sending, stream, message))
+        this.context.monitor.fetch("sent")
+        return this.sending.isDraining
+          ? Effect.never
+          : this.serve(new FetchServing(this.context, this.sending, stream, message))
       }))
   }
 
-  private serve(serving: Serving | FetchServing): Service {
-    if (this.serving.size >= this.context.limits.subscriptions) {
-      return Effect.fail(new BoundsExceeded({ detail: `${this.serving.size} subscriptions and fetches are served` }))
+  private serve(served: Served): Service {
+    const { context, serving } = this
+    const { limits, monitor } = context
+    const count = (change: 1 | -1): void => {
+      if (served instanceof Serving) monitor.subscription("sent", change)
     }
-    this.serving.add(serving)
-    return Effect.ensuring(serving.run, Effect.sync(() => this.serving.delete(serving)))
+    return Effect.acquireUseRelease(
+      Effect.suspend(() => {
+        if (serving.size >= limits.subscriptions) {
+          monitor.limit("subscriptions")
+          return Effect.fail(new BoundsExceeded({ detail: `${serving.size} requests are served already` }))
+        }
+        serving.add(served)
+        count(1)
+        return Effect.void
+      }),
+      () => served.run,
+      () =>
+        Effect.sync(() => {
+          serving.delete(served)
+          count(-1)
+        })
+    )
   }
 
   /** Lets what is under way come to its end: tracks that have ended, groups that have begun. */
   get drain(): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
-    ).pipe(Effect.timeoutOption(this.context.limits.drain), Effect.asVoid)
+    return Effect.suspend(() => {
+      this.sending.isDraining = true
+      return Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
+    }).pipe(
+      Effect.timeoutOption(this.context.limits.drain),
+      Effect.map((drained) => {
+        if (Option.isNone(drained)) this.context.monitor.limit("drain")
+      })
+    )
   }
 }
 

@@ -27,7 +27,9 @@ export class Rate {
   /** Takes a token; `false` when there is none. */
   take(): boolean {
     const now = this.clock.currentTimeMillisUnsafe()
-    this.tokens = Math.min(this.burst, this.tokens + (now - this.filled) * this.perSecond / 1000)
+    // a clock that is set back takes nothing away
+    const passed = Math.max(0, now - this.filled)
+    this.tokens = Math.min(this.burst, this.tokens + passed * this.perSecond / 1000)
     this.filled = now
     if (this.tokens < 1) return false
     this.tokens--

@@ -14,21 +14,31 @@ import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, Timeo
 import { Waiters } from "../core/Waiters.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import type { WriteError } from "../model/Frame.ts"
-import type * as Group from "../model/Group.ts"
+import * as Group from "../model/Group.ts"
 import * as Ranges from "../model/Ranges.ts"
+import type { Lender } from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import { fill } from "./GroupReader.ts"
 import { type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
+import { dropped, none, now } from "./Monitor.ts"
 import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 
 /** @internal */
 export class Receiving {
   static make(stream: MessageStream, context: SubscriberContext): Effect.Effect<Receiving, never, Scope.Scope> {
-    return Effect.tap(
-      Effect.map(FiberSet.make(), (groups) => new Receiving(stream, context, groups)),
-      (receiving) => Effect.addFinalizer(() => Effect.sync(() => context.unread.forget(receiving)))
-    )
+    return Effect.flatMap(FiberSet.make(), (groups) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          context.monitor.subscription("received", 1)
+          return new Receiving(stream, context, groups)
+        }),
+        (receiving) =>
+          Effect.sync(() => {
+            context.monitor.subscription("received", -1)
+            context.unread.forget(receiving)
+          })
+      ))
   }
 
   readonly stream: MessageStream
@@ -84,14 +94,15 @@ export class Receiving {
   /**
    * Fills the track that INFO has told of, until it ends, or all of the range is here. `withdrawn` succeeds when
    * something else than the Subscribe stream tells that the track has ended; `onOver` runs once anything has told that,
-   * while groups may still be on their way.
+   * while groups may still be on their way. A track that is lent its lender ends.
    */
   run(
     track: Track.Producer,
     first: number,
     last: number,
     withdrawn: Effect.Effect<void>,
-    onOver: Effect.Effect<void>
+    onOver: Effect.Effect<void>,
+    lender?: Lender
   ): Effect.Effect<void, never, Scope.Scope> {
     this.narrow(first, last)
     Deferred.doneUnsafe(this.track, Exit.succeed(track))
@@ -108,17 +119,18 @@ export class Receiving {
     )
     const over = Deferred.await(this.over).pipe(Effect.andThen(onOver), Effect.andThen(this.settled))
     const received = Effect.raceFirst(told, over).pipe(
-      Effect.andThen(track.finish),
+      Effect.andThen(lender === undefined ? track.finish : lender.end(Exit.void)),
       // tells the publisher that everything is here
       Effect.andThen(this.stream.send.finish),
       // one that does not hear that, or has more to send than was asked for, is told to stop
       Effect.andThen(profile.finUnsubscribes ? Effect.void : this.stream.receive.stop(0)),
-      Effect.catch((error) =>
-        Effect.andThen(
-          track.fail(toReadError(error)),
+      Effect.catch((error) => {
+        const failure = toReadError(error)
+        return Effect.andThen(
+          lender === undefined ? track.fail(failure) : lender.end(Exit.fail(failure)),
           this.stream.abort(resetCode(error, this.context))
         )
-      )
+      })
     )
     return Effect.gen({ self: this }, function*() {
       this.scope = yield* Effect.scope
@@ -153,9 +165,12 @@ export class Receiving {
         const gap = yield* this.stream.read(SubscribeGap.decode, this.context.profile)
         if (gap === undefined) return
         const to = gap.start + gap.count
-        Ranges.claim(this.seen, gap.start, to)
+        const missing = Ranges.claim(this.seen, gap.start, to)
         if (to === Number.MAX_SAFE_INTEGER) this.end = gap.start
-        else yield* track.gap({ from: gap.start, to, code: gap.code })
+        else {
+          this.giveUp(missing, gap.code)
+          yield* track.gap({ from: gap.start, to, code: gap.code })
+        }
         this.checkComplete()
       }
     })
@@ -174,10 +189,17 @@ export class Receiving {
 
   fillMissing(track: Track.Producer, to: number, code: number): Effect.Effect<void> {
     const missing = Ranges.claim(this.seen, this.first, Math.min(to, this.last))
+    this.giveUp(missing, code)
     return Effect.andThen(
       Effect.forEach(missing, (range) => track.gap({ ...range, code }), { discard: true }),
       Effect.sync(() => this.checkComplete())
     )
+  }
+
+  giveUp(missing: ReadonlyArray<{ readonly from: number; readonly to: number }>, code: number): void {
+    let groups = 0
+    for (const { from, to } of missing) groups += to - from + 1
+    if (groups > 0) dropped(this.context.monitor, "received", code, groups)
   }
 
   /**
@@ -251,13 +273,15 @@ export class Receiving {
    */
   receive(stream: ReceiveStream, reader: Reader.Reader, sequence: number): Effect.Effect<void, MoqError> {
     return Effect.withFiber((fiber) => {
+      const { clock, monitor } = this.context
+      const at = monitor === none ? undefined : now(clock)
       this.context.onBytes()
       FiberSet.addUnsafe(this.groups, fiber)
       this.arrived++
       this.reading++
       this.waiters.notify()
       return Deferred.await(this.track).pipe(
-        Effect.flatMap((track) => this.receiveGroup(track, stream, reader, sequence)),
+        Effect.flatMap((track) => this.receiveGroup(track, stream, reader, sequence, at)),
         Effect.ensuring(Effect.sync(() => {
           this.reading--
           this.checkComplete()
@@ -270,9 +294,12 @@ export class Receiving {
     track: Track.Producer,
     stream: ReceiveStream,
     reader: Reader.Reader,
-    sequence: number
+    sequence: number,
+    at: number | undefined
   ): Effect.Effect<void, MoqError> {
+    const { monitor } = this.context
     if (sequence < this.first || sequence > this.last) {
+      monitor.drop("received", "unwanted", 1)
       const refused = Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
       return sequence < this.first ? refused : Effect.andThen(this.hasOvertaken(sequence), refused)
     }
@@ -281,14 +308,20 @@ export class Receiving {
     }
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     Ranges.claim(this.seen, sequence)
-    return Effect.flatMap(begun, (group) =>
-      Effect.flatMap(
+    const late = Effect.tapError(begun, (error) =>
+      Effect.sync(() => {
+        if (error._tag === "MoqEvicted") monitor.drop("received", "evicted", 1)
+      }))
+    return Effect.flatMap(late, (group) => {
+      if (at !== undefined) Group.setArrivedAt(group.group, at)
+      return Effect.flatMap(
         fill(stream, reader, group, this.context, this, (error) => {
           Track.dropUnsafe(track, group, error)
           return stream.stop(resetCode(error, this.context))
         }),
         () => this.hasOvertaken(sequence)
-      ))
+      )
+    })
   }
 }
 

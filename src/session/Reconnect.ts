@@ -19,7 +19,15 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { fromCode, type MoqError, type RequestError, SessionClosed, type Timeout, toCode } from "../core/MoqError.ts"
+import {
+  Duplicate,
+  fromCode,
+  type MoqError,
+  type RequestError,
+  SessionClosed,
+  type Timeout,
+  toCode
+} from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type * as Profile from "../message/Profile.ts"
@@ -346,9 +354,12 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     }))
 }
 
-// those that another attempt does not mend
+// Those that another attempt does not mend. Two publishers of one path would take over from each other for ever.
 const isFinal = (error: ConnectError): boolean =>
-  error._tag === "MoqUnauthorized" || error._tag === "MoqUnsupportedVersion"
+  error._tag === "MoqUnauthorized" || error._tag === "MoqUnsupportedVersion" ||
+  (error._tag === "MoqSessionClosed" && error.by === "remote" && error.code === codeDuplicate)
+
+const codeDuplicate = toCode(new Duplicate({}))
 
 // A server may refuse a client after the handshake, too. Once the connection has been stable it is no refusal: a token
 // may have expired, and the next attempt may bring another.

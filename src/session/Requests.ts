@@ -35,7 +35,7 @@ import type { SessionContext } from "./SessionContext.ts"
  */
 export const open = (context: SessionContext): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
   Effect.gen(function*() {
-    const stream = new MessageStream(yield* context.connection.openBi)
+    const stream = new MessageStream(yield* context.connection.openBi, context.monitor)
     yield* Effect.addFinalizer((exit) => {
       const error = Option.flatMap(Exit.getCause(exit), Cause.findErrorOption)
       return Option.isSome(error) && isMoqError(error.value)

@@ -7,7 +7,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { type RequestError, type SessionClosed, toCode, TransportError, type UpdateError } from "../core/MoqError.ts"
+import {
+  type Evicted,
+  type MoqError,
+  type RequestError,
+  type SessionClosed,
+  toCode,
+  TransportError,
+  type UpdateError
+} from "../core/MoqError.ts"
 import { withOwnScope } from "../core/OwnScope.ts"
 import type * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
@@ -78,7 +86,8 @@ export const subscribeOn = (
 ): Effect.Effect<Subscribed, RequestError, Scope.Scope> =>
   withOwnScope((scope) =>
     Effect.map(
-      session.subscribe(path, options),
+      // its track is filled from here
+      session.subscribe(path, { ...options, into: undefined }),
       (subscription) => ({ session, subscription, begin: subscription.begin, scope })
     )
   )
@@ -90,9 +99,13 @@ const leaving = "1 second"
 
 const codeTransport = toCode(new TransportError({}))
 
-// What a server says when a publisher has gone, or is just going: it may have lost its connection when we did, and not
-// have been missed yet.
-const isAway = (error: RequestError): boolean =>
+/**
+ * Whether that is what a server says when a publisher has gone, or is just going: it may have lost its connection when we
+ * did, and not have been missed yet.
+ *
+ * @internal
+ */
+export const isAway = (error: MoqError): boolean =>
   error._tag === "MoqNotFound" || error._tag === "MoqCancelled" ||
   (error._tag === "MoqRemote" && error.code === codeTransport)
 
@@ -103,11 +116,16 @@ class Resuming {
   readonly subscription: Subscription.Subscription
   // where it comes from now; `undefined` while there is no connection
   source: Subscribed | undefined
+  // what had come when it began anew last, and how long to wait when nothing has come since, in milliseconds
+  evictedAt: number | undefined
+  delay: number
   constructor(connections: Connections, path: Path.Path, track: Track.Producer, source: Subscribed) {
     this.connections = connections
     this.path = path
     this.mirror = new Mirror(track)
     this.source = source
+    this.evictedAt = undefined
+    this.delay = 0
     this.subscription = Subscription.make(track.track, source.subscription.request, (next) => this.update(next))
   }
 
@@ -120,21 +138,21 @@ class Resuming {
         if (lost === undefined) break
         this.source = undefined
         yield* Scope.close(source.scope, Exit.void)
-        yield* this.connections.lost(source.session)
+        yield* lost._tag === "MoqEvicted" ? this.beginAnew : this.connections.lost(source.session)
         const resumed = yield* this.connections.run((session) =>
           Effect.suspend(() => this.isComplete ? Effect.undefined : this.resume(session))
         )
         if (resumed === undefined) break
         source = resumed
-        // nobody sends again what was on its way when the connection was lost
+        // nobody sends again what was on its way
         yield* this.mirror.skip(source.begin + this.mirror.offset, toCode(lost))
       }
       yield* to.finish
     }).pipe(Effect.catch(to.fail))
   }
 
-  /** Succeeds with `undefined` when the track has ended, and with the end of its connection when that comes before. */
-  receive({ begin, session, subscription }: Subscribed): Effect.Effect<SessionClosed | undefined, ReadError> {
+  /** Succeeds with `undefined` when the track has ended, else with why it is to be asked for again. */
+  receive({ begin, session, subscription }: Subscribed): Effect.Effect<SessionClosed | Evicted | undefined, ReadError> {
     const range: Track.Range = {
       from: begin,
       get to() {
@@ -143,8 +161,8 @@ class Resuming {
     }
     return this.mirror.copy(subscription, range).pipe(
       Effect.as(undefined),
-      Effect.catch((error): Effect.Effect<SessionClosed, ReadError> => {
-        if (error._tag === "MoqSessionClosed") return Effect.succeed(error)
+      Effect.catch((error): Effect.Effect<SessionClosed | Evicted, ReadError> => {
+        if (error._tag === "MoqSessionClosed" || error._tag === "MoqEvicted") return Effect.succeed(error)
         if (error._tag !== "MoqCancelled") return Effect.fail(error)
         return Effect.flatMap(
           Effect.timeoutOption(session.closed, leaving),
@@ -152,6 +170,19 @@ class Resuming {
         )
       })
     )
+  }
+
+  // A server evicts a track whose publisher has begun anew: all that there is now is new here. One that does so again,
+  // before anything has come, is asked less and less often.
+  get beginAnew(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { next = 0 } = this.mirror
+      const isAgain = this.evictedAt === next
+      this.delay = isAgain ? Math.min(30_000, Math.max(1_000, this.delay * 2)) : 0
+      this.evictedAt = next
+      this.mirror.offset = next
+      return isAgain ? Effect.sleep(this.delay) : Effect.void
+    })
   }
 
   get isComplete(): boolean {

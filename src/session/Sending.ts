@@ -37,6 +37,8 @@ export interface Droppable {
 export interface Sender extends Entry {
   /** Wakes it when it waits for its turn, or for a stream. */
   resume: (() => void) | undefined
+  /** The code that it ended early with. */
+  readonly code: number | undefined
   /** Ends it early with a code. */
   readonly drop: (code: number) => void
 }
@@ -65,12 +67,15 @@ export class Sending {
   private readonly stalled: number
   /** How many bytes a write has: more than usual while the transport takes them at once. */
   writeSize: number
-  // when a write was last taken, or the first of those that wait began to
+  // when something was last taken, or the first of what waits began to; the streams that have still to take their end
   private taken: number
+  private readonly finishing: Set<Sender>
   private readonly timer: Timer
   private readonly fork: (effect: Effect.Effect<void>) => void
   private isWatching: boolean
   private isScheduled: boolean
+  /** Nothing more begins: what is asked for now gets no answer before the session ends. */
+  isDraining: boolean
   constructor(
     context: PublisherContext,
     clock: Clock.Clock,
@@ -87,10 +92,12 @@ export class Sending {
     this.stalled = Duration.toMillis(Duration.fromInputUnsafe(context.limits.stalled))
     this.writeSize = usualSize
     this.taken = 0
+    this.finishing = new Set()
     this.timer = new Timer(dispatcher)
     this.fork = fork
     this.isWatching = false
     this.isScheduled = false
+    this.isDraining = false
   }
 
   // turns
@@ -98,10 +105,7 @@ export class Sending {
   /** Whether a group may write so many bytes now; if not, it has to {@link turn}. */
   request(sender: Sender, bytes: number): boolean {
     const now = this.clock.currentTimeMillisUnsafe()
-    if (this.queue.pending === 0) {
-      this.taken = now
-      this.look(now + this.stalled)
-    }
+    this.begin(now)
     if (this.queue.request(sender, bytes, now)) return true
     this.look(now + patience)
     return false
@@ -112,18 +116,39 @@ export class Sending {
     return parked(sender, () => sender.state !== "waiting")
   }
 
-  /** The write of a group has been taken. */
-  done(sender: Sender): void {
+  // from now on something waits
+  private begin(now: number): void {
+    if (this.isWaiting) return
+    this.taken = now
+    this.look(now + this.stalled)
+  }
+
+  private get isWaiting(): boolean {
+    return this.queue.pending > 0 || this.finishing.size > 0
+  }
+
+  /**
+   * The write of a group has been taken. The first one of a stream tells nothing of the peer: a transport takes it before
+   * it has to be sent.
+   */
+  done(sender: Sender, isFirst: boolean): void {
     const now = this.clock.currentTimeMillisUnsafe()
     if (now > sender.since + atOnce) this.writeSize = usualSize
     else if (sender.bytes >= this.writeSize) this.writeSize = Math.min(2 * this.writeSize, largestSize)
     this.queue.done(sender)
-    this.taken = now
+    if (!isFirst) this.taken = now
     this.wake()
+  }
+
+  /** All of a group is written, and its stream about to end. */
+  finish(sender: Sender): void {
+    this.begin(this.clock.currentTimeMillisUnsafe())
+    this.finishing.add(sender)
   }
 
   /** A group has come to its end, wherever it was. */
   leave(sender: Sender): void {
+    if (this.finishing.delete(sender) && sender.code === undefined) this.taken = this.clock.currentTimeMillisUnsafe()
     this.queue.remove(sender)
     this.homeless.delete(sender)
     if (this.open.delete(sender)) this.house()
@@ -199,6 +224,7 @@ export class Sending {
         }
       }
       if (sum <= unsent || worst === undefined) return
+      this.context.monitor.limit("unsent")
       worst.dropOldest(codeLagged)
     }
   }
@@ -222,20 +248,20 @@ export class Sending {
       const { timer } = this
       while (true) {
         const now = this.clock.currentTimeMillisUnsafe()
-        if (this.queue.pending > 0 && now >= this.taken + this.stalled) break
+        if (this.isWaiting && now >= this.taken + this.stalled) break
         timer.at = Infinity
         // meanwhile somebody may want it earlier
         timer.at = Math.min(this.next(now), timer.at)
         yield* timer.at === Infinity ? timer.woken : Effect.timeoutOption(timer.woken, Math.max(0, timer.at - now))
       }
       const detail = `no write was taken for ${this.stalled / 1_000} seconds`
-      yield* this.context.end(new Timeout({ detail }))
+      yield* this.context.end(new Timeout({ detail }), "stalled")
     })
   }
 
   // when to look again
   private next(now: number): number {
-    let at = this.queue.pending === 0 ? Infinity : this.taken + this.stalled
+    let at = this.isWaiting ? this.taken + this.stalled : Infinity
     at = Math.min(at, this.queue.release(now))
     this.wake()
     for (const one of [...this.droppable]) at = Math.min(at, one.expire(now))

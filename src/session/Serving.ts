@@ -37,6 +37,7 @@ import * as Ranges from "../model/Ranges.ts"
 import type { Event, Track, TrackInfo } from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
+import { dropped } from "./Monitor.ts"
 import { Outgoing } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
 import type { Droppable, Sending } from "./Sending.ts"
@@ -120,6 +121,7 @@ export class Serving implements Droppable {
   serve(fibers: FiberSet.FiberSet<void, never>): Effect.Effect<void, MoqError, Scope.Scope> {
     return Effect.gen({ self: this }, function*() {
       const track = yield* this.context.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
+      if (this.sending.isDraining) return yield* Effect.never
       const { info } = track
       // a relay that has no group yet knows from its publisher which one comes
       const latest = track.latest ?? track.first
@@ -198,7 +200,10 @@ export class Serving implements Droppable {
       this.min = min
       this.max = max
       this.asked = update
+      const before = Waiting.size(this.waiting)
       Waiting.narrow(this.waiting, min, max)
+      const unwanted = before - Waiting.size(this.waiting)
+      if (unwanted > 0) this.context.monitor.drop("sent", "unwanted", unwanted)
       for (const outgoing of [...this.lane.entries]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
       this.prefer()
       this.fill()
@@ -282,14 +287,21 @@ export class Serving implements Droppable {
         Waiting.add(this.waiting, event.sequence, event.sequence < this.joined ? undefined : event)
       }
     }
+    // before the newest leaves, which may be at once
+    const { pending } = this
     this.fill()
-    if (this.groups.size + Waiting.size(this.waiting) > 1) {
+    if (pending > 1 && this.pending > 0) {
       const { sending } = this
       sending.droppable.add(this)
       sending.trim()
       if (this.expires > 0) sending.look(this.expire(sending.clock.currentTimeMillisUnsafe()))
     }
     this.checkComplete()
+  }
+
+  // how many groups have come that have not left
+  get pending(): number {
+    return this.groups.size + Waiting.size(this.waiting)
   }
 
   // begins as many groups as may be in flight, the first one in order first
@@ -314,11 +326,10 @@ export class Serving implements Droppable {
   }
 
   start({ sequence, group = this.track!.group(sequence) }: Waiting.Item): void {
-    if (group === undefined) return this.giveUp({ from: sequence, to: sequence, code: TrackEvent.codeEvicted })
-    if (this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()) {
-      return this.giveUp({ from: sequence, to: sequence, code: codeExpired })
-    }
+    if (group === undefined) return this.lose(sequence, TrackEvent.codeEvicted)
+    if (this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()) return this.lose(sequence, codeExpired)
     const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence), this.rank)
+    outgoing.isLive = sequence > this.joined
     outgoing.hold()
     this.groups.set(sequence, outgoing)
     this.sending.queue.add(outgoing)
@@ -333,8 +344,8 @@ export class Serving implements Droppable {
     this.groups.delete(sequence)
     outgoing.release()
     this.sending.leave(outgoing)
-    if (this.groups.size === 0 && Waiting.size(this.waiting) === 0) this.sending.droppable.delete(this)
-    if (code !== undefined) this.tell({ from: sequence, to: sequence, code })
+    if (this.pending === 0) this.sending.droppable.delete(this)
+    if (code !== undefined) this.lose(sequence, code)
     this.rank()
     this.fill()
   }
@@ -375,7 +386,7 @@ export class Serving implements Droppable {
     if (sent !== undefined && (waiting === undefined || sent.sequence < waiting.sequence)) return sent.drop(code)
     if (waiting === undefined) return
     Waiting.remove(this.waiting, waiting)
-    this.giveUp({ from: waiting.sequence, to: waiting.sequence, code })
+    this.lose(waiting.sequence, code)
   }
 
   readonly expire = (now: number): number => {
@@ -392,7 +403,7 @@ export class Serving implements Droppable {
       if (expiry > now) at = Math.min(at, expiry)
       else {
         Waiting.remove(this.waiting, item)
-        this.giveUp({ from: item.sequence, to: item.sequence, code: codeExpired })
+        this.lose(item.sequence, codeExpired)
       }
     }
     return at
@@ -407,6 +418,11 @@ export class Serving implements Droppable {
 
   // gaps
 
+  lose(sequence: number, code: number): void {
+    dropped(this.context.monitor, "sent", code, 1)
+    this.tell({ from: sequence, to: sequence, code })
+  }
+
   giveUp({ code, from, to }: Omit<Gap, "_tag">): void {
     this.tell({ from: Math.max(from, this.min), to: Math.min(to, this.max), code })
   }
@@ -419,6 +435,7 @@ export class Serving implements Droppable {
       return
     }
     if (this.gaps.push(gap) > maxRanges) {
+      this.context.monitor.limit("unsent")
       Deferred.doneUnsafe(this.halt, Exit.fail(new Lagged({ detail: "gaps are not read" })))
     }
     if (this.gaps.length === 1) this.fork(Effect.ignore(this.writeGaps))

@@ -133,21 +133,22 @@ export interface ReconnectOptions extends Options, Transport.ConnectOptions {
  * - A subscription goes on with the groups after those that it has: what the publisher no longer has, and what was on its
  *   way, becomes a gap with the code of the connection's end; groups that were open fail with `SessionClosed`, their
  *   track does not. It waits for a publisher that is away as well. A track that finishes, or that its publisher fails,
- *   ends as ever.
+ *   ends as ever. One that a relay evicts because its publisher has begun anew is gone on with at once.
  * - `announced` tells what has vanished meanwhile as `Ended`, and does not repeat what is still there.
  * - `subscribe`, `trackInfo` and `fetch` wait for a connection for as long as a request may take (`limits.request`, 10
  *   seconds by default, or as long as `wait`), then fail with `Timeout`.
  * - `profile` and `transport` are those of the latest connection, `status` tells what it is doing.
  *
  * A server that closes with code 0 is connected to again as well. It gives up when the schedule ends, when the server
- * refuses the client (`Unauthorized`, `UnsupportedVersion`), and when it is closed here: then everything fails with
- * `SessionClosed`, and `status` ends with the error.
+ * refuses the client (`Unauthorized`, `UnsupportedVersion`), when the server closes it with code 12 (`Duplicate`) because
+ * another publisher has taken over all of its paths, from which it would only take them back, and when it is closed here:
+ * then everything fails with `SessionClosed`, and `status` ends with the error.
  *
  * **Gotchas**
  *
- * A publisher that has begun anew meanwhile, with group numbers below those that were seen, is gone on with: its group
- * `n` comes as `n` plus the number after the last that was told of, so that the sequences of one track never go back.
- * `fetch` takes the numbers of the publisher.
+ * A publisher that has begun anew, with group numbers below those that were seen, is gone on with: its group `n` comes as
+ * `n` plus the number after the last that was told of, so that the sequences of one track never go back. `fetch` takes the
+ * numbers of the publisher.
  *
  * **Example** (A track that is watched over one connection after the other)
  *
@@ -339,7 +340,7 @@ class Opening {
 const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
     yield* opening.begin(
-      yield* Handshake.client(opening.connection, opening.profiles, opening.limits, opening.greeting)
+      yield* Handshake.client(opening.connection, opening.profiles, opening.limits, opening.greeting, opening.monitor)
     )
     // what the server has opened meanwhile is waiting
     yield* opening.takeUni
@@ -356,7 +357,8 @@ const server = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError,
       opening.profiles,
       opening.limits,
       opening.greeting,
-      (agreed) => opening.begin(agreed)
+      (agreed) => opening.begin(agreed),
+      opening.monitor
     )
   })
 
@@ -421,5 +423,6 @@ class SessionImpl extends Offering implements Session {
 const parse = (url: string | URL): Effect.Effect<URL, TransportError> =>
   Effect.try({
     try: () => new URL(url),
-    catch: () => new TransportError({ detail: `${url} is not a URL` })
+    // its query may hold a token
+    catch: () => new TransportError({ detail: `${String(url).split("?")[0]} is not a URL` })
   })

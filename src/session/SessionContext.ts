@@ -10,7 +10,7 @@ import type { Profile } from "../message/Profile.ts"
 import type { Router } from "../model/Router.ts"
 import type { Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
-import type { Monitor } from "./Monitor.ts"
+import type { Limit, Monitor } from "./Monitor.ts"
 import type { Unread } from "./Unread.ts"
 
 /** @internal */
@@ -20,9 +20,9 @@ export interface SessionContext {
   readonly limits: Limits
   readonly monitor: Monitor
   /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
-  readonly end: (error: MoqError) => Effect.Effect<void>
+  readonly end: (error: MoqError, limit?: Limit) => Effect.Effect<void>
   /** The same, and fails with the error. */
-  readonly violation: <E extends MoqError>(error: E) => Effect.Effect<never, E>
+  readonly violation: <E extends MoqError>(error: E, limit?: Limit) => Effect.Effect<never, E>
 }
 
 /** @internal */

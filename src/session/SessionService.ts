@@ -118,7 +118,8 @@ export interface Session extends Router.Subscribable<RequestError> {
   readonly status: Stream.Stream<Status>
   /**
    * Begins no more groups, and suspends until those that have begun have left: for as long as `limits.drain` at most. Tracks
-   * that have finished arrive whole.
+   * that have finished arrive whole. What the peer asks for from then on gets no answer before the session ends, which is
+   * for `close`. Interrupted, it has stopped only to wait, and can be run again.
    */
   readonly drain: Effect.Effect<void>
   /** Succeeds when the peer answers. */

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
-import { type BoundsExceeded, NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
+import { NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import { Waiters } from "../core/Waiters.ts"
@@ -18,7 +18,7 @@ import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { encode, type MessageStream, type ReceiveError, within } from "./MessageStream.ts"
+import { encode, inTime, type MessageStream, type ReceiveError } from "./MessageStream.ts"
 import { Receiving } from "./Receiving.ts"
 import { check, errorOf, left, open, requestBytes } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
@@ -58,6 +58,8 @@ export class Sharing {
   ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
     const subscribed = Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
+        // one that fills somebody's track ends as that somebody wants: it is shared by those who read the track
+        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore)
         const key = Path.key(path)
         const found = this.shared.get(key)?.find((shared) => shared.covers(request))
         return (found ?? this.add(key, path, request)).hold(request, restore)
@@ -159,9 +161,9 @@ class Shared {
       Effect.onError(() => this.leave(holder)),
       Effect.map(({ track }) => Subscription.make(track, request, (next) => this.update(holder, next))),
       Effect.tap((subscription) =>
-        Effect.addFinalizer(() => {
+        Effect.addFinalizer((exit) => {
           Subscription.leaveUnsafe(subscription, left)
-          return this.leave(holder)
+          return this.leave(holder, request.into === undefined ? Exit.void : exit)
         })
       )
     )
@@ -172,7 +174,8 @@ class Shared {
     return this.track === undefined ? Infinity : this.track.track.latest ?? this.asked.min
   }
 
-  leave(holder: Holder): Effect.Effect<void> {
+  // the publisher is told of an error that it is left with
+  leave(holder: Holder, exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.holders.delete(holder)
       if (this.holders.size > 0) {
@@ -180,7 +183,7 @@ class Shared {
         return Effect.void
       }
       this.sharing.retire(this)
-      return Scope.close(this.scope, this.end ?? Exit.void)
+      return Scope.close(this.scope, this.end ?? exit)
     })
   }
 
@@ -209,9 +212,8 @@ class Shared {
 
   // it lives as long as its holders: when the session ends before, its streams fail, and so does everything here
   open(request: Subscription.Request): Effect.Effect<void> {
-    const { limits } = this.sharing.context
     const opening = this.wire(request).pipe(
-      within(limits.request, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
+      inTime(this.sharing.context, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
       Effect.mapError(errorOf(this.path)),
       Scope.provide(this.scope)
     )
@@ -230,8 +232,8 @@ class Shared {
   }
 
   wire(
-    { from, to }: Subscription.Request
-  ): Effect.Effect<Track.Producer, ReceiveError | BoundsExceeded, Scope.Scope> {
+    { from, into, to }: Subscription.Request
+  ): Effect.Effect<Track.Producer, ReceiveError | RequestError, Scope.Scope> {
     const { context, receiving: byId } = this.sharing
     const { profile } = context
     return Effect.gen({ self: this }, function*() {
@@ -263,23 +265,27 @@ class Shared {
       if (profile.subscriberFinishesEarly) yield* Effect.ignore(stream.send.finish)
       const answer = yield* stream.expect(Info.decode, profile)
       const first = from === "latest" ? answer.latest : from
-      const track = yield* Track.make(this.path, {
-        priority: answer.priority,
-        order: answer.order,
-        expires: answer.expires,
-        start: from,
-        first
-      })
-      yield* Effect.addFinalizer(() => track.fail(left))
+      const track = yield* into === undefined ? this.make(from, first, answer) : into.lend({ ...answer, first })
       this.track = track
       this.asked = { ...this.asked, min: first }
       for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
       const retire = Effect.sync(() => this.sharing.retire(this))
-      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path), retire)
+      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path), retire, into)
       yield* Effect.forkScoped(Effect.ensuring(run, retire), { startImmediately: true })
       if (!profile.subscriberFinishesEarly) yield* Effect.forkScoped(this.updates(track.track, stream, receiving))
       return track
     })
+  }
+
+  make(
+    start: Track.Start,
+    first: number,
+    { expires, order, priority }: Track.TrackInfo
+  ): Effect.Effect<Track.Producer, never, Scope.Scope> {
+    return Effect.tap(
+      Track.make(this.path, { priority, order, expires, start, first }),
+      (track) => Effect.addFinalizer(() => track.fail(left))
+    )
   }
 
   // On a fiber of its own, one after the other: what is asked for when its turn has come is what matters. What fails

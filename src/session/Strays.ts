@@ -51,6 +51,18 @@ export class Strays {
       : undefined
   }
 
+  /** One that asks for something comes too early for its rate. */
+  refused(): BoundsExceeded | undefined {
+    return this.rate.take() ? undefined : new BoundsExceeded({ detail: "too many requests" })
+  }
+
+  /** One that was to ask for something was reset before it did. */
+  abandoned(): BoundsExceeded | undefined {
+    return this.resets.take()
+      ? undefined
+      : new BoundsExceeded({ detail: "too many streams reset before their first message" })
+  }
+
   /** One was reset before its header came. */
   reset(): BoundsExceeded | undefined {
     return this.isExcused() || this.resets.take()

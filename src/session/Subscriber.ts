@@ -24,7 +24,7 @@ import type * as Subscription from "../model/Subscription.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import * as Announcing from "./Announcing.ts"
 import * as Fetching from "./Fetching.ts"
-import { expect, type ReceiveError, within } from "./MessageStream.ts"
+import { expect, inTime, type ReceiveError } from "./MessageStream.ts"
 import { closedHere, errorOf, request } from "./Requests.ts"
 import type { SessionContext, SubscriberContext } from "./SessionContext.ts"
 import { Sharing } from "./Sharing.ts"
@@ -51,7 +51,7 @@ export class Subscriber {
     this.context = {
       ...session,
       clock,
-      unread: new Unread(session.limits.unread),
+      unread: new Unread(session.limits.unread, session.monitor),
       onBytes: () => {
         this.heard = clock.currentTimeMillisUnsafe()
       }
@@ -92,14 +92,14 @@ export class Subscriber {
 
   /** What the peer says of one track. */
   trackInfo(path: Path.Path): Effect.Effect<TrackState, RequestError> {
-    const { limits, profile } = this.context
+    const { profile } = this.context
     return Effect.gen({ self: this }, function*() {
       const stream = yield* request(this.context, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
       // a peer that has answered may stop this side before it has taken its end
       yield* Effect.ignore(stream.send.finish)
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
-    }).pipe(within(limits.request, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
+    }).pipe(inTime(this.context, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
   }
 
   /** Subscribes for as long as the scope. */
@@ -136,7 +136,9 @@ export class Subscriber {
   group(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
     return Effect.suspend(() => {
       const tooMany = this.strays.opened(this.sharing.receiving.size)
-      const header = tooMany === undefined ? this.header(stream) : this.context.violation(tooMany)
+      const header = tooMany === undefined
+        ? this.header(stream)
+        : this.context.violation(tooMany, "strayStreams")
       return Effect.onExit(header, (exit) => {
         this.strays.waiting--
         if (Exit.isSuccess(exit)) return Effect.void
@@ -144,18 +146,18 @@ export class Subscriber {
         const exceeded = isReset ? this.strays.reset() : undefined
         return exceeded === undefined
           ? Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
-          : Effect.ignore(this.context.violation(exceeded))
+          : this.context.end(exceeded, "strayResetRate")
       })
     })
   }
 
   header(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
-    const { profile, violation } = this.context
+    const { monitor, profile, violation } = this.context
     const reader = Reader.make()
     return Effect.andThen(
       expect(stream, reader, StreamType.decodeUni),
       Effect.map(
-        expect(stream, reader, (reader) => GroupMessage.decode(reader, profile)),
+        expect(stream, reader, (reader) => GroupMessage.decode(reader, profile), monitor),
         (message) =>
           Effect.suspend((): Effect.Effect<void, MoqError> => {
             const receiving = this.sharing.receiving.get(message.subscribe)
@@ -163,7 +165,7 @@ export class Subscriber {
             const exceeded = this.strays.stray(message.subscribe)
             return exceeded === undefined
               ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
-              : violation(exceeded)
+              : violation(exceeded, "strayRate")
           })
       )
     )

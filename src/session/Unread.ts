@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { Lagged } from "../core/MoqError.ts"
 import * as Group from "../model/Group.ts"
+import type { Monitor } from "./Monitor.ts"
 
 /**
  * The unread groups of a session, the one that has waited longest first.
@@ -14,11 +15,13 @@ import * as Group from "../model/Group.ts"
  */
 export class Unread {
   readonly limit: number
+  readonly monitor: Monitor
   readonly groups: Set<UnreadGroup>
   bytes: number
   frames: number
-  constructor(limit: number) {
+  constructor(limit: number, monitor: Monitor) {
     this.limit = limit
+    this.monitor = monitor
     this.groups = new Set()
     this.bytes = 0
     this.frames = 0
@@ -44,6 +47,8 @@ export class Unread {
     for (const group of this.groups) {
       if (!this.isOver) break
       group.clear()
+      this.monitor.limit("unread")
+      this.monitor.drop("received", "lagged", 1)
       drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
     }
     return Effect.all(drops, { discard: true })

@@ -125,8 +125,13 @@ export abstract class QmuxSocket {
   /** From here on {@link unblock} is wanted, as soon as less than {@link highWaterMark} is buffered. */
   protected onBlocked(): void {}
 
-  /** The decoder wants the next message: it is done with the last one. */
-  protected onRead(): void {}
+  /**
+   * The decoder wants the next message: it is done with the last one. Gives what it has to wait for, if it has had its
+   * share; `isBehind` tells whether there are messages that it has not asked for.
+   */
+  protected onRead(_isBehind: boolean): Promise<void> | undefined {
+    return undefined
+  }
 
   protected deliver(message: Uint8Array): Delivery {
     return { done: false, value: message }
@@ -221,19 +226,22 @@ export abstract class QmuxSocket {
   }
 
   private read(): Promise<Delivery> {
-    this.onRead()
-    if (this.head < this.queue.length) {
-      const message = this.queue[this.head++]!
-      if (this.head === this.queue.length) {
-        this.queue = []
-        this.head = 0
-      }
-      return Promise.resolve(this.deliver(message))
-    }
+    const isBehind = this.head < this.queue.length
+    const turn = this.onRead(isBehind)
+    if (isBehind) return turn === undefined ? Promise.resolve(this.next()) : turn.then(() => this.next())
     if (this.ended) return Promise.resolve(done)
     return new Promise((resolve) => {
       this.waiting = resolve
     })
+  }
+
+  private next(): Delivery {
+    const message = this.queue[this.head++]!
+    if (this.head === this.queue.length) {
+      this.queue = []
+      this.head = 0
+    }
+    return this.deliver(message)
   }
 
   // Between the WebSocket's first step to its close and the end, nothing more is taken, and writers wait. Were they told

@@ -117,7 +117,7 @@ describe("a relay", () => {
 
   it.effect("gives a session its own tracks like any others, and lets go of all when it ends", () =>
     Effect.gen(function*() {
-      const { connect, relay } = yield* start()
+      const { connect, relay } = yield* start({ linger: 0 })
       const idle = held(relay.origin)
       const session = yield* connect()
       const publisher = yield* publish(session, hello)

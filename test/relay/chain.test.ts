@@ -83,7 +83,7 @@ describe("two relays in a row", () => {
       assert.deepStrictEqual([info._tag, "code" in info && info.code], ["MoqApp", 97])
     }))
 
-  it.effect("lose what comes over a link that dies, and have it again with the next", () =>
+  it.effect("lose what comes over a link that dies for good", () =>
     Effect.gen(function*() {
       const { near, far, link } = yield* chain
       const publisher = yield* publish(yield* near.connect(), hello)
@@ -93,8 +93,11 @@ describe("two relays in a row", () => {
       const before = yield* view(watcher, ["from", "a", "hello"])
       yield* link.kill
       yield* settle
-      assert.strictEqual((yield* before.failed)._tag, "MoqTransportError")
       assert.strictEqual(near.count("UpstreamClosed"), 1)
+      assert.deepStrictEqual(far.relay.origin.paths, [["from", "a", "hello"]])
+      yield* TestClock.adjust("5 seconds")
+      yield* settle
+      assert.strictEqual((yield* before.failed)._tag, "MoqTransportError")
       assert.deepStrictEqual(far.relay.origin.paths, [])
       const after = yield* view(watcher, ["from", "a", "hello"], { wait: "10 seconds" })
       yield* far.relay.origin.attach(yield* near.connect("/room"), ["from", "a"])
@@ -106,6 +109,28 @@ describe("two relays in a row", () => {
         "-from/a/hello",
         "+from/a/hello"
       ])
+    }))
+})
+
+describe("a relay whose link dies", () => {
+  it.effect("goes on with the next one, and its viewers notice nothing", () =>
+    Effect.gen(function*() {
+      const { near, far, link } = yield* chain
+      const publisher = yield* publish(yield* near.connect(), hello)
+      yield* publisher.group("one")
+      const watcher = yield* far.connect()
+      const announces = yield* listen(watcher)
+      const viewer = yield* view(watcher, ["from", "a", "hello"])
+      yield* link.kill
+      yield* settle
+      yield* publisher.group("two")
+      yield* far.relay.origin.attach(yield* near.connect("/room"), ["from", "a"])
+      yield* settle
+      yield* publisher.group("three")
+      yield* settle
+      assert.deepStrictEqual(viewer.got, ["one", "two", "three"])
+      assert.deepStrictEqual(announces.heard, ["+from/a/hello", "live"])
+      assert.deepStrictEqual([near.count("UpstreamOpened"), far.count("UpstreamOpened")], [2, 1])
     }))
 })
 

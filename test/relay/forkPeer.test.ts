@@ -248,7 +248,7 @@ for (const profile of [Profile.fork02, Profile.fork04]) {
       [["fin", 0], ["reset", 4], ["close", 0], ["kill", 4]] as const
     )("the end of its session, by %s, fails its tracks with %s", ([how, code]) =>
       Effect.gen(function*() {
-        const relay = yield* start()
+        const relay = yield* start({ linger: 0 })
         const { control, peer: crate } = yield* joined(relay, profile)
         yield* announce((yield* takeAnnounce(crate)).stream, "active", "live")
         yield* settle

@@ -1,6 +1,6 @@
 /** How sessions end: with what is under way delivered, or at once. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { App, Cancelled, SessionClosed } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
@@ -10,7 +10,7 @@ import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection } from "../../src/transport/Transport.ts"
 import { ByHand, hello } from "./byHand.ts"
-import { bytes, connect, ended, failure, over, pair, read, settle } from "./sessions.ts"
+import { bytes, connect, ended, failure, over, pair, read, settle, text } from "./sessions.ts"
 
 const { draft03 } = Profile
 
@@ -198,7 +198,167 @@ for (const profile of Profile.all) {
   })
 }
 
+/** Something that goes on for as long as it takes, and what could happen at once has happened. */
+const begun = <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(Effect.forkScoped(effect), () => settle)
+
+for (const profile of Profile.all) {
+  describe(`Draining, ${profile.name}`, () => {
+    /** A session that publishes `live`, with a group that a viewer has begun to get. */
+    const live = Effect.gen(function*() {
+      const { client, server } = yield* pair({ profiles: [profile] }, { profiles: [profile] })
+      const track = yield* Track.make(["live"])
+      yield* server.publish(track.track)
+      const { fiber, log } = yield* read(yield* client.subscribe(["live"]))
+      yield* settle
+      const group = yield* track.appendGroup
+      yield* group.writeFrame(bytes("a"))
+      yield* settle
+      return { client, server, track, fiber, log, group }
+    })
+
+    it.effect("lets the groups end that have begun, begins no more, and leaves the session open", () =>
+      Effect.gen(function*() {
+        const { client, fiber, group, log, server, track } = yield* live
+        const drain = yield* begun(server.drain)
+        const next = yield* track.appendGroup
+        yield* next.writeFrame(bytes("too late"))
+        yield* next.finish
+        yield* settle
+        yield* TestClock.adjust("3 seconds")
+        yield* settle
+        assert.isUndefined(ended(drain))
+        yield* group.writeFrame(bytes("b"))
+        yield* group.finish
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.strictEqual(ended(drain)?._tag, "Success")
+        assert.deepStrictEqual(log, ["0:a", "0:b", "0."])
+        assert.isUndefined(ended(fiber))
+        assert.strictEqual((yield* client.trackInfo(["live"])).latest, 1)
+        yield* server.close()
+        yield* settle
+        assert.isDefined(ended(fiber))
+        assert.deepStrictEqual(log, ["0:a", "0:b", "0."])
+      }))
+
+    it.effect("what is asked for meanwhile, or has no track yet, gets nothing before the session ends", () =>
+      Effect.gen(function*() {
+        const { client, server, track } = yield* live
+        const there = yield* Deferred.make<void>()
+        yield* server.route(["made"], () =>
+          Effect.gen(function*() {
+            yield* Deferred.await(there)
+            const made = yield* Track.make(["made", "late"])
+            yield* (yield* made.appendGroup).writeFrame(bytes("never seen"))
+            return made.track
+          }).pipe(Effect.catchTag(["MoqFrameTooLarge", "MoqWrongSize", "MoqCancelled"], Effect.die)))
+        const seen: Array<string> = []
+        const late = yield* begun(
+          Effect.flatMap(
+            client.subscribe(["made", "late"]),
+            (track) => Stream.runForEach(track.frames, (frame) => Effect.sync(() => void seen.push(text(frame))))
+          ).pipe(
+            Effect.scoped
+          )
+        )
+        const drain = yield* begun(server.drain)
+        yield* Deferred.succeed(there, undefined)
+        const other = yield* Track.make(["other"])
+        yield* server.publish(other.track)
+        yield* (yield* other.appendGroup).writeFrame(bytes("x"))
+        const asking = yield* begun(Effect.scoped(client.subscribe(["other"])))
+        const fetching = yield* begun(Effect.scoped(client.fetch(["live"], 0)))
+        yield* TestClock.adjust("4 seconds")
+        yield* settle
+        assert.isUndefined(ended(drain))
+        assert.deepStrictEqual([ended(late), ended(asking), ended(fetching), seen], [
+          undefined,
+          undefined,
+          undefined,
+          []
+        ])
+        yield* track.fail(new App({ code: 1 }))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.strictEqual(ended(drain)?._tag, "Success")
+        yield* server.close()
+        yield* settle
+        for (const request of [asking, late, fetching]) {
+          assert.strictEqual((yield* failure<unknown, { readonly _tag: string }>(request))._tag, "MoqSessionClosed")
+        }
+        assert.deepStrictEqual(seen, [])
+      }))
+
+    it.effect("waits for `limits.drain` at most, and cuts nothing itself", () =>
+      Effect.gen(function*() {
+        const { group, log, server } = yield* live
+        const drain = yield* begun(server.drain)
+        yield* TestClock.adjust("4999 millis")
+        yield* settle
+        assert.isUndefined(ended(drain))
+        yield* TestClock.adjust("1 millis")
+        yield* settle
+        assert.strictEqual(ended(drain)?._tag, "Success")
+        yield* group.writeFrame(bytes("still"))
+        yield* settle
+        assert.deepStrictEqual(log, ["0:a", "0:still"])
+      }))
+
+    it.effect("a track that has finished arrives whole, and is known to have ended", () =>
+      Effect.gen(function*() {
+        const [left, right] = yield* Memory.pair({ window: 2_000 })
+        const { client, server } = yield* over([left, right], { profiles: [profile] }, { profiles: [profile] })
+        const track = yield* Track.make(["whole"])
+        yield* server.publish(track.track)
+        const { fiber, log } = yield* read(yield* client.subscribe(["whole"]))
+        yield* settle
+        for (let i = 0; i < 10; i++) {
+          const group = yield* track.appendGroup
+          for (let j = 0; j < 100; j++) yield* group.writeFrame(bytes(`frame ${i * 100 + j}`))
+          yield* group.finish
+        }
+        yield* track.finish
+        const drain = yield* begun(server.drain)
+        for (let i = 0; i < 5; i++) yield* settle
+        yield* TestClock.adjust("2 seconds")
+        yield* settle
+        assert.deepStrictEqual([ended(drain)?._tag, ended(fiber)?._tag], ["Success", "Success"])
+        assert.strictEqual(log.filter((entry) => entry.includes("frame")).length, 1_000)
+      }))
+
+    it.effect("two at the same time are one, and one that is interrupted can be done again", () =>
+      Effect.gen(function*() {
+        const { group, log, server, track } = yield* live
+        const interrupted = yield* begun(server.drain)
+        yield* Fiber.interrupt(interrupted)
+        const [one, two] = [yield* begun(server.drain), yield* begun(server.drain)]
+        yield* (yield* track.appendGroup).writeFrame(bytes("too late"))
+        yield* group.finish
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.deepStrictEqual([ended(one)?._tag, ended(two)?._tag], ["Success", "Success"])
+        assert.deepStrictEqual(log, ["0:a", "0."])
+        const again = yield* begun(server.drain)
+        assert.strictEqual(ended(again)?._tag, "Success")
+      }))
+  })
+}
+
 describe("Closing", () => {
+  it.effect("a session that serves nothing has drained at once", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      const track = yield* Track.make(["live"])
+      yield* client.publish(track.track)
+      yield* server.subscribe(["live"])
+      yield* (yield* track.appendGroup).writeFrame(bytes("a"))
+      yield* settle
+      assert.strictEqual(ended(yield* begun(server.drain))?._tag, "Success")
+    }))
+
   it.effect("a session that sends nothing closes without waiting", () =>
     Effect.gen(function*() {
       const { client, scope, server } = yield* closable(draft03)

@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { App, Cancelled, Remote, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
+import { App, Cancelled, Duplicate, Evicted, Remote, TransportError, Unauthorized } from "../../src/core/MoqError.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as Announced from "../../src/model/Announced.ts"
 import * as Router from "../../src/model/Router.ts"
+import * as Subscription from "../../src/model/Subscription.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Relay from "../../src/relay/Relay.ts"
 import * as Session from "../../src/session/Session.ts"
@@ -218,6 +219,21 @@ describe("Session.reconnect: connections", () => {
       assert.deepStrictEqual((yield* watch(session)).log, ["closed MoqUnauthorized"])
       yield* pass("1 minute")
       assert.lengthOf(world.attempts, 2)
+    }))
+
+  it.effect("gives up when all that it publishes has been taken over, however long it has been stable", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ client: { schedule: every("1 second"), stableAfter: "5 seconds" } })
+      yield* world.serve(yield* Router.make)
+      const session = yield* world.open
+      yield* pass("1 minute")
+      yield* world.peer().close(new Duplicate({ detail: "room/a has a newer publisher" }))
+      yield* settle
+      const closed = yield* session.closed
+      assert.deepStrictEqual([closed.code, closed.by], [12, "remote"])
+      assert.deepStrictEqual((yield* watch(session)).log, ["closed MoqSessionClosed"])
+      yield* pass("1 minute")
+      assert.lengthOf(world.attempts, 1)
     }))
 
   it.effect("closes for good: when it is told to, and with its scope", () =>
@@ -602,6 +618,86 @@ describe("Session.reconnect: subscriptions", () => {
       )
       // all of the range is here
       assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
+    }))
+
+  it.effect("go on at once when a relay evicts them because their publisher has begun anew", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const old = yield* offer(router, ["a"])
+      for (let i = 0; i < 8; i++) yield* group(old, i, "old")
+      const { fiber, log } = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      const open = yield* old.createGroup(9)
+      yield* open.writeFrame(bytes("part"))
+      yield* settle
+      yield* old.fail(new Evicted({}))
+      yield* old.close
+      const next = yield* offer(router, ["a"], { cache: { maxAge: "1 second" } })
+      yield* group(next, 0, "new")
+      // nobody has moved the clock, and the connection is the same
+      const part = ["9:part", "9!MoqEvicted"]
+      assert.deepStrictEqual(log, ["7:old", "7.", ...part, "8-8!31", "10:new", "10."])
+      yield* group(next, 1, "new")
+      assert.deepStrictEqual(log.slice(7), ["11:new", "11."])
+      assert.lengthOf(world.attempts, 1)
+      // and over the next connection
+      yield* world.cut
+      yield* pass("1 second")
+      yield* group(next, 2, "new")
+      assert.deepStrictEqual(log.slice(9), ["12:new", "12."])
+      assert.isTrue(goesOn(fiber))
+    }))
+
+  it.effect("wait for a publisher that has begun anew and is not there yet", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const old = yield* offer(router, ["a"])
+      yield* group(old, 0, "old")
+      const { log } = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      yield* old.fail(new Evicted({}))
+      yield* old.close
+      yield* pass("1 minute")
+      const next = yield* offer(router, ["a"])
+      yield* group(next, 0, "new")
+      assert.deepStrictEqual(log, ["0:old", "0.", "1:new", "1."])
+    }))
+
+  it.effect("ask less and less often when they are evicted again before anything has come", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* Track.make(["a"])
+      yield* group(track, 0)
+      let asked = 0
+      yield* router.add({
+        ...Router.fromTrack(track.track),
+        subscribe: (request) =>
+          Effect.gen(function*() {
+            asked++
+            const evicted = yield* Track.make(["a"], { first: 5 })
+            yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, evicted.fail(new Evicted({}))))
+            return Subscription.make(evicted.track, request)
+          })
+      })
+      const reading = yield* read(yield* session.subscribe(["a"]))
+      yield* settle
+      const counts: Array<number> = []
+      for (let second = 0; second < 8; second++) {
+        counts.push(asked)
+        yield* pass("1 second")
+      }
+      // once at once, then after 1, 2 and 4 seconds
+      assert.deepStrictEqual(counts, [2, 3, 3, 4, 4, 4, 4, 5])
+      assert.isTrue(goesOn(reading.fiber))
     }))
 
   it.effect("ask for no more when all of their range was here", () =>
