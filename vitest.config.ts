@@ -17,7 +17,7 @@ map.groupBy ??= <K, T>(items: Iterable<T>, keyOf: (item: T, index: number) => K)
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // they need more than Node and npm, or a while: npm run test:h3, test:browser, bundle
-    exclude: ["test/h3/**", "test/browser/**", "test/bundle/**"]
+    // they need more than Node and npm, or a while: npm run test:h3, test:browser, bundle, test:hostile
+    exclude: ["test/h3/**", "test/browser/**", "test/bundle/**", "test/hostile/**"]
   }
 })

@@ -1,17 +1,27 @@
 /**
- * A relay inside a program: the program publishes into it without a socket, and a client watches over one.
+ * A relay inside a program: the program publishes into it and watches it without a socket, and a client over one.
  *
  *   npm run example embedded-relay
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Stream } from "effect"
-import { Broadcast, Session } from "effect-moq"
+import { Broadcast, type MoqError, type Router, Session } from "effect-moq"
 import { NodeTransport } from "effect-moq/node"
 import { Relay } from "effect-moq/relay"
 
 const RelayLayer = Relay.layer({ limits: { sessions: 500 } }).pipe(
   Layer.provide(NodeTransport.layerServer({ port: 0, tls: { generate: ["localhost"] } }))
 )
+
+// what watches need not know whether there is a socket between
+const watch = (source: Router.Subscribable<MoqError.RequestError>, who: string) =>
+  Effect.gen(function*() {
+    const track = yield* source.subscribe(["numbers", "squares"])
+    yield* track.frames.pipe(
+      Stream.take(5),
+      Stream.runForEach((frame) => Console.log(`${who}: ${new TextDecoder().decode(frame)}`))
+    )
+  })
 
 const program = Effect.gen(function*() {
   const relay = yield* Relay.Relay
@@ -28,11 +38,7 @@ const program = Effect.gen(function*() {
   )
 
   const session = yield* Session.connect(url, { insecure: true })
-  const watched = yield* session.subscribe(["numbers", "squares"])
-  yield* watched.frames.pipe(
-    Stream.take(5),
-    Stream.runForEach((frame) => Console.log(new TextDecoder().decode(frame)))
-  )
+  yield* Effect.all([watch(relay.origin, "here"), watch(session, "client")], { concurrency: 2 })
 }).pipe(Effect.scoped)
 
 program.pipe(Effect.provide([RelayLayer, NodeTransport.layer]), NodeRuntime.runMain)

@@ -232,6 +232,13 @@ export const dropUnsafe = (self: Producer, group: Group.Producer, error: MoqErro
 export const endUnsafe = (self: Producer, error?: ReadError): void => (self as TrackImpl).close(error)
 
 /**
+ * Fails the open groups, and not the track.
+ *
+ * @internal
+ */
+export const failGroupsUnsafe = (self: Producer, error: ReadError): void => (self as TrackImpl).endGroups(error)
+
+/**
  * Drops what is too old or too much, and with `through` all up to that sequence; never the latest group.
  *
  * @internal
@@ -320,9 +327,13 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   close(error: ReadError | undefined): void {
     if (this.log.end !== undefined) return
     this.failure = error
-    for (const group of [...this.open.values()]) Group.endUnsafe(group, error)
+    this.endGroups(error)
     if (error === undefined) this.fill(this.floor, this.following - 1, codeNotFound)
     Log.endUnsafe(this.log, error === undefined ? Exit.void : Exit.fail(error))
+  }
+
+  endGroups(error: ReadError | undefined): void {
+    for (const group of [...this.open.values()]) Group.endUnsafe(group, error)
   }
 
   // readers

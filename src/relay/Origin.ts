@@ -11,9 +11,9 @@
  * A path whose last publisher was lost, rather than ended by it, lingers: it stays announced, its viewers keep their
  * track, and who asks for it waits. When somebody publishes it again, in reserve or in time, the track goes on after what
  * has been seen, and viewers notice a gap at most. Who comes may have begun anew, with numbers that have been used: then
- * the track fails with `Evicted`, and the path is announced as ended and as active. Begun anew has whoever tells of a
- * latest group that is below what was seen (or of group 0 where that was seen, unless it says that it is the same
- * instance); one that has overtaken the old numbers by then cannot be told apart, and goes on.
+ * the track fails with `Evicted`, and the path is announced as ended and as active. Begun anew has who is another
+ * instance (see `Greeting`), and who tells of a latest group below what was seen. Of peers whose version has no instances
+ * only the numbers tell: group 0 alone is taken for a new beginning, and one that has overtaken the old numbers goes on.
  *
  * @since 0.1.0
  */

@@ -53,9 +53,9 @@ export interface Options {
  * **Details**
  *
  * Each source is asked for what follows all that has been told, so that readers notice nothing but that groups which were
- * on their way fail, and a gap for those that had not begun. A source that has begun anew is not gone on with: that is one
- * whose latest group is below what has been seen, and, as long as only group 0 has been, one of which nobody knows that it
- * is the same instance.
+ * on their way fail, and a gap for those that had not begun. A source that has begun anew is not gone on with. That is one
+ * which is another instance; one whose latest group is below what has been seen; and, as long as that is only group 0, one
+ * which does not say what instance it is.
  *
  * @internal
  */
@@ -162,7 +162,7 @@ export class Upstream {
           Effect.as(this.waiters.until(() => this.source !== source || this.hasEnded), undefined)
         )
         if (received === undefined) {
-          this.code = codeDuplicate
+          this.cutOff(overtaken)
           yield* Scope.close(own, this.hasEnded ? Exit.void : Exit.fail(overtaken))
           continue
         }
@@ -171,7 +171,7 @@ export class Upstream {
         const { failure } = received
         if (this.isAnew) return this.options.onAnew(source)
         if (!this.isLost(failure, source)) return this.end(failure)
-        this.code = toCode(failure)
+        this.cutOff(failure)
         this.isSettled = false
         yield* Scope.close(own, Exit.void)
         const another = this.waiters.until(() => this.source !== source || this.isReleased)
@@ -179,6 +179,12 @@ export class Upstream {
         if (this.source === source) return this.end(failure)
       }
     })
+  }
+
+  // what was on its way
+  cutOff(error: ReadError): void {
+    this.code = toCode(error)
+    if (this.track !== undefined) Track.failGroupsUnsafe(this.track, error)
   }
 
   // one that is to go on with the track may have heard that it is to serve it, and not yet what it is
@@ -189,6 +195,7 @@ export class Upstream {
   /** Succeeds when the source has finished the track. */
   receive(source: Offered, scope: Scope.Scope): Effect.Effect<void, ReadError | RequestError, Scope.Scope> {
     return Effect.gen({ self: this }, function*() {
+      if (this.filler !== undefined && source.instance !== this.filler.instance) return yield* this.refuse
       const ended = Deferred.makeUnsafe<void, ReadError>()
       const { track } = this
       let isLent = false
@@ -213,10 +220,7 @@ export class Upstream {
 
   takeOwn(track: Track.Track): Effect.Effect<never, RequestError> {
     return Effect.suspend(() => {
-      if (this.track !== undefined) {
-        this.isAnew = true
-        return Effect.fail(unwanted)
-      }
+      if (this.track !== undefined) return this.refuse
       this.options.onOwn()
       Deferred.doneUnsafe(this.opened, Exit.succeed(track))
       return Effect.never
@@ -245,23 +249,25 @@ export class Upstream {
     source: Offered
   ): Effect.Effect<Track.Producer, RequestError> {
     return Effect.flatMap(this.hasBegunAnew(track.track, answer, source), (isAnew) => {
-      this.isAnew = isAnew
-      if (isAnew) return Effect.fail(unwanted)
-      if (!this.isSame(source)) this.since = answer.first
+      if (isAnew) return this.refuse
+      if (source.instance === undefined) this.since = answer.first
       this.filler = source
       // nobody sends what was on its way
       return Effect.as(track.gap({ from: 0, to: answer.first - 1, code: this.code }), track)
     })
   }
 
-  isSame({ instance }: Offered): boolean {
-    return instance !== undefined && instance === this.filler?.instance
+  get refuse(): Effect.Effect<never, Cancelled> {
+    return Effect.suspend(() => {
+      this.isAnew = true
+      return Effect.fail(unwanted)
+    })
   }
 
   hasBegunAnew(track: Track.Track, { first, latest }: Subscription.Answer, source: Offered): Effect.Effect<boolean> {
     const seen = this.options.seen()
     if (seen === undefined) return Effect.succeed(this.options.from === "latest" && latest < track.first)
-    const isAnew = (latest: number): boolean => latest < seen || (latest === 0 && !this.isSame(source))
+    const isAnew = (latest: number): boolean => latest < seen || (latest === 0 && source.instance === undefined)
     // a relay that has nothing yet tells of the group that it was asked for; what INFO tells its publisher knows
     return latest !== first ? Effect.succeed(isAnew(latest)) : source.trackInfo.pipe(
       Effect.map((info) => isAnew(info.latest ?? -1)),
@@ -273,8 +279,6 @@ export class Upstream {
 // internal
 
 const overtaken = new Duplicate({ detail: "a newer publisher has taken the path over" })
-
-const codeDuplicate = toCode(overtaken)
 
 const unwanted = new Cancelled({ detail: "it has begun anew" })
 

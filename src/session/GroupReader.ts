@@ -59,8 +59,10 @@ export const fill = (
     return problem === undefined ? group.finish : Effect.fail(problem)
   }).pipe(
     Effect.tapError((error) => {
-      const code = lost(error, group)
-      if (code !== undefined) dropped(monitor, "received", code, 1)
+      // what has ended was given up here, and has been counted
+      if (group.group.end === undefined && error._tag !== "MoqSessionClosed") {
+        dropped(monitor, "received", "code" in error ? error.code : toCode(error), 1)
+      }
       return group.fail(toReadError(error))
     }),
     Effect.onInterrupt(() => group.fail(letGo))
@@ -155,20 +157,6 @@ const refusal = ({ group }: Group.Producer): MoqError => {
     ? Option.none()
     : Option.flatMap(Exit.getCause(group.end), Cause.findErrorOption)
   return Option.isSome(error) ? error.value : letGo
-}
-
-// the code that it was given up with; what was given up here has been counted, and what was let go of is not given up
-const lost = (error: MoqError, { group }: Group.Producer): number | undefined => {
-  switch (error._tag) {
-    case "MoqSessionClosed":
-    case "MoqLagged":
-    case "MoqCancelled":
-      return undefined
-    case "MoqStreamReset":
-      return group.end === undefined ? error.code : undefined
-    default:
-      return toCode(error)
-  }
 }
 
 const empty = new Uint8Array(0)

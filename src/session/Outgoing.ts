@@ -166,6 +166,7 @@ export class Outgoing extends Entry implements Sender {
       const header = writer.finish()
       this.headers += header.length
       this.push(header)
+      this.frames++
       // only the last frame of a batch can still be growing
       const payload = frame.isComplete ? frame.payload : undefined
       if (payload === undefined) {
@@ -173,7 +174,6 @@ export class Outgoing extends Entry implements Sender {
         // what is before it does not wait for its first bytes
         return frame !== frames[0] && Frame.logOf(frame)?.next === 0 ? Effect.andThen(this.flush, chunks) : chunks
       }
-      this.frames++
       if (payload.length > 0) this.push(payload)
     }
     return this.flush
@@ -187,10 +187,7 @@ export class Outgoing extends Entry implements Sender {
           return this.flush
         }),
         Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => {
-          this.monitor.traffic("sent", 1, 0)
-          return Effect.void
-        })
+        Pull.catchDone(() => Effect.void)
       )))
   }
 

@@ -158,17 +158,14 @@ export class Peer {
   bi(opened: BiStream): Effect.Effect<void> {
     const stream = new MessageStream(opened, this.monitor)
     const { strays } = this.subscriber
-    if (!this.requests.take()) {
-      this.monitor.limit("requestRate")
-      const exceeded = strays.refused()
-      return exceeded === undefined
-        ? stream.abort(resetCode(tooManyRequests, this))
-        : this.over(exceeded, "strayRate")
-    }
-    const request = stream.expect(StreamType.decodeBi, this.profile).pipe(
+    const isIn = this.requests.take()
+    if (!isIn) this.monitor.limit("requestRate")
+    const exceeded = isIn ? undefined : strays.stray()
+    if (exceeded !== undefined) return this.over(exceeded, "strayRate")
+    const request = !isIn ? Effect.fail(tooManyRequests) : stream.expect(StreamType.decodeBi, this.profile).pipe(
       Effect.flatMap((type) => this.request(type, stream)),
       Effect.tapError((error) => {
-        const exceeded = error._tag === "MoqStreamReset" ? strays.abandoned() : undefined
+        const exceeded = error._tag === "MoqStreamReset" ? strays.reset(true) : undefined
         return exceeded === undefined ? Effect.void : this.over(exceeded, "strayResetRate")
       })
     )

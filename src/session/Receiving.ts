@@ -297,9 +297,8 @@ export class Receiving {
     sequence: number,
     at: number | undefined
   ): Effect.Effect<void, MoqError> {
-    const { monitor } = this.context
     if (sequence < this.first || sequence > this.last) {
-      monitor.drop("received", "unwanted", 1)
+      this.context.monitor.drop("received", "unwanted", 1)
       const refused = Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
       return sequence < this.first ? refused : Effect.andThen(this.hasOvertaken(sequence), refused)
     }
@@ -308,11 +307,7 @@ export class Receiving {
     }
     const begun: Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> = track.createGroup(sequence)
     Ranges.claim(this.seen, sequence)
-    const late = Effect.tapError(begun, (error) =>
-      Effect.sync(() => {
-        if (error._tag === "MoqEvicted") monitor.drop("received", "evicted", 1)
-      }))
-    return Effect.flatMap(late, (group) => {
+    return Effect.flatMap(begun, (group) => {
       if (at !== undefined) Group.setArrivedAt(group.group, at)
       return Effect.flatMap(
         fill(stream, reader, group, this.context, this, (error) => {

@@ -51,27 +51,15 @@ export class Strays {
       : undefined
   }
 
-  /** One that asks for something comes too early for its rate. */
-  refused(): BoundsExceeded | undefined {
-    return this.rate.take() ? undefined : new BoundsExceeded({ detail: "too many requests" })
-  }
-
-  /** One that was to ask for something was reset before it did. */
-  abandoned(): BoundsExceeded | undefined {
-    return this.resets.take()
-      ? undefined
-      : new BoundsExceeded({ detail: "too many streams reset before their first message" })
-  }
-
-  /** One was reset before its header came. */
-  reset(): BoundsExceeded | undefined {
-    return this.isExcused() || this.resets.take()
+  /** One was reset before its header came, or what it was to ask for. */
+  reset(isRequest: boolean): BoundsExceeded | undefined {
+    return (!isRequest && this.isExcused()) || this.resets.take()
       ? undefined
       : new BoundsExceeded({ detail: "too many streams reset before their header" })
   }
 
-  /** One is for a subscription of that id, which does not live. */
-  stray(id: number): BoundsExceeded | undefined {
+  /** One is for a subscription of that id, which does not live, or asks for something beyond its rate. */
+  stray(id?: number): BoundsExceeded | undefined {
     this.forget()
     return this.left.some((one) => one.id === id) || this.rate.take()
       ? undefined

@@ -143,7 +143,7 @@ export class Subscriber {
         this.strays.waiting--
         if (Exit.isSuccess(exit)) return Effect.void
         const isReset = Exit.findErrorOption(exit).pipe(Option.exists((error) => error._tag === "MoqStreamReset"))
-        const exceeded = isReset ? this.strays.reset() : undefined
+        const exceeded = isReset ? this.strays.reset(false) : undefined
         return exceeded === undefined
           ? Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
           : this.context.end(exceeded, "strayResetRate")

@@ -1,4 +1,5 @@
 /** What an attack is, and what attacks share. */
+import type { JsonWebKey } from "node:crypto"
 import { type End, type Options, Peer } from "./Peer.ts"
 import * as Wire from "./wire.ts"
 
@@ -10,8 +11,8 @@ export interface Target {
   readonly from: string | undefined
   /** A track that honest people publish and watch: groups of small frames. */
   readonly track: ReadonlyArray<string>
-  /** Tokens that the relay must not take, by what is wrong with them, where it asks for tokens. */
-  readonly tokens?: Readonly<Record<string, string>> | undefined
+  /** The private key (JWK, ES256) that the relay trusts, where it asks for tokens: what an attacker would like to have. */
+  readonly key?: JsonWebKey | undefined
 }
 
 export interface Attack {
@@ -19,6 +20,8 @@ export interface Attack {
   readonly name: string
   /** It lasts until a timeout of 20 seconds or more. */
   readonly isSlow?: boolean | undefined
+  /** The relay asks for tokens. */
+  readonly isGuarded?: boolean | undefined
   /** Does it, and tells how the relay has ended each part of it. */
   readonly run: (target: Target) => Promise<ReadonlyArray<End>>
   /** The ends that there must be, each at least once. */

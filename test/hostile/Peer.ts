@@ -11,6 +11,8 @@ export interface Options {
   readonly from?: string | undefined
   /** What it allows the relay to send: bytes in all and by stream. Without, as good as everything. */
   readonly window?: number | undefined
+  /** It tries no second time when the relay says that too many come at once (status 429). */
+  readonly isImpatient?: boolean | undefined
   /** It answers no ping. */
   readonly isDeaf?: boolean | undefined
   /** Hears the first bytes of each stream that the relay opens. */
@@ -19,7 +21,7 @@ export interface Options {
   readonly isForgetful?: boolean | undefined
 }
 
-/** How a stream or session has ended: `"fin"`, `"reset 13"`, `"closed 11"`, `"cut"`, ... */
+/** How a stream or session has ended: `"fin"`, `"refused 13"`, `"closed 11"`, `"cut"`, ... */
 export type End = string
 
 /** What has come on one stream. */
@@ -31,7 +33,18 @@ interface Incoming {
 
 export class Peer {
   /** Succeeds with an open WebSocket, and nothing said on it; fails with the status of a refusal. */
-  static open(url: string, options: Options = {}): Promise<Peer> {
+  static async open(url: string, options: Options = {}): Promise<Peer> {
+    while (true) {
+      try {
+        return await Peer.upgrade(url, options)
+      } catch (error) {
+        if (options.isImpatient === true || !(error instanceof Error) || error.message !== "refused 429") throw error
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    }
+  }
+
+  private static upgrade(url: string, options: Options): Promise<Peer> {
     return new Promise((resolve, reject) => {
       const socket = new WebSocket(url.replace(/^http/, "ws"), ["qmux-02.moqf-02"], {
         rejectUnauthorized: false,
@@ -175,10 +188,6 @@ export class Peer {
     this.forget(id)
   }
 
-  stop(id: number, code = 0): void {
-    this.record(concat(varint(0x05), varint(id), varint(code)))
-  }
-
   /** Sends one WebSocket message. */
   record(bytes: Uint8Array, done?: () => void): void {
     if (this.isOpen) this.socket.send(bytes, done === undefined ? undefined : () => done())
@@ -193,25 +202,11 @@ export class Peer {
     return stream.bytes
   }
 
-  /** How the relay ends a stream that it answers on, or the session before it. */
-  async ended(id: number): Promise<End> {
-    const stream = this.incoming(id)
-    await this.until(() => stream.end !== undefined)
-    return stream.end ?? this.over!
-  }
-
-  /** The code with which the relay asks for no more of a stream, or how the session ends before it. */
-  async stopped(id: number): Promise<End> {
-    const stream = this.incoming(id)
-    await this.until(() => stream.stopped !== undefined)
-    return stream.stopped ?? this.over!
-  }
-
-  /** How the relay ends whichever half of a stream it ends first. */
+  /** How the relay ends whichever half of a stream it ends first: `"refused 13"`, whether it resets it or stops it. */
   async refused(id: number): Promise<End> {
     const stream = this.incoming(id)
     await this.until(() => stream.end !== undefined || stream.stopped !== undefined)
-    return stream.end ?? stream.stopped ?? this.over!
+    return (stream.end ?? stream.stopped)?.replace(/reset|stopped/, "refused") ?? this.over!
   }
 
   /** Closes at once, without a word. */

@@ -1,6 +1,6 @@
 /** A process that attacks as its parent says, and tells what it has seen. */
-import { attacks } from "./attacks/index.ts"
 import type { Target } from "./Attack.ts"
+import { attacks } from "./attacks/index.ts"
 import type { End } from "./Peer.ts"
 
 interface Order {

@@ -4,6 +4,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import * as NodeTransport from "../../src/node/NodeTransport.ts"
 import * as Relay from "../../src/relay/Relay.ts"
+import * as Session from "../../src/session/Session.ts"
 import { root, Running } from "./processes.ts"
 
 const RelayLayer = Relay.layer().pipe(
@@ -24,13 +25,66 @@ const run = (args: ReadonlyArray<string>) =>
 const isTime = (line: string) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(line)
 
 describe("examples", () => {
-  it.live("embedded-relay prints five squares and ends", () =>
+  /** All lines of a program that ends by itself. */
+  const linesOf = (name: string) =>
     Effect.gen(function*() {
-      const running = yield* run([join("examples", "build", "embedded-relay.js")])
+      const running = yield* run([join("examples", "build", `${name}.js`)])
       assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
-      assert.match(running.lines[0]!, /^relay at https:/)
-      assert.lengthOf(running.lines, 6)
-      assert.match(running.lines[5]!, /^\d+ \* \d+ = \d+$/)
+      return running.lines
+    })
+
+  it.live("relay serves until Ctrl-C", () =>
+    Effect.gen(function*() {
+      const running = yield* run([join("examples", "build", "relay.js"), "0"])
+      const [line = ""] = yield* Effect.promise(() => running.printed(1))
+      const url = line.replace(/^relay at /, "")
+      assert.match(url, /^https:/)
+      const session = yield* Effect.provide(Session.connect(url, { insecure: true }), NodeTransport.layer)
+      running.kill("SIGINT")
+      assert.strictEqual((yield* session.closed).code, 0)
+      assert.strictEqual(yield* Effect.promise(() => running.exit), 130)
+    }), 30_000)
+
+  it.live("embedded-relay prints five squares, watched here and by a client, and ends", () =>
+    Effect.gen(function*() {
+      const [first, ...lines] = yield* linesOf("embedded-relay")
+      assert.match(first!, /^relay at https:/)
+      for (const who of ["here", "client"]) {
+        const squares = lines.filter((line) => line.startsWith(`${who}: `))
+        assert.lengthOf(squares, 5)
+        for (const square of squares) assert.match(square, /^\w+: \d+ \* \d+ = \d+$/)
+      }
+      assert.lengthOf(lines, 10)
+    }), 30_000)
+
+  it.live("relay-in-a-test hears a minute of beats in no time", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* linesOf("relay-in-a-test"), ["ok: 60 beats"])
+    }), 30_000)
+
+  it.live("relay-beside-http serves its page and a track on one port", () =>
+    Effect.gen(function*() {
+      const [first, page, ...frames] = yield* linesOf("relay-beside-http")
+      assert.match(first!, /^relay at ws:\/\/127\.0\.0\.1:\d+\/moq$/)
+      assert.strictEqual(page, "this is /page")
+      assert.lengthOf(frames, 3)
+      for (const frame of frames) assert.match(frame, /^\d+$/)
+    }), 30_000)
+
+  it.live("relay-beside-router tells by HTTP what is live", () =>
+    Effect.gen(function*() {
+      const [first, live] = yield* linesOf("relay-beside-router")
+      assert.match(first!, /^relay at ws:\/\/127\.0\.0\.1:\d+\/moq$/)
+      assert.strictEqual(live, "live: room/alice/chat")
+    }), 30_000)
+
+  it.live("relay-own-auth lets in who has logged in, as nobody else", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* linesOf("relay-own-auth"), [
+        "a stranger: not authorised: log in first",
+        "alice publishes alice/chat",
+        "alice as bob: not authorised: to publish bob/chat"
+      ])
     }), 30_000)
 
   it.live("bad-network tells what a viewer gets, the same each time", () =>

@@ -190,9 +190,10 @@ describe("beside others on one HTTP server", () => {
         const bound = yield* NodeTransport.makeUpgrade(server, { path, trustProxy })
         const next = yield* Effect.forkScoped(peers.nextRequest(bound))
         yield* peers.webSocket(`ws://127.0.0.1:${portOf(server)}/${path}`, [peers.subprotocol], {
-          headers: { "X-Forwarded-For": "192.0.2.1, 198.51.100.7" }
+          headers: { "X-Forwarded-For": "192.0.2.1, 198.51.100.7", Cookie: "a=1; b=2" }
         })
-        const { peer } = yield* Fiber.join(next)
+        const { headers, peer } = yield* Fiber.join(next)
+        assert.strictEqual(headers?.get("cookie"), "a=1; b=2")
         if (trustProxy) assert.strictEqual(peer, "198.51.100.7")
         else assert.match(peer!, /^127\.0\.0\.1:\d+$/)
       }

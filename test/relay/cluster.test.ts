@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import * as Router from "../../src/model/Router.ts"
 import { countAnnounces, makeWorld, pass, settle, topologies, type World } from "./clusters.ts"
-import { publish, view } from "./relays.ts"
+import { listen, publish, view } from "./relays.ts"
 
 const hello = ["room", "hello"]
 
@@ -159,6 +159,11 @@ describe("a track between relays", () => {
       const publisher = yield* publish(yield* world.connect("a"), hello)
       const viewer = yield* view(yield* world.connect("e"), hello)
       yield* send(publisher, "0")
+      const idOf = (at: string) => Effect.map(world.connect(at), ({ greeting }) => greeting.instance!)
+      const ways = yield* listen(
+        yield* world.connect("e", { greeting: { instance: "f".repeat(16), isRelay: true } }),
+        [".relay", "f".repeat(16)]
+      )
       const requests = world.requests("e", "c")
       assert.isAbove(requests, 0)
       yield* world.cut("a", "b")
@@ -170,7 +175,13 @@ describe("a track between relays", () => {
       assert.deepStrictEqual(viewer.got, ["0", "1", "2"])
       assert.strictEqual(world.requests("e", "c"), requests)
       assert.strictEqual(world.count("Ended"), 0)
-      // and can be asked for by the way that it comes now
+      // whoever comes after is told which way it comes now
+      const way = [yield* idOf("e"), yield* idOf("c"), yield* idOf("b"), yield* idOf("a")].join(".")
+      const active = ways.heard.filter((event) => event.startsWith("+"))
+      assert.isAbove(active.length, 1)
+      assert.include(active.at(-1), `/${way}!`)
+      assert.strictEqual(ways.heard.filter((event) => event.startsWith("-")).length, active.length - 1)
+      // and can ask for it so
       const late = yield* view(yield* world.connect("e"), hello, { from: 0 })
       assert.deepStrictEqual(late.got, ["2", "1"])
     }))

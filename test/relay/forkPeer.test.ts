@@ -197,12 +197,14 @@ for (const profile of [Profile.fork02, Profile.fork04]) {
         yield* old.stream.say(Info.encode, info(9))
         yield* whole(first, old.message.id, 9, "old")
         assert.deepStrictEqual((yield* viewer.takeGroup).frames, ["old"])
-        // the new one is there before the old one is missed
+        // the new one is there before the old one is missed: it is asked for what follows, and has begun anew
         const { peer: second } = yield* joined(relay, profile)
         yield* announce((yield* takeAnnounce(second)).stream, "active", "a")
         yield* settle
+        assert.strictEqual((yield* first.connection.closed).code, 12)
         assert.deepStrictEqual(yield* arrived(announces.stream.receive), [])
-        yield* first.connection.close(0, "cancelled")
+        const probe = yield* takeSubscribe(second)
+        yield* probe.stream.say(Info.encode, info(0))
         yield* settle
         // never active twice, nor ended twice: that would cost the crate its Announce stream
         assert.deepStrictEqual(yield* arrived(announces.stream.receive), [0, 1, 1, 0x61, 1, 1, 1, 0x61])

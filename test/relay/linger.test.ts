@@ -13,11 +13,11 @@ const hello = ["room", "hello"]
 
 const pass = (duration: Duration.Input) => Effect.andThen(TestClock.adjust(duration), settle)
 
-/** A relay, whose publishers close after its viewers: they have nothing to wait for then. */
+/** A relay, and publishers that do not wait for anything when the test is over. */
 const world = (options?: Parameters<typeof start>[0]) =>
   Effect.gen(function*() {
     const relay = yield* start(options)
-    const scope = yield* Scope.fork(yield* Effect.scope)
+    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.interrupt()))
     /** A session that publishes what a router has. */
     const serve = (router: Router.Router, options?: Session.Options) =>
       Effect.tap(Scope.provide(relay.connectBy("", { ...options, router }), scope), settle)
@@ -261,13 +261,13 @@ describe("a publisher that was lost", () => {
 
 describe("a publisher that has begun anew", () => {
   /** A relay with a viewer of ten groups whose publisher is lost. */
-  const lost = (last = 9) =>
+  const lost = (last = 9, options?: Session.Options) =>
     Effect.gen(function*() {
       const it = yield* world()
       const before = yield* Router.make
       const old = yield* track(before)
       for (let i = 0; i <= last; i++) yield* old.group(i, `old ${i}`)
-      const first = yield* it.serve(before)
+      const first = yield* it.serve(before, options)
       const watcher = yield* it.connect()
       const announces = yield* listen(watcher)
       const viewer = yield* view(watcher, hello)
@@ -296,6 +296,17 @@ describe("a publisher that has begun anew", () => {
         assert.strictEqual(count("UpstreamOpened"), 3)
       }))
   }
+
+  it.effect("is told by its instance, though it has overtaken the numbers that were seen", () =>
+    Effect.gen(function*() {
+      const { serve, viewer, watcher } = yield* lost()
+      const router = yield* Router.make
+      const { group } = yield* track(router)
+      for (let i = 0; i < 20; i++) yield* group(i, `new ${i}`)
+      yield* serve(router)
+      assert.strictEqual((yield* viewer.failed)._tag, "MoqEvicted")
+      assert.deepStrictEqual((yield* view(watcher, hello)).got, ["new 19"])
+    }))
 
   it.effect("goes on when it is the same instance, though only group 0 was there", () =>
     Effect.gen(function*() {
@@ -339,13 +350,14 @@ describe("a publisher that has begun anew", () => {
 
   it.effect("answers no FETCH for a number of the one before while viewers of that are there", () =>
     Effect.gen(function*() {
-      const { serve, viewer, watcher } = yield* lost()
+      // versions that have no instance
+      const { serve, viewer, watcher } = yield* lost(9, { profiles: [Profile.fork02] })
       const fetch = (sequence: number) =>
         Effect.scoped(Effect.flatMap(watcher.fetch(hello, sequence), (group) => Stream.runCollect(group.frames)))
       const router = yield* Router.make
       const { group, producer } = yield* track(router)
       for (let i = 0; i < 20; i++) yield* group(i, `new ${i}`)
-      yield* serve(router)
+      yield* serve(router, { profiles: [Profile.fork02] })
       // it has overtaken the old numbers, and goes on after them
       assert.deepStrictEqual([...viewer.got].sort(), [
         ...Array.from({ length: 10 }, (_, i) => `new ${i + 10}`),
@@ -364,14 +376,14 @@ describe("a publisher that has begun anew", () => {
 
   it.effect("is not fetched from before it is known whether it goes on", () =>
     Effect.gen(function*() {
-      const { connect, serve, watcher } = yield* lost()
+      const { connect, serve, watcher } = yield* lost(9, { profiles: [Profile.fork02] })
       const router = yield* Router.make
       const { group, producer } = yield* track(router)
       yield* group(0, "new")
       const slow = yield* Router.make
       const source = Router.fromTrack(producer.track)
       yield* slow.add({ ...source, subscribe: (request) => Effect.delay(source.subscribe(request), "3 seconds") })
-      yield* serve(slow)
+      yield* serve(slow, { profiles: [Profile.fork02] })
       const fetch = (sequence: number) =>
         Effect.scoped(Effect.flatMap(watcher.fetch(hello, sequence), (group) => Stream.runCollect(group.frames)))
       assert.deepStrictEqual((yield* fetch(0)).map(text), ["old 0"])

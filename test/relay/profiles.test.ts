@@ -334,7 +334,7 @@ const offences: ReadonlyArray<Offence> = [
     what: "an update that widens its range",
     commit: ({ peer }) =>
       Effect.gen(function*() {
-        const stream = yield* peer.subscribe(["innocent"], { min: 1, max: 10 })
+        const stream = yield* peer.subscribe(["innocent"], { max: 10 })
         yield* stream.hear(Info.decode)
         yield* stream.say(SubscribeUpdate.encode, update({ max: 11 }))
         return yield* stream.ends

@@ -368,5 +368,10 @@ describe("Limits", () => {
       assert.deepStrictEqual(take(2), [true, false])
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(take(4), [true, true, true, false])
+      // the clock is set back: nothing is taken away for that
+      yield* TestClock.setTime(0)
+      assert.deepStrictEqual(take(1), [false])
+      yield* TestClock.adjust("200 millis")
+      assert.deepStrictEqual(take(3), [true, true, false])
     }))
 })

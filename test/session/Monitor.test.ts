@@ -11,7 +11,7 @@ import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
-import { client, gap, info, server, takeSubscribe, update } from "./byHand.ts"
+import { client, frame, gap, info, server, takeSubscribe, update } from "./byHand.ts"
 import { record } from "./monitors.ts"
 import { bytes, connect, owned, pair, read, settle } from "./sessions.ts"
 
@@ -192,6 +192,24 @@ describe("Monitor", () => {
       yield* stream.say(SubscribeUpdate.encode, update({ min: 10 }))
       yield* settle
       assert.deepStrictEqual(drops, { "sent lagged": 1, "sent expired": 1, "sent unwanted": 1 })
+    }))
+
+  it.effect("what was not read in time is given up once, whatever still comes of it", () =>
+    Effect.gen(function*() {
+      const { drops, limits, monitor } = record()
+      const { peer, session } = yield* server(draft03, { monitor, limits: { unread: 1_000 } })
+      const asking = yield* Effect.forkScoped(owned(session.subscribe(["live"], { from: 0 })))
+      const { message, stream } = yield* takeSubscribe(peer)
+      yield* stream.say(Info.encode, info(0))
+      yield* Fiber.join(asking)
+      const half = frame("x".repeat(600))
+      const old = yield* peer.openUni(peer.header(message.id, 0), half)
+      yield* settle
+      yield* peer.openUni(peer.header(message.id, 1), half)
+      // on its way before the stop has come
+      yield* Effect.ignore(old.write([half]))
+      yield* settle
+      assert.deepStrictEqual([drops, limits], [{ "received lagged": 1 }, { unread: 1 }])
     }))
 
   it.effect("what the peer says does not come counts by its code, and for 1,024 groups at most", () =>

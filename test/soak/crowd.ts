@@ -39,8 +39,10 @@ const viewer = Effect.gen(function*() {
   const isSlow = (yield* Random.nextIntBetween(0, 4)) === 0
   const track = yield* session.subscribe([...broadcastOf(index), "track"], { wait: "3 seconds" })
   const watch = isSlow
-    ? Stream.runForEach(track.groups, (group) =>
-      Effect.andThen(Effect.ignore(Stream.runDrain(Stream.take(group.frames, 1))), Effect.sleep("2 seconds")))
+    ? Stream.runForEach(
+      track.groups,
+      (group) => Effect.andThen(Effect.ignore(Stream.runDrain(Stream.take(group.frames, 1))), Effect.sleep("2 seconds"))
+    )
     : Stream.runDrain(track.frames)
   yield* Effect.timeoutOption(watch, yield* between(200, 15_000))
   yield* Effect.ignore(session.trackInfo([...broadcastOf(index), "track"]))

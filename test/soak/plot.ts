@@ -29,8 +29,12 @@ export const settled = (samples: ReadonlyArray<Sample>): ReadonlyArray<Sample> =
 }
 
 export const csv = (samples: ReadonlyArray<Sample>): string =>
-  ["minute,used_mb,rss_mb,sessions,tracks", ...samples.map(({ minute, rss, sessions, tracks, used }) =>
-    [minute.toFixed(3), used.toFixed(2), rss.toFixed(1), sessions, tracks].join(","))].join("\n") + "\n"
+  [
+    "minute,used_mb,rss_mb,sessions,tracks",
+    ...samples.map(({ minute, rss, sessions, tracks, used }) =>
+      [minute.toFixed(3), used.toFixed(2), rss.toFixed(1), sessions, tracks].join(",")
+    )
+  ].join("\n") + "\n"
 
 const width = 860
 const height = 320
@@ -46,7 +50,8 @@ export const svg = (samples: ReadonlyArray<Sample>, title: string): string => {
     `<polyline fill="none" stroke="${colour}" stroke-width="1.5" points="${
       samples.map((sample) => `${x(sample.minute).toFixed(1)},${y(of(sample)).toFixed(1)}`).join(" ")
     }"/>`
-  const text = (at: number, down: number, what: string, rest = "") => `<text x="${at}" y="${down}"${rest}>${what}</text>`
+  const text = (at: number, down: number, what: string, rest = "") =>
+    `<text x="${at}" y="${down}"${rest}>${what}</text>`
   const rows = Array.from({ length: 6 }, (_, i) => most * i / 5)
   const columns = Array.from({ length: 6 }, (_, i) => minutes * i / 5)
   return [

@@ -93,7 +93,11 @@ const soak: Effect.Effect<boolean, unknown, Relay.Relay | Transport | Scope.Scop
   const reporting = Effect.repeat(
     Effect.sync(() => {
       const { minute, rss, sessions, tracks, used } = samples.at(-1)!
-      print(`${minute.toFixed(1)} min: ${used.toFixed(1)} MB, resident ${rss.toFixed(0)}, ${sessions} sessions, ${tracks} tracks`)
+      print(
+        `${minute.toFixed(1)} min: ${used.toFixed(1)} MB, resident ${
+          rss.toFixed(0)
+        }, ${sessions} sessions, ${tracks} tracks`
+      )
     }),
     Schedule.spaced("1 minute")
   )
@@ -106,7 +110,8 @@ const soak: Effect.Effect<boolean, unknown, Relay.Relay | Transport | Scope.Scop
   )
   const { used: atLast } = yield* sample
   const isFlat = growth < 1
-  const verdict = `${isFlat && left.length === 0 ? "flat" : "NOT flat"}: ${growth.toFixed(2)} MB a minute after the start, ` +
+  const verdict =
+    `${isFlat && left.length === 0 ? "flat" : "NOT flat"}: ${growth.toFixed(2)} MB a minute after the start, ` +
     `${atFirst.toFixed(1)} MB before, ${atLast.toFixed(1)} MB after ${minutes} minutes, ` +
     (left.length === 0 ? "nothing left" : `left: ${left.join("; ")}`)
   print(verdict)

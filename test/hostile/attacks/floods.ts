@@ -25,7 +25,8 @@ export const strayStreams: Attack = {
       flood(Wire.varint(0), true)
     ])
   },
-  ends: ["closed 11"]
+  ends: ["closed 11"],
+  p99: 500
 }
 
 /** Announces 30,000 tracks, and another one 30,000 times, on the stream that the relay has asked on. */
@@ -48,11 +49,15 @@ export const announces: Attack = {
       flood((i) => Wire.announce(i % 2 === 0 ? "active" : "ended", Wire.path("again")))
     ])
   },
-  ends: ["reset 11"],
-  also: ["stopped 11"]
+  ends: ["refused 11"],
+  p99: 500
 }
 
-const asking = (name: string, ends: ReadonlyArray<End>, requests: (target: Target) => (i: number) => Uint8Array): Attack => ({
+const asking = (
+  name: string,
+  rest: Pick<Attack, "ends" | "also" | "p99">,
+  requests: (target: Target) => (i: number) => Uint8Array
+): Attack => ({
   name,
   async run(target) {
     const peer = await session(target)
@@ -64,16 +69,16 @@ const asking = (name: string, ends: ReadonlyArray<End>, requests: (target: Targe
       if (id === undefined) break
       refused.push(peer.refused(id))
     }
-    const ended = await Promise.all(refused.map((end) => within(3000, end, "served")))
+    const ended = await Promise.all(refused.map((end) => within(10_000, end, "served")))
     peer.destroy()
     return ended
   },
-  ends
+  ...rest
 })
 
 export const subscribes: Attack = asking(
   "5,000 subscriptions to a track that there is, with 1,024 allowed",
-  ["served", "reset 11"],
+  { ends: ["served"], also: ["refused 11", "closed 11"], p99: 15_000 },
   (target) => {
     const path = Wire.path(...target.track)
     return (i) => Wire.subscribe(i, path)
@@ -82,13 +87,13 @@ export const subscribes: Attack = asking(
 
 export const missing: Attack = asking(
   "5,000 subscriptions to tracks that nobody has",
-  ["reset 13"],
+  { ends: ["refused 13"], also: ["refused 11", "closed 11"], p99: 1000 },
   () => (i) => Wire.subscribe(i, Wire.path("nobody", `has ${i}`))
 )
 
 export const fetches: Attack = asking(
   "5,000 fetches of groups that nobody has",
-  ["reset 13"],
+  { ends: ["refused 13"], also: ["refused 11", "closed 11", "served"], p99: 15_000 },
   (target) => (i) => Wire.fetch(Wire.path(...target.track), 1_000_000 + i)
 )
 
@@ -113,12 +118,15 @@ export const oneByteFrames: Attack = {
     while (viewer.received < 4 * frames && viewer.isOpen && publisher.isOpen && Date.now() - started < 20_000) {
       await sleep(20)
     }
-    const end = written === 4 * frames && viewer.received >= 4 * frames ? "served" : `${viewer.received} of ${4 * frames}`
+    const end = written === 4 * frames && viewer.received >= 4 * frames
+      ? "served"
+      : `${viewer.received} of ${4 * frames}`
     viewer.destroy()
     publisher.destroy()
     return [end]
   },
-  ends: ["served"]
+  ends: ["served"],
+  p99: 3000
 }
 
 /** Sessions opened and closed by sixteen at a time, for three seconds. */
@@ -130,7 +138,7 @@ export const churn: Attack = {
     const one = async (): Promise<End> => {
       let peer: Peer | undefined
       try {
-        peer = await Peer.session(target.url, { from: target.from })
+        peer = await Peer.session(target.url, { from: target.from, isImpatient: true })
         return "served"
       } catch (error) {
         return (error as Error).message
@@ -145,5 +153,6 @@ export const churn: Attack = {
     return ends
   },
   ends: ["served"],
-  also: ["refused 429", "refused 503", "cut"]
+  also: ["refused 429", "refused 503", "cut"],
+  p99: 500
 }

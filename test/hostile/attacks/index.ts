@@ -3,6 +3,7 @@ import type { Attack } from "../Attack.ts"
 import * as Floods from "./floods.ts"
 import * as Malformed from "./malformed.ts"
 import * as Readers from "./readers.ts"
+import * as Tokens from "./tokens.ts"
 import * as Unfinished from "./unfinished.ts"
 
 export const attacks: Readonly<Record<string, Attack>> = {
@@ -23,5 +24,6 @@ export const attacks: Readonly<Record<string, Attack>> = {
   halfOpen: Unfinished.halfOpen,
   webSocketMessages: Unfinished.webSocketMessages,
   endsEverywhere: Malformed.endsEverywhere,
-  churn: Floods.churn
+  churn: Floods.churn,
+  tokens: Tokens.tokens
 }

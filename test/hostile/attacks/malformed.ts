@@ -69,14 +69,14 @@ export const lengths: Attack = {
       ["an extension", concat(hex("00 01"), version, hex("01 05"), most), "closed 11"]
     ]
     const requests: ReadonlyArray<Case> = [
-      ["prefix", concat(varint(1), most), "reset 11"],
-      ["part of a prefix", concat(varint(1), varint(1), most), "reset 11"],
-      ["path of SUBSCRIBE", concat(varint(2), varint(0), most), "reset 11"],
-      ["part of SUBSCRIBE", concat(varint(2), varint(0), varint(1), most), "reset 11"],
-      ["path of FETCH", concat(varint(3), most), "reset 11"],
-      ["part of FETCH", concat(varint(3), varint(1), most), "reset 11"],
-      ["path of INFO_PLEASE", concat(varint(4), most), "reset 11"],
-      ["part of INFO_PLEASE", concat(varint(4), varint(1), most), "reset 11"]
+      ["prefix", concat(varint(1), most), "refused 11"],
+      ["part of a prefix", concat(varint(1), varint(1), most), "refused 11"],
+      ["path of SUBSCRIBE", concat(varint(2), varint(0), most), "refused 11"],
+      ["part of SUBSCRIBE", concat(varint(2), varint(0), varint(1), most), "refused 11"],
+      ["path of FETCH", concat(varint(3), most), "refused 11"],
+      ["part of FETCH", concat(varint(3), varint(1), most), "refused 11"],
+      ["path of INFO_PLEASE", concat(varint(4), most), "refused 11"],
+      ["part of INFO_PLEASE", concat(varint(4), varint(1), most), "refused 11"]
     ]
     const records: ReadonlyArray<Case> = [
       ["a STREAM frame", concat(hex("0a 04"), most), "aborted 1002"],
@@ -86,8 +86,8 @@ export const lengths: Attack = {
       ["a datagram", concat(hex("31"), most), "aborted 1002"]
     ]
     const groups: ReadonlyArray<Case> = [
-      ["a frame", most, "stopped 11"],
-      ["a frame above 16 MiB", varint(16 * 1024 * 1024 + 1), "stopped 27"]
+      ["a frame", most, "refused 11"],
+      ["a frame above 16 MiB", varint(16 * 1024 * 1024 + 1), "refused 27"]
     ]
     return inTurn([
       ...handshakes.map((one) => () => instead(target, one)),
@@ -96,33 +96,33 @@ export const lengths: Attack = {
       ...groups.map((one, i) => () => asGroup(target, `length ${i}`, one))
     ])
   },
-  ends: ["closed 11", "reset 11", "aborted 1002", "stopped 11", "stopped 27"]
+  ends: ["closed 11", "refused 11", "aborted 1002", "refused 27"]
 }
 
 export const oddPaths: Attack = {
   name: "subscriptions to reserved and odd paths",
   run(target) {
     const cases: ReadonlyArray<readonly [what: string, path: Uint8Array, end: End]> = [
-      ["33 parts", path(...Array.from({ length: 33 }, () => "a")), "reset 11"],
-      ["32 parts", path(...Array.from({ length: 32 }, () => "a")), "reset 13"],
-      ["no parts", path(), "reset 15"],
-      ["empty parts", path("", "", ""), "reset 13"],
-      [".relay", path(".relay"), "reset 13"],
-      ["internal/origins/x", path("internal", "origins", "x"), "reset 13"],
-      ["..", path("..", "..", "etc", "passwd"), "reset 13"],
-      ["__proto__", path("__proto__", "constructor"), "reset 13"],
-      ["NUL", path("\0", "a\0b"), "reset 13"],
-      ["1,023 bytes", path("x".repeat(1023)), "reset 13"],
-      ["1,024 bytes", path("x".repeat(1024)), "reset 11"],
-      ["invalid UTF-8", path(hex("c328")), "reset 5"],
-      ["half a surrogate", path(hex("eda080")), "reset 5"],
-      ["an overlong slash", path(hex("c0af")), "reset 5"]
+      ["33 parts", path(...Array.from({ length: 33 }, () => "a")), "refused 11"],
+      ["32 parts", path(...Array.from({ length: 32 }, () => "a")), "refused 13"],
+      ["no parts", path(), "refused 15"],
+      ["empty parts", path("", "", ""), "refused 13"],
+      [".relay", path(".relay"), "refused 13"],
+      ["internal/origins/x", path("internal", "origins", "x"), "refused 13"],
+      ["..", path("..", "..", "etc", "passwd"), "refused 13"],
+      ["__proto__", path("__proto__", "constructor"), "refused 13"],
+      ["NUL", path("\0", "a\0b"), "refused 13"],
+      ["1,023 bytes", path("x".repeat(1023)), "refused 13"],
+      ["1,024 bytes", path("x".repeat(1024)), "refused 11"],
+      ["invalid UTF-8", path(hex("c328")), "refused 5"],
+      ["half a surrogate", path(hex("eda080")), "refused 5"],
+      ["an overlong slash", path(hex("c0af")), "refused 5"]
     ]
     return inTurn(
       cases.map(([what, odd, end]) => () => onBi(target, [what, Wire.subscribe(0, odd), end]))
     )
   },
-  ends: ["reset 5", "reset 11", "reset 13", "reset 15"]
+  ends: ["refused 5", "refused 11", "refused 13", "refused 15"]
 }
 
 /** Random bytes, the same in every run (xorshift32). */
@@ -177,7 +177,7 @@ const kindOf = (end: End): End => {
   const [how, code] = end.split(" ")
   const isKnown = code === undefined || ["0", "5", "7", "9", "10", "11", "13", "14", "15", "1002"].includes(code)
   if (!isKnown) return end
-  return how === "reset" || how === "stopped" || how === "fin" ? "refused" : how === "aborted" ? "closed" : how!
+  return how === "refused" || how === "fin" ? "refused" : how === "aborted" ? "closed" : how!
 }
 
 /** All that a good session sends on each of its streams. */

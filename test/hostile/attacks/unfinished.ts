@@ -89,7 +89,7 @@ export const halfOpen: Attack = {
     ])
     return all.flat()
   },
-  ends: ["reset 3", "closed 11"]
+  ends: ["refused 3", "closed 11"]
 }
 
 export const webSocketMessages: Attack = {
@@ -123,5 +123,7 @@ export const webSocketMessages: Attack = {
     }
     return Promise.all([endless(), begun(), trickle()])
   },
-  ends: ["closed (WebSocket 1009)", "closed 3"]
+  // whoever still sends may not get to read why it was cut
+  ends: ["closed 3"],
+  also: ["closed (WebSocket 1009)", "cut"]
 }
