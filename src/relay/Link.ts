@@ -47,7 +47,7 @@ export const attach = (
       const key = Path.key(path)
       const before = links.get(key)
       if (via.hops.includes(served.id)) {
-        // it is served from here now: whoever serves it here has lost it, its publisher may come back
+        // It would come through this relay: the other one has lost it. Its publisher may come back.
         links.delete(key)
         before?.withdraw("lost")
         return Effect.void
@@ -70,7 +70,8 @@ export const attach = (
           // it goes by another name by now; one without has ended by another way already
           if (link === undefined || (link.name ?? name) !== name) return
           links.delete(key)
-          if (why === "ended") { for (const other of served.othersTo(link)) other.withdraw("ended") }
+          const others = why === "ended" ? served.othersTo(link) : []
+          for (const other of others) other.withdraw("ended")
           link.withdraw(why)
         }
       }

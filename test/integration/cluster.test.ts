@@ -1,5 +1,5 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Exit, Scope, Stream } from "effect"
 import { createServer } from "node:net"
 import type { AddressInfo } from "node:net"
 import * as NodeTransport from "../../src/node/NodeTransport.ts"
@@ -48,15 +48,19 @@ const relays = Effect.fnUntraced(function*(upstreams: ReadonlyArray<ReadonlyArra
 
 /** Publishes a group with its number every 20 ms, over one connection after the other. */
 const publish = Effect.fnUntraced(function*(url: string) {
-  const session = yield* Session.reconnect(url, insecure)
-  const track = yield* (yield* session.broadcast(path.slice(0, -1))).track(path.slice(-1))
-  let next = 0
-  const group = Effect.flatMap(
-    track.appendGroup,
-    (group) => Effect.andThen(group.writeFrame(new TextEncoder().encode(`${next++}`)), group.finish)
-  )
-  const writing = yield* Effect.forkScoped(Effect.forever(Effect.andThen(group, Effect.sleep("20 millis"))))
-  return { end: Effect.andThen(Fiber.interrupt(writing), track.finish) }
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const publishing = Effect.gen(function*() {
+    const session = yield* Session.reconnect(url, insecure)
+    const track = yield* (yield* session.broadcast(path.slice(0, -1))).track(path.slice(-1))
+    let next = 0
+    const group = Effect.flatMap(
+      track.appendGroup,
+      (group) => Effect.andThen(group.writeFrame(new TextEncoder().encode(`${next++}`)), group.finish)
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(group, Effect.sleep("20 millis"))))
+  })
+  yield* Scope.provide(publishing, scope)
+  return { end: Scope.close(scope, Exit.void) }
 })
 
 /** Views it over one connection after the other, and asks again when it has ended. */

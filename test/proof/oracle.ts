@@ -177,8 +177,10 @@ export class Oracle {
   private complete(
     { end, from, groups: received, name, resumes, to }: Seen,
     told: Set<number>,
-    { groups }: Life
+    { groups, id, track }: Life
   ): void {
+    // one that resumes may wait for the first group of the next life, under numbers that this one has not used
+    if (resumes && this.lives.some((life) => life.track === track && life.id > id)) return
     const numbers = received.flatMap(({ frames: [frame], sequence }) =>
       frame === undefined ? [] : [{ sequence, group: labelOf(frame).group }]
     )

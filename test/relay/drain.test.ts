@@ -5,22 +5,14 @@ import { TestClock } from "effect/testing"
 import { TransportError } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
 import * as Profile from "../../src/message/Profile.ts"
-import * as SessionServer from "../../src/message/SessionServer.ts"
 import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as Authenticator from "../../src/relay/Authenticator.ts"
 import * as Relay from "../../src/relay/Relay.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { type Request, TransportServer } from "../../src/transport/Transport.ts"
-import { ByHand, closed, hello, received } from "../session/byHand.ts"
+import { closed, received } from "../session/byHand.ts"
+import { joined } from "./joined.ts"
 import { bytes, publish, settle, start } from "./relays.ts"
-
-const viewing = (relay: Effect.Success<ReturnType<typeof start>>, profile: Profile.Profile) =>
-  Effect.gen(function*() {
-    const connection = yield* relay.network.transport.connect(new URL("https://relay.example"))
-    const peer = new ByHand(connection, profile)
-    yield* (yield* peer.open(hello([profile.version]))).hear(SessionServer.decode)
-    return peer
-  })
 
 /** A relay with a publisher that is writing a group, and a viewer by hand that has begun to get it. */
 const live = (profile: Profile.Profile) =>
@@ -28,7 +20,7 @@ const live = (profile: Profile.Profile) =>
     const relay = yield* start()
     const source = yield* relay.connect()
     const { track } = yield* publish(source, ["live"])
-    const peer = yield* viewing(relay, profile)
+    const { peer } = yield* joined(relay, profile)
     const stream = yield* peer.subscribe(["live"])
     yield* stream.hear(Info.decode)
     const open = yield* track.appendGroup
@@ -115,7 +107,7 @@ describe("A relay that drains", () => {
     Effect.gen(function*() {
       const relay = yield* start()
       const publisher = yield* publish(yield* relay.connect(), ["whole"])
-      const peer = yield* viewing(relay, Profile.draft03)
+      const { peer } = yield* joined(relay, Profile.draft03)
       const stream = yield* peer.subscribe(["whole"])
       yield* stream.hear(Info.decode)
       for (const text of ["a", "b"]) yield* publisher.group(text)

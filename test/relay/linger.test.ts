@@ -99,6 +99,23 @@ describe("a publisher that was lost", () => {
       }))
   }
 
+  it.effect("does not send again what others had overtaken: that becomes a gap with the code of its end", () =>
+    Effect.gen(function*() {
+      const { connect, serve } = yield* world()
+      const router = yield* Router.make
+      const { group } = yield* track(router)
+      yield* group(0)
+      const { kill } = yield* serve(router)
+      const { told } = yield* events(yield* (yield* connect()).subscribe(hello))
+      yield* group(3)
+      yield* kill
+      yield* settle
+      yield* group(1)
+      yield* group(4)
+      yield* serve(router)
+      assert.deepStrictEqual(told, ["0:0", "3:3", "1-2!4", "4:4"])
+    }))
+
   it.effect("fails its viewers with the code of its end when it does not come back, and its paths end", () =>
     Effect.gen(function*() {
       const { connect, connectBy, count, relay } = yield* world({ linger: "3 seconds" })
