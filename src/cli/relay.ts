@@ -274,7 +274,8 @@ const run = Effect.fnUntraced(
           { sessions }
         )
       }
-      yield* Effect.interruptible(Effect.raceFirst(relay.drain, Signals.ending))
+      // in a fiber of its own: this one has been interrupted by the first signal
+      yield* Effect.flatMap(Effect.forkChild(Effect.raceFirst(relay.drain, Signals.ending)), Fiber.await)
     })
     yield* Effect.all([Fiber.join(printing), Fiber.join(changes)], { concurrency: "unbounded", discard: true }).pipe(
       Effect.andThen(Effect.never),

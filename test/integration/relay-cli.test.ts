@@ -16,8 +16,7 @@ const directory = Effect.acquireRelease(
 )
 
 /** A relay over WebSocket alone, on a free port of both loopbacks. */
-const relay = (args: ReadonlyArray<string>) =>
-  Command.relay(["--transport", "websocket", ...args])
+const relay = (args: ReadonlyArray<string>) => Command.relay(["--transport", "websocket", ...args])
 
 const has = (event: string) => (lines: ReadonlyArray<string>) =>
   Command.events(lines).some((line) => line["event"] === event)
@@ -115,6 +114,7 @@ describe("effect-moq relay, asked to end", () => {
       command.kill("SIGTERM")
       assert.strictEqual((yield* command.ended).code, 0)
       assert.strictEqual((yield* viewer.ended).code, 1)
+      assert.notInclude((yield* publisher.ended).stderr, "the relay ends")
     }), deadline)
 })
 
