@@ -156,7 +156,8 @@ export const connect: (
  *
  * **Details**
  *
- * A relay keeps a second publisher in reserve without a word, so whoever publishes asks before.
+ * A relay gives a path to whoever publishes it last, and sends the one before away; so whoever does not mean that asks
+ * before.
  *
  * @category publishing
  * @since 0.1.0

@@ -10,6 +10,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Latch from "effect/Latch"
@@ -262,26 +263,27 @@ const run = Effect.fnUntraced(
 
     const drain = Effect.gen(function*() {
       const sessions = yield* relay.sessions
+      // in a fiber of its own: this one has been interrupted by the first signal
+      const draining = yield* Effect.forkChild(Effect.raceFirst(relay.drain, Signals.ending), {
+        startImmediately: true
+      })
       if (json) yield* Effect.ignore(Output.json({ event: "draining", sessions }))
       if (sessions > 0) {
         const atMost = Duration.format(values.drain)
         yield* tell(
           "draining",
-          `ending: groups that have begun in ${sessions} ${
-            sessions === 1 ? "session" : "sessions"
-          } may take ${atMost} ` +
-            "to their end; once more ends at once",
+          `ending: groups that have begun in ${sessions === 1 ? "a session" : `${sessions} sessions`} may take ` +
+            `${atMost} to their end; once more ends at once`,
           { sessions }
         )
       }
-      // in a fiber of its own: this one has been interrupted by the first signal
-      yield* Effect.flatMap(Effect.forkChild(Effect.raceFirst(relay.drain, Signals.ending)), Fiber.await)
+      yield* Fiber.await(draining)
     })
     yield* Effect.all([Fiber.join(printing), Fiber.join(changes)], { concurrency: "unbounded", discard: true }).pipe(
       Effect.andThen(Effect.never),
       Effect.raceFirst(Deferred.await(terminalGone)),
-      Effect.andThen(drain),
-      Effect.onInterrupt(() => drain)
+      // nobody reads what it prints any more: that is no time to wait
+      Effect.onExit((exit) => Exit.isSuccess(exit) || Exit.hasInterrupts(exit) ? drain : Effect.void)
     )
   },
   Effect.scoped,

@@ -125,8 +125,8 @@ export class Share extends Held<Track.Track, Options> {
 
   /** Whether a reader that begins there gets all that it would get from a track of its own. */
   covers(from: Track.Start): boolean {
-    const begin = this.options.from
-    return from === "latest" || (begin !== "latest" && begin <= from)
+    const { from: begin } = this.options
+    return from === "latest" || (begin === "latest" ? from >= (this.track?.first ?? Infinity) : from >= begin)
   }
 
   override retire(): void {

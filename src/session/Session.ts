@@ -332,7 +332,10 @@ class Opening {
   }
 
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    const drain = Exit.isSuccess(exit) && this.peer !== undefined ? this.peer.publisher.drain : Effect.void
+    // nothing leaves over a connection that has ended
+    const drain = Exit.isSuccess(exit) && this.peer !== undefined
+      ? Effect.raceFirst(this.peer.publisher.drain, this.connection.closed)
+      : Effect.void
     return drain.pipe(Effect.andThen(this.connection.close(0, "")), Effect.andThen(Scope.close(this.scope, exit)))
   }
 }

@@ -96,8 +96,10 @@ describe("effect-moq relay, asked to end", () => {
         yield* viewer.until((lines) => lines.length === 3)
         const { code, stderr } = yield* command.ended
         assert.deepStrictEqual([code, stderr], [0, ""])
-        assert.strictEqual((yield* publisher.ended).code, 0)
-        assert.strictEqual((yield* viewer.ended).code, 0)
+        const seen = yield* viewer.ended
+        assert.strictEqual(seen.stdout.toString(), "one\ntwo\nthree\n")
+        // whether its track has ended as well is a matter of who is first
+        if (seen.code !== 0) assert.include(seen.stderr, "the relay ends")
       }),
     deadline
   )

@@ -133,7 +133,7 @@ describe("a range through a relay", () => {
       }
       assert.deepStrictEqual(future.got, ["two", "three"])
       assert.deepStrictEqual(yield* future.ended, Exit.void)
-      assert.strictEqual(count("UpstreamOpened"), 2)
+      assert.strictEqual(count("UpstreamOpened"), 1)
     }))
 })
 
