@@ -81,13 +81,14 @@ const root = Command.make("effect-moq").pipe(
 const version = (): string =>
   (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version
 
-// wrong use is one line for each problem: the help is there for those who ask
+// wrong use is one line, of a configuration one for each problem: the help is there for those who ask
 const presenter: CliOutput.Presenter = {
   present: (event) =>
     event._tag !== "InvalidInvocation"
       ? CliOutput.defaultPresenter.present(event)
       : Effect.sync(() => {
-        const problems = event.errors.map((error) => Text.line(error.message)).join("\n")
+        const isOurs = event.errors.every(({ _tag }) => _tag === "ValidationError")
+        const problems = event.errors.map((error) => Text.line(error.message)).join(isOurs ? "\n" : "; ")
         process.stderr.write(`${problems} (see ${event.commandPath.join(" ")} --help)\n`)
       })
 }

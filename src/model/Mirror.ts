@@ -6,8 +6,8 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Pull from "effect/Pull"
+import { Fibers } from "../core/Fibers.ts"
 import * as Frame from "./Frame.ts"
 import type * as Group from "./Group.ts"
 import type * as Track from "./Track.ts"
@@ -33,7 +33,7 @@ export class Mirror {
   /** Copies a track, from a sequence of it on, until it ends and all of it is here. Fails as it does; the copy goes on. */
   copy(from: Track.Track, range: Track.Range): Effect.Effect<void, Frame.ReadError> {
     return Effect.gen({ self: this }, function*() {
-      const groups = yield* FiberSet.make<void>()
+      const groups = yield* Fibers.make
       const events = yield* from.reader(range)
       const follow = events.pipe(
         Effect.flatMap((batch) => Effect.forEach(batch, (event) => this.tell(event, groups), { discard: true })),
@@ -41,7 +41,7 @@ export class Mirror {
         Pull.catchDone(() => Effect.void)
       )
       const end = yield* Effect.exit(follow)
-      yield* FiberSet.awaitEmpty(groups)
+      yield* groups.awaitEmpty()
       return yield* end
     }).pipe(Effect.scoped)
   }
@@ -51,12 +51,12 @@ export class Mirror {
     return this.to.gap({ from: 0, to: below - 1, code })
   }
 
-  tell(event: Track.Event, groups: FiberSet.FiberSet<void>): Effect.Effect<void> {
+  tell(event: Track.Event, groups: Fibers): Effect.Effect<void> {
     const { offset, to } = this
     this.next = Math.max(this.next ?? 0, TrackEvent.last(event) + offset + 1)
     if (event._tag === "Gap") return to.gap({ from: event.from + offset, to: event.to + offset, code: event.code })
     return Effect.matchEffect(to.createGroup(event.sequence + offset), {
-      onSuccess: (group) => FiberSet.run(groups, copyGroup(event, group)),
+      onSuccess: (group) => Effect.sync(() => groups.fork(copyGroup(event, group))),
       // it is here already, or so old that it would not be kept
       onFailure: () => Effect.void
     })

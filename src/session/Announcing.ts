@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -32,7 +31,7 @@ export const open = (
     const stream = yield* inTime(context, "a stream to ask for announces")(
       request(context, "announce", AnnouncePlease.encode, { _tag: "AnnouncePlease", prefix })
     )
-    const announcing = new Announcing(context, prefix, stream, yield* Clock.Clock)
+    const announcing = new Announcing(context, prefix, stream)
     yield* Effect.forkScoped(
       announcing.hear.pipe(
         Effect.tapError((error) => stream.abort(resetCode(error, context))),
@@ -54,19 +53,17 @@ class Announcing {
   readonly context: SessionContext
   readonly prefix: Path.Path
   readonly stream: MessageStream
-  readonly clock: Clock.Clock
   readonly registry: Announced.Registry<RequestError>
   readonly rate: Rate
   // when something was heard, in milliseconds
   heard: number
-  constructor(context: SessionContext, prefix: Path.Path, stream: MessageStream, clock: Clock.Clock) {
-    const { announceRate, announces } = context.limits
+  constructor(context: SessionContext, prefix: Path.Path, stream: MessageStream) {
+    const { clock, limits } = context
     this.context = context
     this.prefix = prefix
     this.stream = stream
-    this.clock = clock
     this.registry = new Announced.Registry()
-    this.rate = new Rate(clock, announceRate, announces)
+    this.rate = new Rate(clock, limits.announceRate, limits.announces)
     this.heard = clock.currentTimeMillisUnsafe()
   }
 
@@ -75,7 +72,7 @@ class Announcing {
       while (true) {
         const announce = yield* this.stream.read(Announce.decode, this.context.profile)
         if (announce === undefined) return
-        this.heard = this.clock.currentTimeMillisUnsafe()
+        this.heard = this.context.clock.currentTimeMillisUnsafe()
         if (announce.status === "live") this.registry.live("marker")
         else yield* this.take(announce.status, announce.suffix)
       }
@@ -110,7 +107,7 @@ class Announcing {
   get guessLive(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
       while (this.registry.isLive === undefined) {
-        const left = this.heard + quiet - this.clock.currentTimeMillisUnsafe()
+        const left = this.heard + quiet - this.context.clock.currentTimeMillisUnsafe()
         if (left <= 0) return this.registry.live("quiet")
         yield* Effect.sleep(left)
       }

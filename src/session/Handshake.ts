@@ -24,8 +24,8 @@ import * as SessionServer from "../message/SessionServer.ts"
 import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection } from "../transport/Transport.ts"
 import type { Limits } from "./Limits.ts"
-import { encode, MessageStream, type ReceiveError, within } from "./MessageStream.ts"
-import { type Monitor, none } from "./Monitor.ts"
+import { encode, inTime, MessageStream, type ReceiveError } from "./MessageStream.ts"
+import type { Monitor } from "./Monitor.ts"
 import * as Rank from "./Rank.ts"
 
 /**
@@ -55,6 +55,20 @@ export type HandshakeError =
 export type ConnectError = TransportError | HandshakeError
 
 /**
+ * What one side brings to the handshake.
+ *
+ * @internal
+ */
+export interface Terms {
+  /** The versions that it speaks, the preferred one first. */
+  readonly profiles: ReadonlyArray<Profile.Profile>
+  readonly limits: Limits
+  /** What it says of itself. */
+  readonly greeting: Greeting.Greeting
+  readonly monitor: Monitor
+}
+
+/**
  * What the handshake leaves: the version, and the Session stream, which stays open for as long as the session.
  *
  * @internal
@@ -67,17 +81,14 @@ export interface Agreed {
 }
 
 /**
- * Opens the Session stream and offers `profiles`, the preferred one first. Who offers only versions of the crate says no
+ * Opens the Session stream and offers the versions. Who offers only versions of the crate says no
  * more than the crate does.
  *
  * @internal
  */
 export const client = (
   connection: Connection,
-  profiles: ReadonlyArray<Profile.Profile>,
-  limits: Limits,
-  greeting: Greeting.Greeting,
-  monitor: Monitor = none
+  { greeting, limits, monitor, profiles }: Terms
 ): Effect.Effect<Agreed, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
     const stream = new MessageStream(yield* connection.openBi, monitor)
@@ -90,10 +101,10 @@ export const client = (
       return yield* new ProtocolViolation({ detail: `the server chose version ${hex(version)}, which was not offered` })
     }
     return { profile, greeting: Greeting.fromExtensions(extensions), stream }
-  }).pipe(bounded(limits, monitor))
+  }).pipe(bounded({ limits, monitor }))
 
 /**
- * Takes the stream that the client opens first, and answers on it with the first of `profiles` that it offers; `agreed`
+ * Takes the stream that the client opens first, and answers on it with the first of its own versions that is offered; `agreed`
  * runs before the answer leaves, so that whatever follows it finds the session in place. `greeting` is for clients that
  * say something of themselves.
  *
@@ -101,11 +112,8 @@ export const client = (
  */
 export const server = (
   opened: Effect.Effect<BiStream, SessionClosed, Scope.Scope>,
-  profiles: ReadonlyArray<Profile.Profile>,
-  limits: Limits,
-  greeting: Greeting.Greeting,
-  agreed: (agreed: Agreed) => Effect.Effect<void>,
-  monitor: Monitor = none
+  { greeting, limits, monitor, profiles }: Terms,
+  agreed: (agreed: Agreed) => Effect.Effect<void>
 ): Effect.Effect<void, HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
     const stream = new MessageStream(yield* opened, monitor)
@@ -126,7 +134,7 @@ export const server = (
     const theirs = Greeting.fromExtensions(extensions)
     yield* agreed({ profile, greeting: theirs, stream })
     yield* stream.send.write([answer(profile.version, Greeting.isEmpty(theirs) ? {} : greeting)])
-  }).pipe(bounded(limits, monitor))
+  }).pipe(bounded({ limits, monitor }))
 
 // internal
 
@@ -154,12 +162,9 @@ const hex = (version: number): string => `0x${version.toString(16)}`
 const list = (versions: ReadonlyArray<number>): string => versions.map(hex).join(" ") || "none"
 
 const bounded =
-  (limits: Limits, monitor: Monitor) =>
+  (terms: Pick<Terms, "limits" | "monitor">) =>
   <A, R>(effect: Effect.Effect<A, ReceiveError | HandshakeError, R>): Effect.Effect<A, HandshakeError, R> =>
-    Effect.mapError(
-      within(limits.setup, "the handshake of the session", () => monitor.limit("setup"))(effect),
-      toHandshakeError
-    )
+    Effect.mapError(inTime(terms, "the handshake of the session", "setup")(effect), toHandshakeError)
 
 // a refusal may arrive as a reset of the Session stream or as the close of the connection
 const toHandshakeError = (error: ReceiveError | HandshakeError): HandshakeError => {

@@ -196,12 +196,15 @@ export const within =
     })
 
 /**
- * Lets the peer take as long for an answer as it may.
+ * Lets the peer take as long for something as a limit of the session says; an answer, if nothing else is said.
  *
  * @internal
  */
-export const inTime = ({ limits, monitor }: SessionContext, detail: string) =>
-  within(limits.request, detail, () => monitor.limit("request"))
+export const inTime = (
+  { limits, monitor }: Pick<SessionContext, "limits" | "monitor">,
+  detail: string,
+  limit: "setup" | "firstMessage" | "request" | "drain" = "request"
+) => within(limits[limit], detail, () => monitor.limit(limit))
 
 /**
  * Runs something that may throw the errors of the codec; they become a failure. `monitor` hears of limits that the peer

@@ -19,28 +19,22 @@ import {
   UnexpectedStream
 } from "../core/MoqError.ts"
 import type { Greeting } from "../message/Greeting.ts"
-import type { Profile } from "../message/Profile.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import * as StreamType from "../message/StreamType.ts"
-import type { Router } from "../model/Router.ts"
 import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
 import { Bitrate } from "./Bitrate.ts"
 import type { Agreed } from "./Handshake.ts"
-import type { Limits } from "./Limits.ts"
-import { MessageStream, type ReceiveError, resetCode, within } from "./MessageStream.ts"
-import type { Limit, Monitor } from "./Monitor.ts"
+import { inTime, MessageStream, type ReceiveError, resetCode } from "./MessageStream.ts"
+import type { Limit } from "./Monitor.ts"
 import { Publisher } from "./Publisher.ts"
 import { Rate } from "./Rate.ts"
-import type { SessionContext } from "./SessionContext.ts"
+import type { PublisherContext, SessionContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
 
 /** @internal */
 export class Peer {
   static make(
-    connection: Connection,
-    limits: Limits,
-    router: Router,
-    monitor: Monitor,
+    { connection, limits, monitor, router }: Pick<PublisherContext, "connection" | "limits" | "monitor" | "router">,
     { greeting, profile, stream }: Agreed
   ): Effect.Effect<Peer, never, Scope.Scope> {
     let isBroken = false
@@ -51,30 +45,27 @@ export class Peer {
         isBroken = true
         return end(connection, error)
       })
-    const context: SessionContext = {
-      connection,
-      profile,
-      limits,
-      monitor,
-      end: over,
-      violation: (error, limit) => Effect.andThen(over(error, limit), Effect.fail(error))
-    }
     return Effect.gen(function*() {
+      const context: SessionContext = {
+        connection,
+        profile,
+        limits,
+        monitor,
+        clock: yield* Clock.Clock,
+        end: over,
+        violation: (error, limit) => Effect.andThen(over(error, limit), Effect.fail(error))
+      }
       const subscriber = yield* Subscriber.make(context)
       const publisher = yield* Publisher.make({ ...context, router })
       const bitrate = new Bitrate(context, stream, yield* Effect.scope)
       if (connection.bitrate !== undefined && profile.sendsSessionUpdate) {
         yield* Effect.forkScoped(bitrate.follow(connection.bitrate, limits.keepAlive))
       }
-      return new Peer(context, greeting, stream, publisher, subscriber, bitrate, yield* Clock.Clock)
+      return new Peer(context, greeting, stream, publisher, subscriber, bitrate)
     })
   }
 
-  readonly connection: Connection
-  readonly limits: Limits
-  readonly monitor: Monitor
-  readonly over: SessionContext["end"]
-  readonly profile: Profile
+  readonly context: SessionContext
   /** What the peer said of itself. */
   readonly greeting: Greeting
   readonly control: MessageStream
@@ -86,19 +77,15 @@ export class Peer {
   // how fast the peer asks
   private readonly requests: Rate
   constructor(
-    { connection, end, limits, monitor, profile }: SessionContext,
+    context: SessionContext,
     greeting: Greeting,
     control: MessageStream,
     publisher: Publisher,
     subscriber: Subscriber,
-    bitrate: Bitrate,
-    clock: Clock.Clock
+    bitrate: Bitrate
   ) {
-    this.connection = connection
-    this.limits = limits
-    this.monitor = monitor
-    this.over = end
-    this.profile = profile
+    const { clock, limits } = context
+    this.context = context
     this.greeting = greeting
     this.control = control
     this.publisher = publisher
@@ -112,14 +99,14 @@ export class Peer {
   get session(): Effect.Effect<void> {
     const read = Effect.gen({ self: this }, function*() {
       while (true) {
-        const update = yield* this.control.read(SessionUpdate.decode, this.profile)
+        const update = yield* this.control.read(SessionUpdate.decode, this.context.profile)
         if (update === undefined) return
         this.bitrate.hear(update)
       }
     })
     return read.pipe(
       Effect.andThen(this.ended),
-      Effect.catch((error) => end(this.connection, error)),
+      Effect.catch((error) => end(this.context.connection, error)),
       Effect.ensuring(Effect.sync(() => this.bitrate.news.end()))
     )
   }
@@ -130,46 +117,49 @@ export class Peer {
   }
 
   private get ended(): Effect.Effect<void> {
-    return this.connection.close(0, "the session stream was closed")
+    return this.context.connection.close(0, "the session stream was closed")
   }
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   get keepAlive(): Effect.Effect<void> {
-    const { connection, limits, monitor, subscriber } = this
+    const { clock, connection, limits, monitor } = this.context
     if (!connection.capabilities.ping) return Effect.void
     const asked = Effect.andThen(Effect.sleep(limits.keepAlive), connection.ping)
     const patience = Duration.toMillis(Duration.fromInputUnsafe(limits.idle))
-    return Effect.gen(function*() {
-      let heard = yield* Clock.currentTimeMillis
+    return Effect.gen({ self: this }, function*() {
+      let heard = clock.currentTimeMillisUnsafe()
       while (true) {
-        const left = heard + patience - (yield* Clock.currentTimeMillis)
+        const left = heard + patience - clock.currentTimeMillisUnsafe()
         if (left <= 0) {
           monitor.limit("idle")
           return yield* connection.close(3, "the peer does not answer any more")
         }
         const answer = yield* Effect.timeoutOption(asked, left)
         // an answer may be stuck behind data: that is a sign of life as well
-        heard = Option.isSome(answer) ? yield* Clock.currentTimeMillis : Math.max(heard, subscriber.heard)
+        heard = Option.isSome(answer) ? clock.currentTimeMillisUnsafe() : Math.max(heard, this.subscriber.heard)
       }
     }).pipe(Effect.ignore)
   }
 
   /** Handles a bidirectional stream that the peer opened. */
   bi(opened: BiStream): Effect.Effect<void> {
-    const stream = new MessageStream(opened, this.monitor)
-    const { strays } = this.subscriber
-    const isIn = this.requests.take()
-    if (!isIn) this.monitor.limit("requestRate")
-    const exceeded = isIn ? undefined : strays.stray()
-    if (exceeded !== undefined) return this.over(exceeded, "strayRate")
-    const request = !isIn ? Effect.fail(tooManyRequests) : stream.expect(StreamType.decodeBi, this.profile).pipe(
+    const stream = new MessageStream(opened, this.context.monitor)
+    return this.handle(this.requests.take() ? this.asked(stream) : this.tooMany(), (code) => stream.abort(code))
+  }
+
+  // what the peer asks for
+  private asked(stream: MessageStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
+    return stream.expect(StreamType.decodeBi, this.context.profile).pipe(
       Effect.flatMap((type) => this.request(type, stream)),
-      Effect.tapError((error) => {
-        const exceeded = error._tag === "MoqStreamReset" ? strays.reset(true) : undefined
-        return exceeded === undefined ? Effect.void : this.over(exceeded, "strayResetRate")
-      })
+      Effect.tapError((error) =>
+        (error._tag === "MoqStreamReset" ? this.subscriber.strays.reset(true) : undefined) ?? Effect.void
+      )
     )
-    return this.handle(request, (code) => stream.abort(code))
+  }
+
+  private tooMany(): Effect.Effect<never, BoundsExceeded> {
+    this.context.monitor.limit("requestRate")
+    return this.subscriber.strays.stray() ?? tooManyRequests
   }
 
   /** Handles a unidirectional stream that the peer opened. */
@@ -194,8 +184,9 @@ export class Peer {
 
   announce(served: Effect.Effect<void, MoqError>): Effect.Effect<void, MoqError> {
     return Effect.suspend(() => {
-      if (this.announcing >= this.limits.announceStreams) {
-        this.monitor.limit("announceStreams")
+      const { limits, monitor } = this.context
+      if (this.announcing >= limits.announceStreams) {
+        monitor.limit("announceStreams")
         return Effect.fail(new BoundsExceeded({ detail: `${this.announcing} Announce streams are served already` }))
       }
       return Effect.acquireUseRelease(
@@ -212,14 +203,15 @@ export class Peer {
     first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded | Timeout>,
     abort: (code: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    const late = () => this.monitor.limit("firstMessage")
-    return within(this.limits.firstMessage, "the first message of a stream", late)(first).pipe(
+    const { profile } = this.context
+    return first.pipe(
+      inTime(this.context, "the first message of a stream", "firstMessage"),
       Effect.catchTag(
         "MoqUnexpectedStream",
-        (error) => Effect.succeed(this.unexpected(error, this.profile.unknownStreamCode, abort))
+        (error) => Effect.succeed(this.unexpected(error, profile.unknownStreamCode, abort))
       ),
       Effect.flatten,
-      Effect.catch((error) => abort(resetCode(error, this)))
+      Effect.catch((error) => abort(resetCode(error, this.context)))
     )
   }
 
@@ -228,7 +220,8 @@ export class Peer {
     code: number,
     abort: (code: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    return this.profile.unknownStreamCloses === "session" ? end(this.connection, error) : abort(code)
+    const { connection, profile } = this.context
+    return profile.unknownStreamCloses === "session" ? end(connection, error) : abort(code)
   }
 }
 
@@ -280,7 +273,7 @@ const secondSession = new UnexpectedStream({ detail: "a second session stream" }
 
 const secondSessionCode = toCode(secondSession)
 
-const tooManyRequests = new BoundsExceeded({ detail: "too many requests in a short time" })
+const tooManyRequests = Effect.fail(new BoundsExceeded({ detail: "too many requests in a short time" }))
 
 const utf8 = new TextEncoder()
 

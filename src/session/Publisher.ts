@@ -5,7 +5,6 @@
  */
 import { isArrayNonEmpty } from "effect/Array"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
@@ -20,7 +19,7 @@ import * as Subscribe from "../message/Subscribe.ts"
 import type { Announced } from "../model/Announced.ts"
 import * as Ranges from "../model/Ranges.ts"
 import { FetchServing } from "./FetchServing.ts"
-import { attempt, encode, type MessageStream, type ReceiveError } from "./MessageStream.ts"
+import { attempt, encode, inTime, type MessageStream, type ReceiveError } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 import { Sending } from "./Sending.ts"
 import { Serving } from "./Serving.ts"
@@ -161,12 +160,7 @@ export class Publisher {
     return Effect.suspend(() => {
       this.sending.isDraining = true
       return Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
-    }).pipe(
-      Effect.timeoutOption(this.context.limits.drain),
-      Effect.map((drained) => {
-        if (Option.isNone(drained)) this.context.monitor.limit("drain")
-      })
-    )
+    }).pipe(inTime(this.context, "what is under way", "drain"), Effect.ignore)
   }
 }
 

@@ -6,10 +6,10 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Reader from "../coding/Reader.ts"
+import { Fibers } from "../core/Fibers.ts"
 import { Cancelled, Duplicate, Evicted, type MoqError, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
@@ -27,7 +27,7 @@ import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 /** @internal */
 export class Receiving {
   static make(stream: MessageStream, context: SubscriberContext): Effect.Effect<Receiving, never, Scope.Scope> {
-    return Effect.flatMap(FiberSet.make(), (groups) =>
+    return Effect.flatMap(Fibers.make, (groups) =>
       Effect.acquireRelease(
         Effect.sync(() => {
           context.monitor.subscription("received", 1)
@@ -44,7 +44,7 @@ export class Receiving {
   readonly stream: MessageStream
   readonly context: SubscriberContext
   /** The fibers that read the streams of its groups. */
-  readonly groups: FiberSet.FiberSet
+  readonly groups: Fibers
   // groups may overtake INFO: their streams wait for the track
   readonly track: Deferred.Deferred<Track.Producer>
   // nothing more is to come, whatever the Subscribe stream says
@@ -71,7 +71,7 @@ export class Receiving {
   isLooking: boolean
   scope: Scope.Scope | undefined
 
-  constructor(stream: MessageStream, context: SubscriberContext, groups: FiberSet.FiberSet) {
+  constructor(stream: MessageStream, context: SubscriberContext, groups: Fibers) {
     this.stream = stream
     this.context = context
     this.groups = groups
@@ -251,7 +251,7 @@ export class Receiving {
     return Effect.gen({ self: this }, function*() {
       while (!this.isComplete) {
         const before = this.arrived
-        yield* FiberSet.awaitEmpty(this.groups)
+        yield* this.groups.awaitEmpty()
         if (this.isComplete) return
         const more = Effect.timeoutOption(this.waiters.until(() => this.arrived > before), quiet)
         if (Option.isNone(yield* Effect.raceFirst(more, Effect.as(this.closed, Option.none())))) return
@@ -276,7 +276,7 @@ export class Receiving {
       const { clock, monitor } = this.context
       const at = monitor === none ? undefined : now(clock)
       this.context.onBytes()
-      FiberSet.addUnsafe(this.groups, fiber)
+      this.groups.add(fiber)
       this.arrived++
       this.reading++
       this.waiters.notify()

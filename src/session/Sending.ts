@@ -4,10 +4,9 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
@@ -46,13 +45,10 @@ export interface Sender extends Entry {
 /** @internal */
 export class Sending {
   static make(context: PublisherContext): Effect.Effect<Sending, never, Scope.Scope> {
-    return Effect.flatMap(
-      FiberSet.makeRuntime<never, void>(),
-      (fork) =>
-        Effect.withFiber((fiber) =>
-          Effect.succeed(new Sending(context, fiber.getRef(Clock.Clock), fiber.currentDispatcher, fork))
-        )
-    )
+    return Effect.withFiber((fiber) => {
+      const sending = new Sending(context, fiber.currentDispatcher)
+      return Effect.as(Effect.forkScoped(sending.watch, { startImmediately: true }), sending)
+    })
   }
 
   readonly context: PublisherContext
@@ -71,19 +67,12 @@ export class Sending {
   private taken: number
   private readonly finishing: Set<Sender>
   private readonly timer: Timer
-  private readonly fork: (effect: Effect.Effect<void>) => void
-  private isWatching: boolean
   private isScheduled: boolean
   /** Nothing more begins: what is asked for now gets no answer before the session ends. */
   isDraining: boolean
-  constructor(
-    context: PublisherContext,
-    clock: Clock.Clock,
-    dispatcher: Scheduler.SchedulerDispatcher,
-    fork: (effect: Effect.Effect<void>) => void
-  ) {
+  constructor(context: PublisherContext, dispatcher: Scheduler.SchedulerDispatcher) {
     this.context = context
-    this.clock = clock
+    this.clock = context.clock
     this.dispatcher = dispatcher
     this.queue = new SendQueue()
     this.droppable = new Set()
@@ -94,8 +83,6 @@ export class Sending {
     this.taken = 0
     this.finishing = new Set()
     this.timer = new Timer(dispatcher)
-    this.fork = fork
-    this.isWatching = false
     this.isScheduled = false
     this.isDraining = false
   }
@@ -233,11 +220,6 @@ export class Sending {
   look(at: number): void {
     const { timer } = this
     if (at >= timer.at) return
-    // a session that sends nothing has nothing to look after
-    if (!this.isWatching) {
-      this.isWatching = true
-      this.fork(this.watch)
-    }
     timer.at = at
     timer.wake()
   }

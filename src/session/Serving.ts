@@ -8,11 +8,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Writer from "../coding/Writer.ts"
+import { Fibers } from "../core/Fibers.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import {
   Expired,
@@ -63,7 +63,7 @@ export class Serving implements Droppable {
   // no more groups: the track has ended, all in the range are told of, or the session closes
   readonly halt: Deferred.Deferred<"complete" | "closing", MoqError>
   readonly done: Deferred.Deferred<void>
-  fork: (effect: Effect.Effect<void>) => void
+  fork: Fibers["fork"]
   isFilling: boolean
   track: Track | undefined
   asked: Pick<Subscribe, "priority" | "order" | "expires">
@@ -100,8 +100,8 @@ export class Serving implements Droppable {
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
   get run(): Effect.Effect<void, MoqError> {
     return Effect.gen({ self: this }, function*() {
-      const fibers = yield* FiberSet.make<void, never>()
-      this.fork = yield* FiberSet.runtime(fibers)()
+      const fibers = yield* Fibers.make
+      this.fork = fibers.fork
       yield* Effect.addFinalizer(() => Effect.sync(() => this.close()))
       const left = Effect.raceFirst(this.readUpdates, Effect.asVoid(this.stream.send.stopped))
       const isServed = yield* Effect.raceFirst(Effect.as(this.serve(fibers), true), Effect.as(left, false))
@@ -118,7 +118,7 @@ export class Serving implements Droppable {
     })
   }
 
-  serve(fibers: FiberSet.FiberSet<void, never>): Effect.Effect<void, MoqError, Scope.Scope> {
+  serve(fibers: Fibers): Effect.Effect<void, MoqError, Scope.Scope> {
     return Effect.gen({ self: this }, function*() {
       const track = yield* this.context.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
       if (this.sending.isDraining) return yield* Effect.never
@@ -139,7 +139,7 @@ export class Serving implements Droppable {
         yield* Fiber.interrupt(sending)
         Waiting.clear(this.waiting)
       }
-      yield* FiberSet.awaitEmpty(fibers)
+      yield* fibers.awaitEmpty()
       if (isClosing) {
         // without an end: the track has none, and the close of the session tells
         yield* Effect.sleep(linger)
@@ -162,7 +162,6 @@ export class Serving implements Droppable {
   }
 
   close(): void {
-    this.fork = () => {}
     Waiting.clear(this.waiting)
     for (const outgoing of this.groups.values()) outgoing.release()
     this.sending.droppable.delete(this)

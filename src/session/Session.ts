@@ -258,7 +258,7 @@ export const layer = (
 // internal
 
 /** A session on its way up: its fibers live in a scope that closes after what is in flight has left. */
-class Opening {
+class Opening implements Handshake.Terms {
   static make(
     connection: Transport.Connection,
     options: Options | undefined
@@ -316,10 +316,7 @@ class Opening {
 
   begin(agreed: Handshake.Agreed): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
-      const peer = yield* Scope.provide(
-        Peer.Peer.make(this.connection, this.limits, this.router, this.monitor, agreed),
-        this.scope
-      )
+      const peer = yield* Scope.provide(Peer.Peer.make(this, agreed), this.scope)
       this.peer = peer
       yield* this.fork(peer.session)
       yield* this.fork(peer.stopped)
@@ -342,9 +339,7 @@ class Opening {
 
 const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {
-    yield* opening.begin(
-      yield* Handshake.client(opening.connection, opening.profiles, opening.limits, opening.greeting, opening.monitor)
-    )
+    yield* opening.begin(yield* Handshake.client(opening.connection, opening))
     // what the server has opened meanwhile is waiting
     yield* opening.takeUni
     yield* opening.takeBi
@@ -355,14 +350,7 @@ const server = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError,
   Effect.gen(function*() {
     yield* opening.takeUni
     const first = Effect.tap(opening.connection.acceptBi, () => opening.takeBi)
-    yield* Handshake.server(
-      first,
-      opening.profiles,
-      opening.limits,
-      opening.greeting,
-      (agreed) => opening.begin(agreed),
-      opening.monitor
-    )
+    yield* Handshake.server(first, opening, (agreed) => opening.begin(agreed))
   })
 
 class SessionImpl extends Offering implements Session {
@@ -374,7 +362,7 @@ class SessionImpl extends Offering implements Session {
     this.peer = peer
   }
   get profile(): Profile.Name {
-    return this.peer.profile.name
+    return this.peer.context.profile.name
   }
   get greeting(): Greeting.Greeting {
     return this.peer.greeting

@@ -19,6 +19,7 @@ export interface SessionContext {
   readonly profile: Profile
   readonly limits: Limits
   readonly monitor: Monitor
+  readonly clock: Clock.Clock
   /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
   readonly end: (error: MoqError, limit?: Limit) => Effect.Effect<void>
   /** The same, and fails with the error. */
@@ -33,7 +34,6 @@ export interface PublisherContext extends SessionContext {
 
 /** @internal */
 export interface SubscriberContext extends SessionContext {
-  readonly clock: Clock.Clock
   readonly unread: Unread
   /** Hears of every batch of a group's bytes. */
   readonly onBytes: () => void

@@ -3,28 +3,28 @@
  *
  * @since 0.1.0
  */
-import type * as Clock from "effect/Clock"
+import type * as Effect from "effect/Effect"
 import { BoundsExceeded } from "../core/MoqError.ts"
-import type { Limits } from "./Limits.ts"
+import type { Limit } from "./Monitor.ts"
 import { Rate } from "./Rate.ts"
+import type { SessionContext } from "./SessionContext.ts"
 
 /**
- * Counts them. Each method gives what the peer has exceeded, if it has.
+ * Counts them. Each method gives how the session ends, when the peer has exceeded something.
  *
  * @internal
  */
 export class Strays {
-  readonly limits: Limits
+  readonly context: SessionContext
   readonly rate: Rate
   readonly resets: Rate
   /** How many streams wait for their header. */
   waiting: number
-  private readonly clock: Clock.Clock
   // the subscriptions that have ended here of late, oldest first, and how many resets each of them excuses
   private readonly left: Array<{ readonly id: number; readonly until: number; resets: number }>
-  constructor(limits: Limits, clock: Clock.Clock) {
-    this.limits = limits
-    this.clock = clock
+  constructor(context: SessionContext) {
+    const { clock, limits } = context
+    this.context = context
     this.left = []
     this.rate = new Rate(clock, limits.strayRate, 4 * limits.strayRate)
     this.resets = new Rate(clock, limits.strayResetRate, 4 * limits.strayResetRate)
@@ -36,34 +36,38 @@ export class Strays {
    * nowhere, and are no fault.
    */
   unsubscribed(id: number): void {
-    const { groupsInFlight } = this.limits
+    const { clock, limits } = this.context
     this.forget()
-    this.left.push({ id, until: this.clock.currentTimeMillisUnsafe() + underWay, resets: groupsInFlight })
+    this.left.push({ id, until: clock.currentTimeMillisUnsafe() + underWay, resets: limits.groupsInFlight })
   }
 
   /** One is opened. A publisher may have as many under way as its subscriptions allow, for `live` of them. */
-  opened(live: number): BoundsExceeded | undefined {
+  opened(live: number): Effect.Effect<never, BoundsExceeded> | undefined {
     this.waiting++
-    const { groupsInFlight, strayStreams } = this.limits
+    const { groupsInFlight, strayStreams } = this.context.limits
     this.forget()
     return this.waiting > strayStreams + (live + this.left.length) * groupsInFlight
-      ? new BoundsExceeded({ detail: `${this.waiting} streams without a header` })
+      ? this.exceeded("strayStreams", `${this.waiting} streams without a header`)
       : undefined
   }
 
   /** One was reset before its header came, or what it was to ask for. */
-  reset(isRequest: boolean): BoundsExceeded | undefined {
+  reset(isRequest: boolean): Effect.Effect<never, BoundsExceeded> | undefined {
     return (!isRequest && this.isExcused()) || this.resets.take()
       ? undefined
-      : new BoundsExceeded({ detail: "too many streams reset before their header" })
+      : this.exceeded("strayResetRate", "too many streams reset before their header")
   }
 
   /** One is for a subscription of that id, which does not live, or asks for something beyond its rate. */
-  stray(id?: number): BoundsExceeded | undefined {
+  stray(id?: number): Effect.Effect<never, BoundsExceeded> | undefined {
     this.forget()
     return this.left.some((one) => one.id === id) || this.rate.take()
       ? undefined
-      : new BoundsExceeded({ detail: "too many streams for no live subscription" })
+      : this.exceeded("strayRate", "too many streams for no live subscription")
+  }
+
+  private exceeded(limit: Limit, detail: string): Effect.Effect<never, BoundsExceeded> {
+    return this.context.violation(new BoundsExceeded({ detail }), limit)
   }
 
   private isExcused(): boolean {
@@ -75,7 +79,7 @@ export class Strays {
   }
 
   private forget(): void {
-    const now = this.clock.currentTimeMillisUnsafe()
+    const now = this.context.clock.currentTimeMillisUnsafe()
     while (this.left.length > 0 && this.left[0]!.until <= now) this.left.shift()
   }
 }

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -34,9 +33,7 @@ import { Unread } from "./Unread.ts"
 /** @internal */
 export class Subscriber {
   static make(session: SessionContext): Effect.Effect<Subscriber, never, Scope.Scope> {
-    return Effect.gen(function*() {
-      return new Subscriber(session, yield* Effect.scope, yield* Clock.Clock)
-    })
+    return Effect.map(Effect.scope, (scope) => new Subscriber(session, scope))
   }
 
   readonly context: SubscriberContext
@@ -47,18 +44,17 @@ export class Subscriber {
   readonly strays: Strays
   /** When the last bytes of a group came, in milliseconds. */
   heard: number
-  constructor(session: SessionContext, scope: Scope.Scope, clock: Clock.Clock) {
+  constructor(session: SessionContext, scope: Scope.Scope) {
     this.context = {
       ...session,
-      clock,
       unread: new Unread(session.limits.unread, session.monitor),
       onBytes: () => {
-        this.heard = clock.currentTimeMillisUnsafe()
+        this.heard = session.clock.currentTimeMillisUnsafe()
       }
     }
     this.scope = scope
     this.announcements = new Map()
-    this.strays = new Strays(session.limits, clock)
+    this.strays = new Strays(session)
     this.sharing = new Sharing(this.context, (path) => this.withdrawn(path), (id) => this.strays.unsubscribed(id))
     this.heard = 0
   }
@@ -135,24 +131,19 @@ export class Subscriber {
   /** Reads the header of a group's stream; what that gives reads the rest, and fails with what to stop the stream for. */
   group(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
     return Effect.suspend(() => {
-      const tooMany = this.strays.opened(this.sharing.receiving.size)
-      const header = tooMany === undefined
-        ? this.header(stream)
-        : this.context.violation(tooMany, "strayStreams")
+      const header = this.strays.opened(this.sharing.receiving.size) ?? this.header(stream)
       return Effect.onExit(header, (exit) => {
         this.strays.waiting--
         if (Exit.isSuccess(exit)) return Effect.void
         const isReset = Exit.findErrorOption(exit).pipe(Option.exists((error) => error._tag === "MoqStreamReset"))
-        const exceeded = isReset ? this.strays.reset(false) : undefined
-        return exceeded === undefined
-          ? Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
-          : this.context.end(exceeded, "strayResetRate")
+        return (isReset ? this.strays.reset(false) : undefined) ??
+          Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
       })
     })
   }
 
   header(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
-    const { monitor, profile, violation } = this.context
+    const { monitor, profile } = this.context
     const reader = Reader.make()
     return Effect.andThen(
       expect(stream, reader, StreamType.decodeUni),
@@ -162,10 +153,8 @@ export class Subscriber {
           Effect.suspend((): Effect.Effect<void, MoqError> => {
             const receiving = this.sharing.receiving.get(message.subscribe)
             if (receiving !== undefined) return receiving.receive(stream, reader, message.sequence)
-            const exceeded = this.strays.stray(message.subscribe)
-            return exceeded === undefined
-              ? Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
-              : violation(exceeded, "strayRate")
+            return this.strays.stray(message.subscribe) ??
+              Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
           })
       )
     )

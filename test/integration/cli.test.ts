@@ -10,6 +10,7 @@ import * as Subscribe from "../../src/message/Subscribe.ts"
 import * as Handshake from "../../src/session/Handshake.ts"
 import * as Limits from "../../src/session/Limits.ts"
 import { type Decode, MessageStream } from "../../src/session/MessageStream.ts"
+import * as Monitor from "../../src/session/Monitor.ts"
 import * as Command from "../cli/fixtures/command.ts"
 import * as peers from "../node/fixtures/peers.ts"
 
@@ -610,7 +611,11 @@ const requested = <A>(
     const accepting = yield* peers.acceptNext(server)
     yield* Command.start([verb, server.urls[0]!, ...args, "--fingerprint", server.fingerprint!], { env })
     const connection = yield* Fiber.join(accepting)
-    yield* Handshake.server(connection.acceptBi, [draft03], Limits.defaults, {}, () => Effect.void)
+    yield* Handshake.server(
+      connection.acceptBi,
+      { profiles: [draft03], limits: Limits.defaults, greeting: {}, monitor: Monitor.none },
+      () => Effect.void
+    )
     const stream = new MessageStream(yield* connection.acceptBi)
     yield* stream.expect<StreamType.Bi>((reader) => StreamType.decodeBi(reader), draft03)
     return yield* stream.expect(decode, draft03)

@@ -3,8 +3,8 @@ import { Deferred, Duration, Effect, type Scope } from "effect"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import * as Tls from "node:tls"
-import { Unauthorized } from "../../src/core/MoqError.ts"
-import { Cancelled } from "../../src/core/MoqError.ts"
+import { Cancelled, NotFound, Unauthorized } from "../../src/core/MoqError.ts"
+import * as Group from "../../src/model/Group.ts"
 import * as Track from "../../src/model/Track.ts"
 import type * as NodeTransport from "../../src/node/NodeTransport.ts"
 import * as PublicHttp from "../../src/node/PublicHttp.ts"
@@ -188,6 +188,25 @@ describe("GET /fetch", () => {
       first.destroy()
       yield* Effect.repeat(ask(port, "/announced/"), { until: ({ status }) => status === 200 })
       yield* group.finish
+    }), deadline)
+
+  it.live("lets go of a group when its client leaves", () =>
+    Effect.gen(function*() {
+      const { port, relay } = yield* relayWith()
+      const group = Group.makeUnsafe(0)
+      const released = Deferred.makeUnsafe<void>()
+      yield* relay.origin.add({
+        path: ["a"],
+        subscribe: () => Effect.fail(new NotFound({})),
+        trackInfo: Effect.fail(new NotFound({})),
+        fetch: () =>
+          Effect.acquireRelease(Effect.succeed(group.group), () =>
+            Effect.sync(() => Deferred.doneUnsafe(released, Effect.void)))
+      })
+      const response = yield* open(port, "/fetch/a?group=0")
+      assert.strictEqual(response.statusCode, 200)
+      response.destroy()
+      yield* Deferred.await(released)
     }), deadline)
 
   it.live("waits for a client that reads slowly, and cuts off one that does not read", () =>
