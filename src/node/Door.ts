@@ -106,11 +106,14 @@ class Door {
   private readonly tls: Tls.Server
   // every TCP connection, by its addresses, with the deadline of its handshake
   private readonly sockets: Map<string, Entry>
+  // those that have asked for nothing yet, the oldest first
+  private readonly entering: Set<Entry>
   private closed: (() => void) | undefined
 
   constructor(options: Options, keys: Certificate.Certificate) {
     this.options = options
     this.sockets = new Map()
+    this.entering = new Set()
     this.closed = undefined
     this.plain = Http.createServer()
     this.secure = Http.createServer()
@@ -122,7 +125,7 @@ class Door {
       ALPNProtocols: onHttp2 === undefined ? ["http/1.1"] : ["h2", "http/1.1"]
     }, (socket) => {
       if (onHttp2 === undefined || socket.alpnProtocol !== "h2") return void this.secure.emit("connection", socket)
-      clearTimeout(this.sockets.get(keyOf(socket))?.deadline)
+      this.entered(socket)
       onHttp2(socket)
     })
     // a handshake that fails ends its own socket
@@ -148,9 +151,11 @@ class Door {
       deadline: setTimeout(() => socket.destroy(), this.options.handshakeTimeout)
     }
     this.sockets.set(key, entry)
+    this.entering.add(entry)
     socket.on("error", ignore)
     socket.on("close", () => {
       clearTimeout(entry.deadline)
+      this.entering.delete(entry)
       if (this.sockets.get(key) === entry) this.sockets.delete(key)
       if (this.sockets.size === 0) this.closed?.()
     })
@@ -163,6 +168,18 @@ class Door {
       server.emit("connection", socket)
     }
     socket.on("readable", look)
+    // those who mean it are done long before they are the oldest
+    const [oldest] = this.entering
+    if (this.entering.size > maxEntering) oldest!.socket.destroy()
+  }
+
+  // has asked for something: whoever answers sets deadlines from now on
+  private entered(socket: Net.Socket): boolean {
+    const entry = this.sockets.get(keyOf(socket))
+    if (entry === undefined) return false
+    clearTimeout(entry.deadline)
+    this.entering.delete(entry)
+    return true
   }
 
   /** Ends every connection, and calls back when the last one has gone. */
@@ -193,16 +210,14 @@ class Door {
     if (handler === undefined) return say(404, "here is a relay of MoQ Transfork: connect with a client of it")
     const visit = visitOf(request, secure, this.options.trustProxy)
     if (visit === undefined) return say(400, "no proper Host and path")
-    clearTimeout(this.sockets.get(keyOf(request.socket))?.deadline)
+    this.entered(request.socket)
     handler(request, response, visit)
   }
 
   private upgrade(request: Http.IncomingMessage, socket: Duplex, head: Buffer, secure: boolean): void {
     socket.on("error", ignore)
     const tcp = request.socket
-    const entry = this.sockets.get(keyOf(tcp))
-    if (entry === undefined) return void socket.destroy()
-    clearTimeout(entry.deadline)
+    if (!this.entered(tcp)) return void socket.destroy()
     const { headers } = request
     if (!secure && !this.trustsPlain(request)) return refuse(socket, 403, "this port speaks TLS: use wss")
     if (secure && !this.allowsOrigin(headers.origin)) return refuse(socket, 403, "this origin is not allowed")
@@ -236,6 +251,10 @@ interface Entry {
   readonly socket: Net.Socket
   readonly deadline: NodeJS.Timeout
 }
+
+// How many connections may be on their way in at a time. One more, and the oldest goes: a crowd that never goes on does not
+// keep others out, nor take all file descriptors.
+const maxEntering = 512
 
 // the first byte of a TLS record that carries a handshake
 const tlsHandshake = 0x16

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -58,14 +57,17 @@ export const fill = (
     const problem = frames.atEnd()
     return problem === undefined ? group.finish : Effect.fail(problem)
   }).pipe(
-    Effect.tapError((error) => {
+    Effect.onExit((exit) => {
+      if (Exit.isSuccess(exit)) return Effect.void
+      const found = Exit.findErrorOption(exit)
+      if (Option.isNone(found)) return group.fail(letGo)
+      const error = found.value
       // what has ended was given up here, and has been counted
       if (group.group.end === undefined && error._tag !== "MoqSessionClosed") {
         dropped(monitor, "received", "code" in error ? error.code : toCode(error), 1)
       }
       return group.fail(toReadError(error))
-    }),
-    Effect.onInterrupt(() => group.fail(letGo))
+    })
   )
 }
 
@@ -153,9 +155,7 @@ const letGo = new Cancelled({ detail: "it was let go" })
 
 // what made the group take no more: it was given up, or nobody wants it any longer
 const refusal = ({ group }: Group.Producer): MoqError => {
-  const error = group.end === undefined
-    ? Option.none()
-    : Option.flatMap(Exit.getCause(group.end), Cause.findErrorOption)
+  const error = Exit.findErrorOption(group.end ?? Exit.void)
   return Option.isSome(error) ? error.value : letGo
 }
 

@@ -4,9 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Tracer from "effect/Tracer"
 import type { Greeting } from "../message/Greeting.ts"
 import type { Router } from "../model/Router.ts"
 
@@ -17,14 +15,14 @@ import type { Router } from "../model/Router.ts"
  * @internal
  */
 export const greeting = (router: Router): Effect.Effect<Greeting> =>
-  Effect.gen(function*() {
+  Effect.withFiber((fiber) => {
     let instance = instances.get(router)
     if (instance === undefined) {
-      instance = Math.floor((yield* Random.next) * 2 ** 53).toString(16).padStart(16, "0")
+      const random = fiber.getRef(Random.Random).nextDoubleUnsafe()
+      instance = Math.floor(random * 2 ** 53).toString(16).padStart(16, "0")
       instances.set(router, instance)
     }
-    const span = yield* Effect.serviceOption(Tracer.ParentSpan)
-    return { instance, span: Option.getOrUndefined(span) }
+    return Effect.succeed({ instance, span: fiber.cache.span })
   })
 
 // internal

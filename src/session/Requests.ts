@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -37,7 +36,7 @@ export const open = (context: SessionContext): Effect.Effect<MessageStream, Rece
   Effect.gen(function*() {
     const stream = new MessageStream(yield* context.connection.openBi, context.monitor)
     yield* Effect.addFinalizer((exit) => {
-      const error = Option.flatMap(Exit.getCause(exit), Cause.findErrorOption)
+      const error = Exit.findErrorOption(exit)
       return Option.isSome(error) && isMoqError(error.value)
         ? stream.abort(resetCode(error.value, context))
         : Effect.void

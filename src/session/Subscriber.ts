@@ -120,12 +120,14 @@ export class Subscriber {
   withdrawn(path: Path.Path): Effect.Effect<void> {
     const prefixes = path.map((_, length) => path.slice(0, length))
     const heard = () => prefixes.find((prefix) => this.announcements.has(Path.key(prefix)))
-    return Stream.suspend(() => this.announced(heard() ?? path)).pipe(
-      Stream.filter((event) => event._tag === "Ended" && Path.equals(event.path, path)),
-      Stream.runHead,
-      Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: () => Effect.void })),
-      Effect.catch(() => Effect.never)
-    )
+    return Effect.suspend(() => {
+      let isOver = false
+      const followed = Stream.runForEachWhile(this.announced(heard() ?? path), (event) => {
+        isOver = event._tag === "Ended" && Path.equals(event.path, path)
+        return Effect.succeed(!isOver)
+      })
+      return Effect.flatMap(Effect.ignore(followed), () => isOver ? Effect.void : Effect.never)
+    })
   }
 
   /** Reads the header of a group's stream; what that gives reads the rest, and fails with what to stop the stream for. */

@@ -287,6 +287,34 @@ describe("upgrading", () => {
 })
 
 describe("limits", () => {
+  it.live(
+    "a crowd that opens connections and says nothing loses its oldest, and keeps nobody out",
+    () =>
+      Effect.scoped(Effect.gen(function*() {
+        const server = yield* peers.server({ limits: { handshakeTimeout: "1 minute" } })
+        const port = peers.portOf(server)
+        const silent: Array<Net.Socket> = []
+        yield* Effect.addFinalizer(() => Effect.sync(() => silent.forEach((socket) => socket.destroy())))
+        const open = Effect.callback<void>((resume) => {
+          const socket = Net.connect({ host: "127.0.0.1", port }, () => resume(Effect.void))
+          socket.on("error", () => {})
+          silent.push(socket)
+        })
+        for (let i = 0; i < 512; i++) yield* open
+        const [first, second] = silent
+        const gone = Effect.callback<void>((resume) => {
+          first!.on("close", () => resume(Effect.void))
+          first!.resume()
+        })
+        const waiting = yield* Effect.forkScoped(gone, { startImmediately: true })
+        const { status } = yield* peers.webSocket(server.urls[0]!, ["nothing"])
+        assert.strictEqual(yield* status, 400)
+        yield* Fiber.join(waiting)
+        assert.isFalse(second!.destroyed)
+      })),
+    outer
+  )
+
   it.live("may be longer than a timer of Node can wait", () =>
     Effect.gen(function*() {
       const limits: NodeTransport.Limits = {
