@@ -13,6 +13,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { ignore } from "../core/Ignore.ts"
 import { TransportError } from "../core/MoqError.ts"
 import type { Capabilities, Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as WebTransport from "../transport/WebTransport.ts"
@@ -156,7 +157,7 @@ const keepAlive = (object: globalThis.WebTransport): Effect.Effect<void> =>
     const writable = datagrams.writable as WritableStream<Uint8Array> | undefined
     // the current draft of the standard makes them on demand
     const writer = (writable ?? (datagrams as unknown as NewerDatagrams).createWritable()).getWriter()
-    const beat = Effect.ignore(Effect.tryPromise(() => writer.write(Uint8Array.of(0))))
+    const beat = ignore(Effect.tryPromise(() => writer.write(Uint8Array.of(0))))
     return Effect.forever(Effect.andThen(Effect.sleep("5 seconds"), beat))
   })
 

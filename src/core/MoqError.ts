@@ -19,21 +19,17 @@ type Detail = { readonly detail?: string }
 const describe = (summary: string, detail = ""): string =>
   detail === "" ? summary : detail.startsWith(`${summary}: `) ? detail : `${summary}: ${detail}`
 
-// what most errors are made of: their tag, and in words what went wrong
-const described = <Tag extends string>(tag: Tag, summary: string) =>
-  class extends Data.TaggedError(tag)<Detail> {
-    override get message() {
-      return describe(summary, this.detail)
-    }
-  }
-
 /**
  * Code 0: the other side, or a relay between, let go before the end: a publisher was interrupted, or a subscriber left.
  *
  * @category errors
  * @since 0.1.0
  */
-export class Cancelled extends described("MoqCancelled", "cancelled") {}
+export class Cancelled extends Data.TaggedError("MoqCancelled")<Detail> {
+  override get message() {
+    return describe("cancelled", this.detail)
+  }
+}
 
 /**
  * Code 1: the peer demands an extension that this side does not speak.
@@ -41,7 +37,11 @@ export class Cancelled extends described("MoqCancelled", "cancelled") {}
  * @category errors
  * @since 0.1.0
  */
-export class RequiredExtension extends described("MoqRequiredExtension", "a required extension is missing") {}
+export class RequiredExtension extends Data.TaggedError("MoqRequiredExtension")<Detail> {
+  override get message() {
+    return describe("a required extension is missing", this.detail)
+  }
+}
 
 /**
  * Code 2: a group was dropped because its `expires` had passed since it finished.
@@ -49,7 +49,11 @@ export class RequiredExtension extends described("MoqRequiredExtension", "a requ
  * @category errors
  * @since 0.1.0
  */
-export class Expired extends described("MoqExpired", "expired") {}
+export class Expired extends Data.TaggedError("MoqExpired")<Detail> {
+  override get message() {
+    return describe("expired", this.detail)
+  }
+}
 
 /**
  * Code 3: something that a limit gives a time to did not happen in that time: the handshake, the first message of a
@@ -58,7 +62,11 @@ export class Expired extends described("MoqExpired", "expired") {}
  * @category errors
  * @since 0.1.0
  */
-export class Timeout extends described("MoqTimeout", "timed out") {}
+export class Timeout extends Data.TaggedError("MoqTimeout")<Detail> {
+  override get message() {
+    return describe("timed out", this.detail)
+  }
+}
 
 /**
  * Code 4: the transport under a session could not be opened, or broke.
@@ -66,7 +74,11 @@ export class Timeout extends described("MoqTimeout", "timed out") {}
  * @category errors
  * @since 0.1.0
  */
-export class TransportError extends described("MoqTransportError", "transport failed") {}
+export class TransportError extends Data.TaggedError("MoqTransportError")<Detail> {
+  override get message() {
+    return describe("transport failed", this.detail)
+  }
+}
 
 /**
  * Code 5: bytes are not the message that they should be: a value out of its set, text that is not UTF-8, a message cut
@@ -75,7 +87,11 @@ export class TransportError extends described("MoqTransportError", "transport fa
  * @category errors
  * @since 0.1.0
  */
-export class DecodeError extends described("MoqDecodeError", "malformed message") {}
+export class DecodeError extends Data.TaggedError("MoqDecodeError")<Detail> {
+  override get message() {
+    return describe("malformed message", this.detail)
+  }
+}
 
 /**
  * Code 6: the relay refuses this session or this path.
@@ -83,7 +99,11 @@ export class DecodeError extends described("MoqDecodeError", "malformed message"
  * @category errors
  * @since 0.1.0
  */
-export class Unauthorized extends described("MoqUnauthorized", "not authorised") {}
+export class Unauthorized extends Data.TaggedError("MoqUnauthorized")<Detail> {
+  override get message() {
+    return describe("not authorised", this.detail)
+  }
+}
 
 /**
  * Code 9: client and server share no version of the protocol.
@@ -91,7 +111,11 @@ export class Unauthorized extends described("MoqUnauthorized", "not authorised")
  * @category errors
  * @since 0.1.0
  */
-export class UnsupportedVersion extends described("MoqUnsupportedVersion", "no common version") {}
+export class UnsupportedVersion extends Data.TaggedError("MoqUnsupportedVersion")<Detail> {
+  override get message() {
+    return describe("no common version", this.detail)
+  }
+}
 
 /**
  * Code 10: a stream of an unknown type, or one that must not be opened now.
@@ -99,7 +123,11 @@ export class UnsupportedVersion extends described("MoqUnsupportedVersion", "no c
  * @category errors
  * @since 0.1.0
  */
-export class UnexpectedStream extends described("MoqUnexpectedStream", "unexpected stream") {}
+export class UnexpectedStream extends Data.TaggedError("MoqUnexpectedStream")<Detail> {
+  override get message() {
+    return describe("unexpected stream", this.detail)
+  }
+}
 
 /**
  * Code 11: a number, a length or a count is beyond what the protocol or this side allows.
@@ -107,7 +135,11 @@ export class UnexpectedStream extends described("MoqUnexpectedStream", "unexpect
  * @category errors
  * @since 0.1.0
  */
-export class BoundsExceeded extends described("MoqBoundsExceeded", "out of bounds") {}
+export class BoundsExceeded extends Data.TaggedError("MoqBoundsExceeded")<Detail> {
+  override get message() {
+    return describe("out of bounds", this.detail)
+  }
+}
 
 /**
  * Code 12: something that must be unique exists already: a second publisher of a path, a group sequence written twice.
@@ -115,7 +147,11 @@ export class BoundsExceeded extends described("MoqBoundsExceeded", "out of bound
  * @category errors
  * @since 0.1.0
  */
-export class Duplicate extends described("MoqDuplicate", "duplicate") {}
+export class Duplicate extends Data.TaggedError("MoqDuplicate")<Detail> {
+  override get message() {
+    return describe("duplicate", this.detail)
+  }
+}
 
 /**
  * Code 13: nobody publishes that path, or nobody has that group.
@@ -123,7 +159,11 @@ export class Duplicate extends described("MoqDuplicate", "duplicate") {}
  * @category errors
  * @since 0.1.0
  */
-export class NotFound extends described("MoqNotFound", "not found") {}
+export class NotFound extends Data.TaggedError("MoqNotFound")<Detail> {
+  override get message() {
+    return describe("not found", this.detail)
+  }
+}
 
 /**
  * Code 14: a frame got more or fewer bytes than its announced size.
@@ -131,7 +171,11 @@ export class NotFound extends described("MoqNotFound", "not found") {}
  * @category errors
  * @since 0.1.0
  */
-export class WrongSize extends described("MoqWrongSize", "wrong frame size") {}
+export class WrongSize extends Data.TaggedError("MoqWrongSize")<Detail> {
+  override get message() {
+    return describe("wrong frame size", this.detail)
+  }
+}
 
 /**
  * Code 15: the peer broke a rule of the protocol that no other code names.
@@ -139,7 +183,11 @@ export class WrongSize extends described("MoqWrongSize", "wrong frame size") {}
  * @category errors
  * @since 0.1.0
  */
-export class ProtocolViolation extends described("MoqProtocolViolation", "protocol violation") {}
+export class ProtocolViolation extends Data.TaggedError("MoqProtocolViolation")<Detail> {
+  override get message() {
+    return describe("protocol violation", this.detail)
+  }
+}
 
 /**
  * Code 26: a reader of a group was overtaken: the frames that it had not read were cut to keep memory bounded.
@@ -147,7 +195,11 @@ export class ProtocolViolation extends described("MoqProtocolViolation", "protoc
  * @category errors
  * @since 0.1.0
  */
-export class Lagged extends described("MoqLagged", "lagged") {}
+export class Lagged extends Data.TaggedError("MoqLagged")<Detail> {
+  override get message() {
+    return describe("lagged", this.detail)
+  }
+}
 
 /**
  * Code 27: a frame is larger than the limit.
@@ -155,7 +207,11 @@ export class Lagged extends described("MoqLagged", "lagged") {}
  * @category errors
  * @since 0.1.0
  */
-export class FrameTooLarge extends described("MoqFrameTooLarge", "frame too large") {}
+export class FrameTooLarge extends Data.TaggedError("MoqFrameTooLarge")<Detail> {
+  override get message() {
+    return describe("frame too large", this.detail)
+  }
+}
 
 /**
  * Code 31: a group, or its beginning, was cached once and is no longer.
@@ -163,7 +219,11 @@ export class FrameTooLarge extends described("MoqFrameTooLarge", "frame too larg
  * @category errors
  * @since 0.1.0
  */
-export class Evicted extends described("MoqEvicted", "evicted") {}
+export class Evicted extends Data.TaggedError("MoqEvicted")<Detail> {
+  override get message() {
+    return describe("evicted", this.detail)
+  }
+}
 
 /**
  * An application's own code, 0 and up; it travels as 64 + `code`. A `code` that is no such integer throws a `RangeError`.
@@ -238,7 +298,11 @@ export class StreamReset extends Data.TaggedError("MoqStreamReset")<{ readonly c
  * @category errors
  * @since 0.1.0
  */
-export class Overflow extends described("MoqOverflow", "no room") {}
+export class Overflow extends Data.TaggedError("MoqOverflow")<Detail> {
+  override get message() {
+    return describe("no room", this.detail)
+  }
+}
 
 /**
  * The peer's version of the protocol, or the peer itself, cannot do what was asked. Local: it has no code.
@@ -246,7 +310,11 @@ export class Overflow extends described("MoqOverflow", "no room") {}
  * @category errors
  * @since 0.1.0
  */
-export class NotSupportedByPeer extends described("MoqNotSupportedByPeer", "not supported by the peer") {}
+export class NotSupportedByPeer extends Data.TaggedError("MoqNotSupportedByPeer")<Detail> {
+  override get message() {
+    return describe("not supported by the peer", this.detail)
+  }
+}
 
 /**
  * The errors that a code on the wire can stand for.

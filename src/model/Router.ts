@@ -9,6 +9,7 @@ import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import { ignore } from "../core/Ignore.ts"
 import {
   Duplicate,
   Evicted,
@@ -351,7 +352,7 @@ const mirror = (
     const hearOurs = (event: Announced.Announced): Effect.Effect<void> => {
       if (event._tag !== "Ended") return Effect.void
       const key = Path.key(event.path)
-      return offered.has(key) && offered.get(key) === undefined ? Effect.ignore(begin(event.path)) : Effect.void
+      return offered.has(key) && offered.get(key) === undefined ? ignore(begin(event.path)) : Effect.void
     }
     const pull = yield* Stream.toPull(theirs)
     const there = Pull.catchDone(pull, () => Effect.succeed([Announced.live("marker")]))

@@ -65,7 +65,10 @@ export interface Grant {
  * @since 0.1.0
  */
 export interface Authenticator {
-  /** Fails with `Unauthorized` to refuse; its `detail` is told to the client. */
+  /**
+   * Fails with `Unauthorized` to refuse; its `detail` is told to the client. One that takes longer than a handshake may
+   * (`session.limits.setup`) is interrupted, and its client refused with status 503.
+   */
   readonly authenticate: (client: Client) => Effect.Effect<Grant, Unauthorized>
 }
 

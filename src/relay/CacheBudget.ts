@@ -80,6 +80,11 @@ export class CacheBudget {
   spare(account: Account, sequence: number): void {
     if (this.next === undefined) this.waiters.notify()
     this.queue.push({ account, sequence })
+    // the first one may stay for long, and what has gone from behind it must not
+    if (this.queue.length > 2 * this.groups + minQueue) {
+      this.queue = this.queue.slice(this.head).filter((spare) => !isGone(spare))
+      this.head = 0
+    }
   }
 
   // internal
@@ -151,6 +156,9 @@ export class Account implements TrackCache.Account {
 }
 
 // internal
+
+// how many may be in the queue before those that have gone are looked for
+const minQueue = 64
 
 // how often to look for what is too old
 const every = "2 seconds"

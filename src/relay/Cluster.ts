@@ -39,6 +39,7 @@ import { ProtocolViolation, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Router from "../model/Router.ts"
 import { defaultSchedule } from "../session/Reconnect.ts"
+import { closedHere } from "../session/Requests.ts"
 import * as Session from "../session/Session.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as Intake from "./Intake.ts"
@@ -105,8 +106,10 @@ export interface Cluster {
   ) => Effect.Effect<void, never, Scope.Scope>
   /** The URL of an upstream, by the session with it. */
   readonly urlOf: (session: Session.Session) => string | undefined
-  /** Lets what is under way to upstreams come to its end, closes the sessions with them, and opens no more. */
+  /** Lets what is under way to upstreams come to its end, and opens no more sessions with them. */
   readonly drain: Effect.Effect<void>
+  /** Closes the sessions with upstreams. */
+  readonly close: Effect.Effect<void>
 }
 
 /** @internal */
@@ -151,6 +154,7 @@ export const make = ({ onEvent, tracing }: {
         const connected = yield* trace.within(
           Session.connect(url, { ...options, ...trust, router: sees, greeting })
         )
+        if (isDraining) return yield* closedHere
         const session = trace.opened(connected, { "moq.transport": connected.transport.transport })
         if (session.greeting.instance === id) {
           return yield* new ProtocolViolation({ detail: "this is the relay itself" })
@@ -223,11 +227,11 @@ export const make = ({ onEvent, tracing }: {
       urlOf: (session) => sessions.get(session),
       drain: Effect.suspend(() => {
         isDraining = true
-        return Effect.forEach(sessions.keys(), (session) => Effect.andThen(session.drain, session.close()), {
-          concurrency: "unbounded",
-          discard: true
-        })
-      })
+        return Effect.forEach(sessions.keys(), (session) => session.drain, { concurrency: "unbounded", discard: true })
+      }),
+      close: Effect.suspend(() =>
+        Effect.forEach(sessions.keys(), (session) => session.close(), { concurrency: "unbounded", discard: true })
+      )
     }
   })
 

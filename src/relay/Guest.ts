@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { Unauthorized } from "../core/MoqError.ts"
+import { BoundsExceeded, Unauthorized } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import * as Announced from "../model/Announced.ts"
@@ -38,12 +38,19 @@ export interface Guest {
  */
 export const make = (
   origin: Origin,
-  { grant, root }: { readonly root: Path.Path; readonly grant: Authenticator.Grant }
+  { grant, onLimit, root }: {
+    readonly root: Path.Path
+    readonly grant: Authenticator.Grant
+    /** Hears that it has asked for one track too often. */
+    readonly onLimit?: () => void
+  }
 ): Guest => {
   const below = Router.below(origin, root)
   const readable = Authenticator.within(grant.subscribe, root)
   const writable = Authenticator.within(grant.publish, root)
   const watching = new Set<{ readonly path: Path.Path }>()
+  // how many subscriptions there are, and are asked for, by path
+  const counts = new Map<string, number>()
 
   const full = (path: Path.Path): Path.Path => Path.concat(root, path)
   const relative = (path: Path.Path): Path.Path => path.slice(root.length)
@@ -52,6 +59,26 @@ export const make = (
     Effect.suspend((): Effect.Effect<A, E | Unauthorized, R> =>
       mayRead(path) ? read : Effect.fail(new Unauthorized({ detail: Path.format(path) }))
     )
+  const count = (path: Path.Path) => {
+    const key = Path.key(path)
+    return Effect.acquireRelease(
+      Effect.suspend(() => {
+        const others = counts.get(key) ?? 0
+        if (others >= maxPerTrack) {
+          onLimit?.()
+          return Effect.fail(new BoundsExceeded({ detail: `${others} subscriptions to ${Path.format(path)}` }))
+        }
+        counts.set(key, others + 1)
+        return Effect.void
+      }),
+      () =>
+        Effect.sync(() => {
+          const others = counts.get(key)! - 1
+          if (others === 0) counts.delete(key)
+          else counts.set(key, others)
+        })
+    )
+  }
   const watch = (path: Path.Path) =>
     Effect.acquireRelease(
       Effect.sync(() => {
@@ -76,7 +103,10 @@ export const make = (
         return Stream.filter(below.routed, (event) => event._tag === "Live" || mayRead(event.path))
       },
       subscribe: (path, options) =>
-        reading(path, inOwnScope(Effect.tap(below.subscribe(path, options), () => watch(full(path))))),
+        reading(
+          path,
+          inOwnScope(Effect.andThen(count(path), Effect.tap(below.subscribe(path, options), () => watch(full(path)))))
+        ),
       trackInfo: (path) =>
         Authenticator.covers(writable, full(path)) ? below.trackInfo(path) : reading(path, below.trackInfo(path)),
       fetch: (path, sequence, options) => reading(path, below.fetch(path, sequence, options)),
@@ -95,3 +125,9 @@ export const make = (
     }
   }
 }
+
+// internal
+
+// A client that wants a track in several ranges has a few. Each sends all of it: a thousand of them over one connection
+// would be a thousand viewers with one viewer's place.
+const maxPerTrack = 16

@@ -133,7 +133,8 @@ export const attach = (
         fetch: (sequence, options) => session.fetch(announced, sequence, options),
         onDuplicate: () => {
           if (current.delete(source) && current.size === 0) Deferred.doneUnsafe(overtaken, Exit.succeed(announced))
-        }
+        },
+        onAgain: () => void current.add(source)
       }
       current.add(source)
       const offered = origin.offer(source)

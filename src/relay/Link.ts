@@ -70,7 +70,8 @@ export const attach = (
           // it goes by another name by now; one without has ended by another way already
           if (link === undefined || (link.name ?? name) !== name) return
           links.delete(key)
-          const others = why === "ended" ? served.othersTo(link) : []
+          // one that has ended by another way says nothing of those that have begun since
+          const others = why === "ended" && link.name !== undefined ? served.othersTo(link) : []
           for (const other of others) other.withdraw("ended")
           link.withdraw(why)
         }

@@ -22,6 +22,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type * as Stream from "effect/Stream"
 import { Duplicate, Evicted, type FetchError, NotFound, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
@@ -115,6 +116,8 @@ export interface Offered extends Router.Source {
   readonly instance: string | undefined
   /** Hears that a newer publisher has taken the path over. */
   readonly onDuplicate: () => void
+  /** Hears that it serves the path, now that who was before it has gone. */
+  readonly onAgain?: (() => void) | undefined
 }
 
 /**
@@ -219,6 +222,8 @@ class OriginImpl implements Origin {
   // those that linger and until when, in milliseconds: who was lost first is first
   readonly lingering: Map<Entry, number>
   readonly waiters: Waiters
+  // what each source is asked for, a few at a time
+  readonly fetches: WeakMap<Offered, Semaphore.Semaphore>
   constructor(
     scope: Scope.Scope,
     clock: Clock.Clock,
@@ -240,6 +245,7 @@ class OriginImpl implements Origin {
     this.shares = new Map()
     this.lingering = new Map()
     this.waiters = new Waiters()
+    this.fetches = new WeakMap()
   }
 
   // the router
@@ -294,9 +300,11 @@ class OriginImpl implements Origin {
         const share = this.shares.get(key)
         const isAskable = entry === undefined || (isSettled(entry) && sequence >= sinceOf(entry))
         const upstream = isAskable
-          ? Effect.suspend(() =>
-            restore((this.serverOf(key) ?? Router.fromRoutes(path, this.routes)).fetch(sequence, options))
-          ).pipe(Effect.catchTag("MoqNotSupportedByPeer", () => Effect.fail(Router.notFound(path))))
+          ? Effect.suspend(() => {
+            const source = this.serverOf(key)
+            if (source === undefined) return restore(Router.fromRoutes(path, this.routes).fetch(sequence, options))
+            return restore(this.fetchesOf(source).withPermit(source.fetch(sequence, options)))
+          }).pipe(Effect.catchTag("MoqNotSupportedByPeer", () => Effect.fail(Router.notFound(path))))
           : Effect.fail(gone(path, sequence, share?.track?.latest))
         if (share?.track === undefined) return upstream
         return Effect.matchEffect(Router.cached(share.track, sequence, options), {
@@ -307,6 +315,13 @@ class OriginImpl implements Origin {
         })
       })
     )
+
+  // one viewer that asks for all that it can think of does not fill a publisher's session
+  fetchesOf(source: Offered): Semaphore.Semaphore {
+    let fetches = this.fetches.get(source)
+    if (fetches === undefined) this.fetches.set(source, fetches = Semaphore.makeUnsafe(maxFetches))
+    return fetches
+  }
 
   // publishers
 
@@ -352,6 +367,7 @@ class OriginImpl implements Origin {
     entry.sources.splice(at, 1)
     if (at > 0) return
     const [next] = entry.sources
+    next?.onAgain?.()
     if (why === "lost" && next !== undefined) return this.goOn(entry, next)
     if (why === "lost" && this.linger > 0 && !hasFinished(this.shares.get(key))) {
       this.lingering.set(entry, this.clock.currentTimeMillisUnsafe() + this.linger)
@@ -426,10 +442,13 @@ class OriginImpl implements Origin {
   /** Ends what has lingered for long enough: one fiber for all. */
   get expiring(): Effect.Effect<never> {
     const next = Effect.suspend(() => {
+      let ended = 0
       for (const [entry, at] of this.lingering) {
         const left = at - this.clock.currentTimeMillisUnsafe()
         if (left > 0) return Effect.sleep(left)
         this.end(entry)
+        // the others get their turn: sessions that are lost together may have had very many
+        if (++ended === atOnce) break
       }
       return Effect.void
     })
@@ -506,10 +525,11 @@ class OriginImpl implements Origin {
       )
       return yield* upstream.open
     })
-    return Effect.tap(received, () => {
-      this.onEvent({ _tag: "UpstreamOpened", path })
-      return Effect.addFinalizer(() => Effect.sync(() => this.onEvent({ _tag: "UpstreamClosed", path })))
-    })
+    return Effect.tap(received, () =>
+      Effect.acquireRelease(
+        Effect.sync(() => this.onEvent({ _tag: "UpstreamOpened", path })),
+        () => Effect.sync(() => this.onEvent({ _tag: "UpstreamClosed", path }))
+      ))
   }
 
   settled(entry: Entry): void {
@@ -571,5 +591,11 @@ const gone = (path: Path.Path, sequence: number, latest: number = -1): NotFound 
 // how long, in milliseconds, a track that has lost its source waits to hear what becomes of its path
 const patience = 5_000
 
+// how many paths end before anybody else may act
+const atOnce = 256
+
 // how long a track that has finished is still given to those who come late
 const lateness = "10 seconds"
+
+// how many groups a publisher is asked for at a time, of one track; others wait
+const maxFetches = 32

@@ -15,6 +15,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -26,11 +27,14 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Take from "effect/Take"
-import { type SessionClosed, Unauthorized } from "../core/MoqError.ts"
+import { type SessionClosed, type Timeout, Unauthorized } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Router from "../model/Router.ts"
+import * as SessionLimits from "../session/Limits.ts"
+import { within } from "../session/MessageStream.ts"
 import type * as Monitor from "../session/Monitor.ts"
 import { end } from "../session/Peer.ts"
+import { closedHere } from "../session/Requests.ts"
 import * as Session from "../session/Session.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as Admission from "./Admission.ts"
@@ -152,11 +156,11 @@ export interface TrackState {
   readonly path: Path.Path
   /**
    * Who serves it now: a session by its number, another relay that this one is a client of, or the program itself. None
-   * when it is watched although it is not announced (any more).
+   * while it lingers, and when it is watched although it is not announced (any more).
    */
   readonly publisher:
     | { readonly _tag: "Session"; readonly session: number }
-    | { readonly _tag: "Upstream"; readonly url: string | undefined }
+    | { readonly _tag: "Upstream"; readonly url: string }
     | { readonly _tag: "Program" }
     | undefined
   /** The ids of the relays that it came through, the nearest first. */
@@ -195,9 +199,10 @@ export interface Relay {
   readonly tree: Effect.Effect<ReadonlyArray<TrackState>>
   /**
    * What a client may see without a session, such as one that asks by HTTP: the tracks that are granted to it, by their
-   * paths in the relay. Fails with `Unauthorized` when it may do nothing at or around `root`.
+   * paths in the relay. Fails with `Unauthorized` when it may do nothing at or around `root`, with `Timeout` when the
+   * `Authenticator` takes too long.
    */
-  readonly visit: (client: Authenticator.Client) => Effect.Effect<Visitor, Unauthorized>
+  readonly visit: (client: Authenticator.Client) => Effect.Effect<Visitor, Unauthorized | Timeout>
   /**
    * Other limits and options for the sessions that are opened from now on: those that are open keep theirs. `limits.cache`
    * stays as it is.
@@ -273,12 +278,19 @@ export const make: {
   let sessionOptions = options?.session
   let opened = 0
   let isReady = true
+  const authenticate = (client: Authenticator.Client) =>
+    within(sessionOptions?.limits?.setup ?? SessionLimits.defaults.setup, "nobody has said what the client may do")(
+      grantOf(authenticator, client)
+    )
 
   const serve = Effect.fnUntraced(function*(client: Authenticator.Client, request: Transport.Request) {
     const { peer, root, transport } = client
     const trace = yield* tracing.session("server", root, { "moq.transport": transport })
-    const grant = yield* Effect.result(authenticate(authenticator, client))
+    const grant = yield* Effect.result(authenticate(client))
     if (!isReady) return yield* refuse(request, 503, "draining", ending)
+    if (Result.isFailure(grant) && grant.failure._tag === "MoqTimeout") {
+      return yield* refuse(request, 503, "handshake", grant.failure.message)
+    }
     const connection = yield* Effect.acquireRelease(
       Effect.tap(request.accept, (connection) =>
         Effect.suspend(() => {
@@ -294,33 +306,42 @@ export const make: {
       yield* end(connection, grant.failure)
       return yield* grant.failure
     }
-    const guest = Guest.make(origin, { root, grant: grant.success })
-    const outlook = cluster.outlook(trace.router(guest.router), { root, prefixes: grant.success.subscribe })
     const broken = new Set<Monitor.Limit>()
     let number: number | undefined
+    const limit = (limit: Monitor.Limit): void => {
+      metrics.monitor.limit(limit)
+      if (broken.has(limit)) return
+      broken.add(limit)
+      tell({ _tag: "LimitBroken", session: number, limit, peer })
+    }
+    const guest = Guest.make(origin, { root, grant: grant.success, onLimit: () => limit("subscriptions") })
+    const outlook = cluster.outlook(trace.router(guest.router), { root, prefixes: grant.success.subscribe })
     const accepted = yield* trace.within(Session.accept(connection, {
       ...sessionOptions,
       router: outlook,
       greeting: cluster.greeting,
-      monitor: {
-        ...metrics.monitor,
-        limit: (limit) => {
-          metrics.monitor.limit(limit)
-          if (broken.has(limit)) return
-          broken.add(limit)
-          tell({ _tag: "LimitBroken", session: number, limit, peer })
-        }
-      }
+      monitor: { ...metrics.monitor, limit }
     }))
+    // it took its time
+    if (!isReady) {
+      refused("draining", ending, peer)
+      return yield* connection.close(0, ending)
+    }
     number = ++opened
     const session = trace.opened(accepted, { "moq.session": number })
     const since = clock.currentTimeMillisUnsafe()
+    let closed = closedHere
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         metrics.session(1, transport)
         tell({ _tag: "SessionOpened", session: number, root, transport, peer })
       }),
-      () => Effect.sync(() => metrics.session(-1, transport))
+      () =>
+        Effect.sync(() => {
+          metrics.session(-1, transport)
+          const { by, code, reason } = closed
+          tell({ _tag: "SessionClosed", session: number, code, reason, by })
+        })
     )
     const attached = yield* cluster.attach(origin, session, { root, prefixes: grant.success.publish, outlook })
     yield* Effect.acquireRelease(
@@ -328,12 +349,7 @@ export const make: {
       () => Effect.sync(() => sessions.delete(number))
     )
     yield* Effect.forkScoped(expire(session, grant.success, clock))
-    const closed = yield* Effect.onInterrupt(
-      session.closed,
-      () => Effect.sync(() => tell({ _tag: "SessionClosed", session: number, code: 0, reason: "", by: "local" }))
-    )
-    const { by, code, reason } = closed
-    tell({ _tag: "SessionClosed", session: number, code, reason, by })
+    closed = yield* session.closed
     yield* trace.closed(closed)
   }, Effect.scoped)
 
@@ -363,15 +379,19 @@ export const make: {
             refused(error._tag === "MoqUnauthorized" ? "unauthorized" : "handshake", error.message, peer)
           )
         ),
-        // a bug that one session runs into is not the end of the others
-        Effect.catchDefect((defect) => Effect.logError("a session of the relay died", defect)),
+        // who has been let in is closed already
+        Effect.onError((cause) => Cause.hasDies(cause) ? request.refuse(500) : Effect.void),
         Effect.ensuring(Effect.sync(() => place.leave()))
       )
-    })
+    }).pipe(
+      // a bug that one session runs into is not the end of the others
+      Effect.catchDefect((defect) => Effect.logError("a session of the relay died", defect))
+    )
 
   yield* server.requests.pipe(
     Stream.mapEffect(receive, { concurrency: "unbounded", unordered: true }),
     Stream.runDrain,
+    Effect.tapDefect((defect) => Effect.logError("the relay takes no more sessions", defect)),
     Effect.forkScoped
   )
   yield* cluster.connect(origin, options?.upstreams ?? [], { ...options?.session, monitor: metrics.monitor })
@@ -395,8 +415,8 @@ export const make: {
     state: Effect.sync(() => Array.from(sessions, ([session, open]) => stateOf(session, open))),
     tree: Effect.sync(() => treeOf(origin, serving, sessions, cluster.urlOf)),
     visit: (client) =>
-      authenticate(authenticator, client).pipe(
-        Effect.tapError(() => Effect.sync(() => metrics.unauthorized())),
+      authenticate(client).pipe(
+        Effect.tapError(({ _tag }) => Effect.sync(() => _tag === "MoqUnauthorized" && metrics.unauthorized())),
         Effect.map((grant) => ({ router: Guest.make(origin, { root: Path.empty, grant }).router, grant }))
       ),
     configure: ({ limits, session }) =>
@@ -408,8 +428,9 @@ export const make: {
     drain: Effect.suspend(() => {
       isReady = false
       const drains = Array.from(sessions.values(), ({ session }) => session.drain)
+      // what clients still get may come from upstreams
       return Effect.all([...drains, cluster.drain], { concurrency: "unbounded", discard: true }).pipe(
-        Effect.andThen(close(ending))
+        Effect.andThen(Effect.all([close(ending), cluster.close], { concurrency: "unbounded", discard: true }))
       )
     }),
     events: Stream.fromPubSubTake(events)
@@ -470,13 +491,16 @@ const treeOf = (
   for (const path of origin.paths) {
     const { hops = [], session } = serving.get(Path.key(path)) ?? {}
     const number = session && numbers.get(session)
+    const url = session && urlOf(session)
     track(
       path,
       session === undefined
         ? { _tag: "Program" }
-        : number === undefined
-        ? { _tag: "Upstream", url: urlOf(session) }
-        : { _tag: "Session", session: number },
+        : number !== undefined
+        ? { _tag: "Session", session: number }
+        : url === undefined
+        ? undefined
+        : { _tag: "Upstream", url },
       hops
     )
   }
@@ -487,7 +511,7 @@ const treeOf = (
 }
 
 // what neither publishes nor subscribes anything at or below its root, or above it, has nothing to do here
-const authenticate = (
+const grantOf = (
   { authenticate }: Authenticator.Authenticator,
   client: Authenticator.Client
 ): Effect.Effect<Authenticator.Grant, Unauthorized> =>
@@ -505,12 +529,13 @@ const expire = (session: Session.Session, { expires }: Authenticator.Grant, cloc
   Effect.suspend(() => {
     if (expires === undefined) return Effect.void
     const left = expires - clock.currentTimeMillisUnsafe()
-    return left <= 0
-      ? session.close(new Unauthorized({ detail: "what allowed this session has expired" }))
-      : Effect.andThen(
+    // what is no number has expired
+    return left > 0
+      ? Effect.andThen(
         Effect.sleep(Math.min(left, longest)),
         expire(session, { publish: [], subscribe: [], expires }, clock)
       )
+      : session.close(new Unauthorized({ detail: "what allowed this session has expired" }))
   })
 
 const ending = "the relay ends"

@@ -106,12 +106,13 @@ export class Served {
 
   /**
    * The other ways to where a way leads: when a track has ended there, it has ended by all of them, and to try each until
-   * the news has come by it too would be told to all relays around.
+   * the news has come by it too would be told to all relays around. Of its own tracks a relay tells itself: hearsay ends
+   * none of those.
    */
   othersTo(way: Way): ReadonlyArray<Way> {
     const end = Via.endOf(way.via)
     return Array.from(this.ways.get(Path.key(way.path)) ?? []).filter((other) =>
-      other !== way && Via.endOf(other.via) === end
+      other !== way && other.hops.length > 1 && Via.endOf(other.via) === end
     )
   }
 

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { ignore } from "../core/Ignore.ts"
 import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
@@ -73,7 +74,7 @@ export class Bitrate {
       const isNews = now === 0 || this.told === 0 ? now !== this.told : Math.abs(now - this.told) * 10 >= this.told
       return isNews ? this.report(bits) : Effect.void
     })
-    return Effect.sleep(every).pipe(Effect.andThen(look), Effect.forever, Effect.ignore)
+    return Effect.sleep(every).pipe(Effect.andThen(look), Effect.forever, ignore)
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import { ignore } from "../core/Ignore.ts"
 import type { MoqError } from "../core/MoqError.ts"
 import type { Fetch } from "../message/Fetch.ts"
 import * as FetchUpdate from "../message/FetchUpdate.ts"
@@ -97,7 +98,7 @@ export class FetchServing {
 
   // as for a subscription: then it is safe to close the session
   get acknowledged(): Effect.Effect<void> {
-    const left = this.hasFinished ? Effect.never : Effect.ignore(this.readUpdates)
+    const left = this.hasFinished ? Effect.never : ignore(this.readUpdates)
     const wait = this.hasFinished ? linger : this.context.limits.drain
     return Effect.asVoid(
       Effect.timeoutOption(Effect.raceFirst(left, Effect.asVoid(this.stream.send.stopped)), wait)

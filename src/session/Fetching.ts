@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Reader from "../coding/Reader.ts"
+import { ignore } from "../core/Ignore.ts"
 import { type FetchError, fromCode, type MoqError, NotSupportedByPeer, toRequestError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
@@ -41,8 +42,8 @@ export const fetch = (
     const group = Group.makeUnsafe(sequence, { first: frame })
     if (first === undefined) {
       if (!profile.servesFetch) return yield* notServed(profile.name)
-      yield* Effect.ignore(group.finish)
-      yield* Effect.ignore(stream.send.finish)
+      yield* ignore(group.finish)
+      yield* ignore(stream.send.finish)
       return group.group
     }
     const reader = Reader.make()

@@ -7,8 +7,8 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Writer from "../coding/Writer.ts"
 import { type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
@@ -151,11 +151,13 @@ export class Outgoing extends Entry implements Sender {
   private reset(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
     this.release()
     if (Exit.isSuccess(exit)) return Effect.void
-    const error = Exit.findError(exit)
-    // when the session has gone, nobody gives it up
-    const isGone = Result.isSuccess(error) && error.success._tag === "MoqSessionClosed" &&
-      this.group.end?._tag !== "Failure"
-    if (Result.isSuccess(error) && !isGone) this.code ??= toCode(error.success)
+    const found = Exit.findErrorOption(exit)
+    if (Option.isSome(found)) {
+      const error = found.value
+      // when the session has gone, nobody gives it up
+      const isGone = error._tag === "MoqSessionClosed" && this.group.end?._tag !== "Failure"
+      if (!isGone) this.code ??= toCode(error)
+    }
     if (this.stream === undefined || this.code === undefined) return Effect.void
     return this.stream.reset(toResetCode(this.code, this.sending.context))
   }

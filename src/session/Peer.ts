@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { ignore } from "../core/Ignore.ts"
 import {
   BoundsExceeded,
   type MoqError,
@@ -138,7 +139,7 @@ export class Peer {
         // an answer may be stuck behind data: that is a sign of life as well
         heard = Option.isSome(answer) ? clock.currentTimeMillisUnsafe() : Math.max(heard, this.subscriber.heard)
       }
-    }).pipe(Effect.ignore)
+    }).pipe(ignore)
   }
 
   /** Handles a bidirectional stream that the peer opened. */
@@ -265,7 +266,7 @@ export const acceptAll = <A>(
         Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
       )
     })
-  ).pipe(Effect.forever({ disableYield: true }), Effect.ignore)
+  ).pipe(Effect.forever({ disableYield: true }), ignore)
 
 // internal
 

@@ -7,6 +7,7 @@ import { isArrayNonEmpty } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { ignore } from "../core/Ignore.ts"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
 import * as Announce from "../message/Announce.ts"
@@ -160,7 +161,7 @@ export class Publisher {
     return Effect.suspend(() => {
       this.sending.isDraining = true
       return Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
-    }).pipe(inTime(this.context, "what is under way", "drain"), Effect.ignore)
+    }).pipe(inTime(this.context, "what is under way", "drain"), ignore)
   }
 }
 

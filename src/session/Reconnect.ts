@@ -19,6 +19,7 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { ignore } from "../core/Ignore.ts"
 import {
   Duplicate,
   fromCode,
@@ -169,7 +170,7 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
     return Effect.gen({ self: this }, function*() {
       this.latest = session
       this.link = link
-      if (this.reported !== undefined) yield* Effect.ignore(session.reportBitrate(this.reported))
+      if (this.reported !== undefined) yield* ignore(session.reportBitrate(this.reported))
       this.statuses.tell({ _tag: "Connected", profile: session.profile, transport: session.transport })
       Deferred.doneUnsafe(this.next, Exit.succeed(session))
       const closed = yield* session.closed

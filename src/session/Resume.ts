@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { ignore } from "../core/Ignore.ts"
 import {
   type Evicted,
   type MoqError,
@@ -204,7 +205,7 @@ class Resuming {
       }
       this.source = source
       if (wanted !== this.subscription.request) {
-        yield* Effect.ignore(this.pass(source, this.subscription.request, wanted))
+        yield* ignore(this.pass(source, this.subscription.request, wanted))
       }
       return source
     })

@@ -14,6 +14,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Writer from "../coding/Writer.ts"
 import { Fibers } from "../core/Fibers.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
+import { ignore } from "../core/Ignore.ts"
 import {
   Expired,
   Lagged,
@@ -221,7 +222,7 @@ export class Serving implements Droppable {
   // before says nothing more: it gets some time.
   get acknowledged(): Effect.Effect<void> {
     const { limits, profile } = this.context
-    const left = Effect.raceFirst(Effect.ignore(this.readUpdates), Effect.asVoid(this.stream.send.stopped))
+    const left = Effect.raceFirst(ignore(this.readUpdates), Effect.asVoid(this.stream.send.stopped))
     return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
 
@@ -333,7 +334,7 @@ export class Serving implements Droppable {
     this.groups.set(sequence, outgoing)
     this.sending.queue.add(outgoing)
     this.fork(outgoing.run.pipe(
-      Effect.ignore,
+      ignore,
       Effect.ensuring(Effect.sync(() => this.ended(outgoing)))
     ))
   }
@@ -437,7 +438,7 @@ export class Serving implements Droppable {
       this.context.monitor.limit("unsent")
       Deferred.doneUnsafe(this.halt, Exit.fail(new Lagged({ detail: "gaps are not read" })))
     }
-    if (this.gaps.length === 1) this.fork(Effect.ignore(this.writeGaps))
+    if (this.gaps.length === 1) this.fork(ignore(this.writeGaps))
   }
 
   get writeGaps(): Effect.Effect<void, StreamReset | SessionClosed> {

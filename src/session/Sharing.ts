@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
+import { ignore } from "../core/Ignore.ts"
 import { NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
@@ -262,7 +263,7 @@ class Shared {
       )
       yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
       // a peer that refuses may stop this side before it has taken its end; the answer says why
-      if (profile.subscriberFinishesEarly) yield* Effect.ignore(stream.send.finish)
+      if (profile.subscriberFinishesEarly) yield* ignore(stream.send.finish)
       const answer = yield* stream.expect(Info.decode, profile)
       const first = from === "latest" ? answer.latest : from
       const track = yield* into === undefined ? this.make(from, first, answer) : into.lend({ ...answer, first })
@@ -311,7 +312,7 @@ class Shared {
         }
         yield* stream.send.write([encode(SubscribeUpdate.encode, message, profile)])
       }
-    }).pipe(Effect.ignore)
+    }).pipe(ignore)
   }
 
   // what all holders want together; one that names no priority wants that of the publisher

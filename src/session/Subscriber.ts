@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
+import { ignore } from "../core/Ignore.ts"
 import { type BoundsExceeded, type FetchError, type MoqError, NotFound, type RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as GroupMessage from "../message/Group.ts"
@@ -92,7 +93,7 @@ export class Subscriber {
     return Effect.gen({ self: this }, function*() {
       const stream = yield* request(this.context, "info", InfoPlease.encode, { _tag: "InfoPlease", path })
       // a peer that has answered may stop this side before it has taken its end
-      yield* Effect.ignore(stream.send.finish)
+      yield* ignore(stream.send.finish)
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
     }).pipe(inTime(this.context, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
@@ -126,7 +127,7 @@ export class Subscriber {
         isOver = event._tag === "Ended" && Path.equals(event.path, path)
         return Effect.succeed(!isOver)
       })
-      return Effect.flatMap(Effect.ignore(followed), () => isOver ? Effect.void : Effect.never)
+      return Effect.flatMap(ignore(followed), () => isOver ? Effect.void : Effect.never)
     })
   }
 

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Schema, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Latch, Schema, Scope, Stream } from "effect"
 import { NotFound } from "../../src/core/MoqError.ts"
 import * as Path from "../../src/core/Path.ts"
 import type * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
-import { Authenticator, type Grant } from "../../src/relay/Authenticator.ts"
+import { Authenticator, everything, type Grant } from "../../src/relay/Authenticator.ts"
 import * as Guest from "../../src/relay/Guest.ts"
 import * as Origin from "../../src/relay/Origin.ts"
 import { listen, publish, settle, start, view } from "./relays.ts"
@@ -286,5 +286,60 @@ describe("what a guest watches", () => {
       yield* Scope.close(others, Exit.void)
       yield* settle
       assert.strictEqual(heard, 2)
+    }))
+})
+
+describe("what one session asks for", () => {
+  it.effect("is sixteen subscriptions to one track at a time, and as many to another", () =>
+    Effect.gen(function*() {
+      const origin = yield* Origin.make()
+      yield* publish(origin, ["a"])
+      yield* publish(origin, ["b"])
+      let broken = 0
+      const guest = Guest.make(origin, { root: [], grant: everything, onLimit: () => void broken++ })
+      const subscribe = Effect.gen(function*() {
+        const scope = yield* Scope.fork(yield* Effect.scope)
+        yield* Scope.provide(guest.router.subscribe(["a"]), scope)
+        return scope
+      })
+      const scopes = yield* Effect.all(Array.from({ length: 16 }, () => subscribe))
+      assert.strictEqual((yield* Effect.flip(subscribe))._tag, "MoqBoundsExceeded")
+      assert.strictEqual(broken, 1)
+      yield* guest.router.subscribe(["b"])
+      yield* Scope.close(scopes[3]!, Exit.void)
+      yield* subscribe
+      assert.strictEqual((yield* Effect.flip(subscribe))._tag, "MoqBoundsExceeded")
+    }))
+
+  it.effect("reaches a publisher 32 fetches at a time", () =>
+    Effect.gen(function*() {
+      const origin = yield* Origin.make()
+      let asked = 0
+      const gate = Latch.makeUnsafe(false)
+      yield* origin.add({
+        path: ["a"],
+        subscribe: () => Effect.fail(new NotFound({})),
+        trackInfo: Effect.fail(new NotFound({})),
+        fetch: () =>
+          Effect.suspend(() => {
+            asked++
+            return Effect.andThen(gate.await, Effect.fail(new NotFound({})))
+          })
+      })
+      const guest = Guest.make(origin, { root: [], grant: everything })
+      const fibers = yield* Effect.all(
+        Array.from({ length: 50 }, (_, i) =>
+          Effect.forkScoped(Effect.flip(guest.router.fetch(["a"], i)), { startImmediately: true }))
+      )
+      yield* settle
+      assert.strictEqual(asked, 32)
+      yield* Fiber.interrupt(fibers[0]!)
+      yield* settle
+      assert.strictEqual(asked, 33)
+      yield* gate.open
+      for (const fiber of fibers.slice(1)) {
+        yield* Fiber.join(fiber)
+      }
+      assert.strictEqual(asked, 50)
     }))
 })

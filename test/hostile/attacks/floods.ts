@@ -26,7 +26,7 @@ export const strayStreams: Attack = {
     ])
   },
   ends: ["closed 11"],
-  p99: 500
+  p99: 200
 }
 
 /** Announces 30,000 tracks, and another one 30,000 times, on the stream that the relay has asked on. */
@@ -50,7 +50,7 @@ export const announces: Attack = {
     ])
   },
   ends: ["refused 11"],
-  p99: 500
+  p99: 200
 }
 
 const asking = (
@@ -78,7 +78,7 @@ const asking = (
 
 export const subscribes: Attack = asking(
   "5,000 subscriptions to a track that there is, with 1,024 allowed",
-  { ends: ["served"], also: ["refused 11", "closed 11"], p99: 15_000 },
+  { ends: ["served"], also: ["refused 11", "closed 11"], p99: 10_000 },
   (target) => {
     const path = Wire.path(...target.track)
     return (i) => Wire.subscribe(i, path)
@@ -87,13 +87,13 @@ export const subscribes: Attack = asking(
 
 export const missing: Attack = asking(
   "5,000 subscriptions to tracks that nobody has",
-  { ends: ["refused 13"], also: ["refused 11", "closed 11"], p99: 1000 },
+  { ends: ["refused 13"], also: ["refused 11", "closed 11"], p99: 100 },
   () => (i) => Wire.subscribe(i, Wire.path("nobody", `has ${i}`))
 )
 
 export const fetches: Attack = asking(
   "5,000 fetches of groups that nobody has",
-  { ends: ["refused 13"], also: ["refused 11", "closed 11", "served"], p99: 15_000 },
+  { ends: ["refused 13"], also: ["refused 11", "closed 11", "served"], p99: 2000 },
   (target) => (i) => Wire.fetch(Wire.path(...target.track), 1_000_000 + i)
 )
 
@@ -126,7 +126,7 @@ export const oneByteFrames: Attack = {
     return [end]
   },
   ends: ["served"],
-  p99: 3000
+  p99: 1500
 }
 
 /** Sessions opened and closed by sixteen at a time, for three seconds. */
@@ -154,5 +154,5 @@ export const churn: Attack = {
   },
   ends: ["served"],
   also: ["refused 429", "refused 503", "cut"],
-  p99: 500
+  p99: 200
 }

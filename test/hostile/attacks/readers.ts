@@ -103,5 +103,6 @@ export const pingsWithoutReading: Attack = {
       )
     ])
   },
-  ends: ["cut"]
+  ends: ["cut"],
+  p99: 500
 }

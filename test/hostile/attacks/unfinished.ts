@@ -89,7 +89,8 @@ export const halfOpen: Attack = {
     ])
     return all.flat()
   },
-  ends: ["refused 3", "closed 11"]
+  ends: ["refused 3", "closed 11"],
+  p99: 100
 }
 
 export const webSocketMessages: Attack = {
