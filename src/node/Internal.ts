@@ -208,7 +208,7 @@ const publisherOf = (publisher: Relay.TrackState["publisher"]) => {
     case "Session":
       return { session: publisher.session }
     case "Upstream":
-      return { upstream: publisher.url ?? null }
+      return { upstream: publisher.url }
     case "Program":
       return { program: true }
     case undefined:

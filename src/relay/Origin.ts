@@ -484,7 +484,9 @@ class OriginImpl implements Origin {
   }
 
   // in place of the current one, if any: its viewers keep that
-  share(key: string, entry: Entry, from: Track.Start): Share {
+  share(key: string, entry: Entry, wanted: Track.Start): Share {
+    // whoever asks for ever more opens a few, and then the one that has all
+    const from = wanted !== "latest" && entry.upstreams.size >= maxShares ? 0 : wanted
     const share: Share = new Share({
       scope: this.scope,
       open: Effect.suspend(() => this.receive(entry, from, share)),
@@ -590,6 +592,9 @@ const gone = (path: Path.Path, sequence: number, latest: number = -1): NotFound 
 
 // how long, in milliseconds, a track that has lost its source waits to hear what becomes of its path
 const patience = 5_000
+
+// how many subscriptions of a track there are, each with more than the one before, until one asks for all
+const maxShares = 4
 
 // how many paths end before anybody else may act
 const atOnce = 256

@@ -17,6 +17,14 @@ const granting = (grants: Readonly<Record<string, Grant>>) =>
     authenticate: ({ url }) => Effect.succeed(grants[url.pathname] ?? grant([[]], [[]]))
   })
 
+describe("a grant", () => {
+  it.effect("that ends at no time that there is has ended", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* granting({ "/": { ...everything, expires: NaN } })
+      assert.strictEqual((yield* (yield* connect()).closed).code, 6)
+    }))
+})
+
 describe("a session that may see some of a relay", () => {
   it.effect("hears of what it may see alone, however it asks, and of its end", () =>
     Effect.gen(function*() {

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as StreamType from "../../src/message/StreamType.ts"
+import * as Authenticator from "../../src/relay/Authenticator.ts"
 import * as Relay from "../../src/relay/Relay.ts"
 import { encode } from "../../src/session/MessageStream.ts"
 import * as Session from "../../src/session/Session.ts"
@@ -229,33 +230,94 @@ describe("a relay", () => {
       assert.deepStrictEqual((yield* view(yield* connect(), hello)).got, ["still here"])
     }))
 
-  it.effect("goes on when one of its sessions runs into a bug", () =>
+  it.effect("goes on when one of its sessions runs into a bug, wherever that is", () =>
     Effect.gen(function*() {
       const network = yield* Memory.makeNetwork()
       const server = yield* network.listen()
+      const refused: Array<number> = []
       const broken: Request = {
         url: new URL("https://localhost/"),
         headers: undefined,
         peer: undefined,
         transport: "memory",
         accept: Effect.die(new Error("a bug")),
-        refuse: () => Effect.void
+        refuse: (status) => Effect.sync(() => void refused.push(status))
+      }
+      const unrefusable: Request = {
+        ...broken,
+        url: new URL("https://localhost/%ff"),
+        refuse: () => Effect.die(new Error("a bug"))
       }
       const logged: Array<unknown> = []
       const relay = yield* Relay.make().pipe(
         Effect.provideService(TransportServer, {
           ...server,
-          requests: Stream.concat(Stream.make(broken), server.requests)
+          requests: Stream.concat(Stream.make(broken, unrefusable), server.requests)
         }),
         Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))]))
       )
       yield* settle
-      assert.strictEqual(logged.length, 1)
+      assert.strictEqual(logged.length, 2)
+      assert.deepStrictEqual(refused, [500])
       assert.strictEqual(yield* relay.sessions, 0)
       const session = yield* Effect.provideService(Session.connect("https://localhost"), Transport, network.transport)
       const publisher = yield* publish(session, hello)
       yield* publisher.group("on")
       assert.deepStrictEqual((yield* view(relay.origin, hello)).got, ["on"])
+    }))
+
+  it.effect("tells that nobody comes in any more", () =>
+    Effect.gen(function*() {
+      const logged: Array<unknown> = []
+      yield* Relay.make().pipe(
+        Effect.provideService(TransportServer, {
+          urls: [],
+          transports: ["memory"],
+          unavailable: [],
+          fingerprint: undefined,
+          requests: Stream.die(new Error("a bug"))
+        }),
+        Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))]))
+      )
+      yield* settle
+      assert.include(String(logged), "takes no more sessions")
+    }))
+
+  it.effect("refuses whom nobody decides about in time, or who cannot be decided about", () =>
+    Effect.gen(function*() {
+      const { connect, events, relay } = yield* Effect.provideService(start(), Authenticator.Authenticator, {
+        authenticate: ({ url }) => url.pathname === "/never" ? Effect.never : Effect.die(new Error("a bug"))
+      })
+      yield* Effect.forkScoped(Effect.ignore(connect("/never")))
+      const bug = yield* Effect.flip(connect())
+      assert.include(bug.message, "500")
+      assert.strictEqual(yield* relay.sessions, 1)
+      const visitor = yield* Effect.forkScoped(Effect.flip(relay.visit({
+        url: new URL("https://relay.example/never"),
+        root: ["never"],
+        headers: undefined,
+        peer: undefined,
+        transport: "memory"
+      })))
+      yield* settle
+      yield* TestClock.adjust("5 seconds")
+      yield* settle
+      assert.strictEqual(yield* relay.sessions, 0)
+      assert.strictEqual((yield* Fiber.join(visitor))._tag, "MoqTimeout")
+      const refused = events.find(({ _tag }) => _tag === "SessionRefused")!
+      assert.strictEqual("why" in refused && refused.why, "handshake")
+    }))
+
+  it.effect("tells that a path which lingers has no publisher", () =>
+    Effect.gen(function*() {
+      const { connectBy, relay } = yield* start()
+      const { kill, session } = yield* connectBy()
+      yield* publish(session, hello)
+      const publisher = Effect.map(relay.tree, ([track]) => track!.publisher)
+      assert.deepStrictEqual(yield* publisher, { _tag: "Session", session: 1 })
+      yield* kill
+      yield* settle
+      assert.isUndefined(yield* publisher)
     }))
 
   it.effect("that closes ends sessions, viewers, announces and events, and holds on to nothing", () =>

@@ -108,6 +108,23 @@ describe("a budget of caches", () => {
       }
     }))
 
+  it.effect("keeps its queue short although the first in it stays", () =>
+    Effect.gen(function*() {
+      const budget = new CacheBudget(KiB * KiB, () => {})
+      const slow = yield* budgeted(budget)
+      const quick = yield* budgeted(budget)
+      yield* slow.group(1000, 0)
+      yield* slow.group(1001, 0)
+      for (let i = 0; i < 100; i++) {
+        yield* TestClock.adjust("5 seconds")
+        // older ones that come late keep it from going
+        yield* slow.group(999 - i, 0)
+        for (let j = 0; j < 20; j++) yield* quick.group(20 * i + j, 0)
+        assert.isAtMost(budget.queue.length, 2 * budget.groups + 64)
+      }
+      assert.strictEqual(budget.queue[0]!.sequence, 1000)
+    }))
+
   it.effect("drops what is too old while nobody writes or reads", () =>
     Effect.gen(function*() {
       const budget = new CacheBudget(KiB * KiB, () => {})

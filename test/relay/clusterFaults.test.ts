@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Stream } from "effect"
+import { Deferred, Effect, Exit, Stream } from "effect"
 import { Unauthorized } from "../../src/core/MoqError.ts"
 import * as Path from "../../src/core/Path.ts"
 import * as Announced from "../../src/model/Announced.ts"
@@ -161,6 +161,23 @@ describe("an upstream that fails does not disturb those who are here", () => {
   }
 })
 
+describe("a viewer at a relay", () => {
+  it.effect("that asks for ever more of a track keeps nobody else from asking for all of it", () =>
+    Effect.gen(function*() {
+      const world = yield* makeWorld({ a: [], b: ["a"] })
+      const publisher = yield* publish(yield* world.connect("a"), ["hello"])
+      for (let i = 0; i < 30; i++) yield* publisher.group(`${i}`)
+      yield* settle
+      // so that all are there
+      yield* view(yield* world.connect("a"), ["hello"], { from: 0 })
+      const greedy = yield* world.connect("b")
+      for (let from = 29; from > 13; from--) yield* view(greedy, ["hello"], { from })
+      const other = yield* view(yield* world.connect("b"), ["hello"], { from: 3 })
+      yield* settle
+      assert.sameMembers(other.got, Array.from({ length: 27 }, (_, i) => `${i + 3}`))
+    }))
+})
+
 describe("a session with another relay", () => {
   it.effect("is told of in SETUP, and counts as one", () =>
     Effect.gen(function*() {
@@ -198,5 +215,42 @@ describe("a session with another relay", () => {
       yield* pass(60)
       assert.strictEqual(world.count("RelayConnected"), 1)
       assert.strictEqual(world.count("RelayLost"), 0)
+    }))
+
+  it.effect("stays for as long as the relay drains: what its clients get may come over it", () =>
+    Effect.gen(function*() {
+      const world = yield* makeWorld({ a: [], b: ["a"] })
+      const publisher = yield* publish(yield* world.connect("a"), ["hello"])
+      const viewer = yield* view(yield* world.connect("b"), ["hello"])
+      const group = yield* publisher.track.appendGroup
+      yield* group.writeFrame(bytes("begun"))
+      yield* settle
+      const drained = yield* Effect.forkChild(world.relay("b").drain, { startImmediately: true })
+      yield* settle
+      assert.isUndefined(drained.pollUnsafe())
+      yield* group.writeFrame(bytes("and ended"))
+      yield* group.finish
+      yield* pass(2)
+      assert.deepStrictEqual(drained.pollUnsafe(), Exit.void)
+      assert.deepStrictEqual(viewer.got, ["begun", "and ended"])
+      assert.strictEqual(yield* world.relay("a").sessions, 1)
+    }))
+
+  it.effect("is closed when it comes too late", () =>
+    Effect.gen(function*() {
+      const world = yield* makeWorld({ a: ["bad"] })
+      const answered = yield* Deferred.make<void>()
+      const closed: Array<number> = []
+      yield* serve(world, "bad", (connection) =>
+        Effect.gen(function*() {
+          yield* Effect.forkScoped(Effect.map(connection.closed, ({ code }) => void closed.push(code)))
+          yield* Deferred.await(answered)
+          yield* Session.accept(connection)
+        }))
+      yield* pass(3)
+      yield* world.relay("a").drain
+      yield* Deferred.succeed(answered, undefined)
+      yield* pass(1)
+      assert.deepStrictEqual([closed.at(-1), world.count("RelayConnected")], [0, 0])
     }))
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import * as Profile from "../../src/message/Profile.ts"
+import * as Router from "../../src/model/Router.ts"
 import type * as Authenticator from "../../src/relay/Authenticator.ts"
 import * as Origin from "../../src/relay/Origin.ts"
 import * as Via from "../../src/relay/Via.ts"
@@ -96,6 +97,33 @@ describe("what a relay may pass on and take in", () => {
       })
       const viewer = yield* Effect.flip((yield* world.connect("b")).subscribe(["secret", "a"]))
       assert.strictEqual(viewer._tag, "MoqNotFound")
+    }))
+
+  it.effect("is no more for a client that says it is a relay", () =>
+    Effect.gen(function*() {
+      const world = yield* makeWorld({ a: [], b: ["a"] }, { authenticator: byQuery })
+      const source = yield* world.connect("a")
+      const [room, secret] = [yield* publish(source, ["room", "a"]), yield* publish(source, ["secret", "a"])]
+      for (const { group } of [room, secret]) yield* group("it")
+      const id = "e".repeat(16)
+      const instance = source.greeting.instance!
+      const router = yield* Router.make
+      // by ways that lead through others, and through itself
+      for (const path of ["room", "out", "secret"]) {
+        for (const way of [`${id}!${id}`, `${id}.${instance}!${id}`, `${instance}!${id}`]) {
+          yield* router.announce([".relay", instance, way, path, "e"])
+        }
+      }
+      const liar = yield* world.connect("a/?get=room&put=out", { router, greeting: { instance: id, isRelay: true } })
+      const { heard } = yield* listen(liar, [".relay", id])
+      yield* settle
+      assert.deepStrictEqual(heard.map((event) => event.split("/").slice(3).join("/")), ["room/a", ""])
+      const [, , way = ""] = heard[0]!.split("/")
+      const ask = (...path: ReadonlyArray<string>) => Effect.flip(liar.fetch([".relay", id, way, ...path], 0))
+      assert.strictEqual((yield* ask("secret", "a"))._tag, "MoqRemote")
+      assert.strictEqual((yield* Effect.flip(liar.subscribe(["secret", "a"])))._tag, "MoqNotFound")
+      assert.strictEqual((yield* liar.fetch([".relay", id, way, "room", "a"], 0)).sequence, 0)
+      assert.deepStrictEqual(world.paths(), { a: ["out/e", "room/a", "secret/a"], b: ["out/e", "room/a", "secret/a"] })
     }))
 
   it.effect("is below the path of the URL", () =>

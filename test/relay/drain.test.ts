@@ -10,7 +10,7 @@ import * as Authenticator from "../../src/relay/Authenticator.ts"
 import * as Relay from "../../src/relay/Relay.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { type Request, TransportServer } from "../../src/transport/Transport.ts"
-import { closed, received } from "../session/byHand.ts"
+import { ByHand, closed, hello, received } from "../session/byHand.ts"
 import { joined } from "./joined.ts"
 import { bytes, publish, settle, start } from "./relays.ts"
 
@@ -153,6 +153,22 @@ describe("A relay that drains", () => {
       assert.isTrue(isOver(draining))
       assert.instanceOf(yield* Effect.flip(relay.connect()), TransportError)
       assert.strictEqual(relay.count("SessionOpened"), relay.count("SessionClosed"))
+    }))
+
+  it.effect("a client that comes to the end of its handshake meanwhile gets no session", () =>
+    Effect.gen(function*() {
+      const { open, relay } = yield* live(Profile.draft03)
+      const late = new ByHand(
+        yield* relay.network.transport.connect(new URL("https://relay.example")),
+        Profile.draft03
+      )
+      yield* settle
+      const draining = yield* began(relay.relay.drain)
+      yield* late.open(hello([Profile.draft03.version]))
+      assert.strictEqual((yield* late.connection.closed).code, 0)
+      assert.deepStrictEqual([relay.count("SessionOpened"), relay.count("SessionRefused")], [2, 1])
+      assert.isFalse(isOver(draining))
+      yield* open.finish
     }))
 
   it.effect("a client that is still shaking hands is closed with the others", () =>

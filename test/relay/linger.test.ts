@@ -159,6 +159,22 @@ describe("a publisher that was lost", () => {
       assert.deepStrictEqual(relay.origin.paths, [])
     }))
 
+  it.effect("is missed without keeping others waiting, however many paths it had", () =>
+    Effect.gen(function*() {
+      const { relay, serve } = yield* world()
+      const router = yield* Router.make
+      for (let i = 0; i < 1000; i++) yield* router.announce([String(i)])
+      const { kill } = yield* serve(router)
+      yield* Effect.repeat(settle, { until: () => relay.origin.paths.length === 1000 })
+      yield* kill
+      yield* settle
+      const left = new Set<number>()
+      const look = Effect.andThen(Effect.sync(() => left.add(relay.origin.paths.length)), Effect.yieldNow)
+      yield* Effect.forkScoped(Effect.forever(look, { disableYield: true }), { startImmediately: true })
+      yield* pass("5 seconds")
+      assert.deepStrictEqual([...left], [1000, 744, 488, 232, 0])
+    }))
+
   it.effect("is not waited for when it has said that it ends, nor when its track had finished", () =>
     Effect.gen(function*() {
       const { connect, connectBy, relay } = yield* world()

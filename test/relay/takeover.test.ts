@@ -125,6 +125,22 @@ describe("a newer publisher of a path", () => {
       assert.deepStrictEqual(relay.origin.paths, [["keeps", "it", "open"]])
     }))
 
+  it.effect("leaves the older one its session when it has given a path back before it takes another", () =>
+    Effect.gen(function*() {
+      const { connect, relay } = yield* start()
+      const older = yield* connect()
+      yield* publish(older, hello)
+      yield* publish(older, ["room", "other"])
+      const one = yield* publish(yield* connect(), hello)
+      yield* one.end()
+      yield* publish(yield* connect(), ["room", "other"])
+      yield* older.ping
+      const publishers = (yield* relay.tree).map(({ publisher }) => publisher)
+      assert.deepStrictEqual(publishers, [{ _tag: "Session", session: 1 }, { _tag: "Session", session: 3 }])
+      yield* publish(yield* connect(), hello)
+      assert.strictEqual((yield* older.closed).code, 12)
+    }))
+
   it.effect("that ends its track lets it come to its end, and then the older one serves", () =>
     Effect.gen(function*() {
       const { connect } = yield* start()
