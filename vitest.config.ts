@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 // vitest 5 prints failures with Map.groupBy, which Node 20 lacks
@@ -18,6 +19,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     // they need more than Node and npm, or a while: npm run test:h3, test:browser, bundle, test:hostile
+    // most of them wait more than they work, also where there are only two cores
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     exclude: ["test/h3/**", "test/browser/**", "test/bundle/**", "test/hostile/**"]
   }
 })
