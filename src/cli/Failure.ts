@@ -44,5 +44,6 @@ const reason = (error: ReadError): string => {
     return "the connection to its publisher was lost"
   }
   if (error._tag === "MoqCancelled" && error.detail === undefined) return "its publisher left before the end"
+  if (error._tag === "MoqEvicted" && error.detail === undefined) return "its publisher has begun anew"
   return error.message
 }

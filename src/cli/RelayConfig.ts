@@ -450,6 +450,10 @@ const fromTable = (file: string, table: Readonly<Record<string, unknown>>, probl
           entries.set(key, { setting, texts: place, source })
         }
       } else if (prefix === "" && typeOf(value) === "a table" && tables.has(name)) {
+        // whoever writes it wants to keep somebody out
+        if (name === "auth" && Object.keys(value as object).length === 0) {
+          problems.push(`${source}: [auth] is empty: name a key, a key-dir or a public prefix in it, or leave it out`)
+        }
         visit(value as Record<string, unknown>, `${name}.`)
       } else {
         problems.push(

@@ -71,7 +71,8 @@ export const publish = Command.make(
       order: Option.getOrElse(options.order, () => "asc" as const),
       expires: options.expires
     })
-    yield* tell("announced", `${Text.path(path)} is announced at ${options.url}`)
+    // what follows may be a token
+    yield* tell("announced", `${Text.path(path)} is announced at ${options.url.split("?")[0]}`)
 
     const sent = { frames: 0, bytes: 0 }
     const count = (frame: Uint8Array): void => {
@@ -96,6 +97,8 @@ export const publish = Command.make(
       )
       yield* track.finish
       yield* track.taken
+      // a relay that refuses the path has said so by the time that it answers; other refusals to answer do not matter
+      yield* Effect.catchIf(session.trackInfo(path), (error) => error._tag !== "MoqSessionClosed", () => Effect.void)
     })
     yield* Effect.raceFirst(run, Effect.flatMap(session.closed, Effect.fail))
     yield* tell("finished", `${sent.frames} frames with ${sent.bytes} bytes are published`, sent)

@@ -253,7 +253,9 @@ const run = Effect.fnUntraced(
         fingerprint
       })
     }
-    if (internal !== undefined) yield* tell("internal", `metrics at ${internal.urls[0]}/metrics`)
+    if (internal !== undefined) {
+      yield* tell("internal", `metrics at ${internal.urls[0]}/metrics`, { url: internal.urls[0] })
+    }
     if (!hasAuthentication(values) && !Loopback.isLoopbackName(values.bind.host)) {
       yield* Effect.logWarning("everybody who reaches it may publish and subscribe everything: --auth-key changes that")
     }

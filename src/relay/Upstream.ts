@@ -15,7 +15,8 @@ import {
   type MoqError,
   type RequestError,
   toCode,
-  toRequestError
+  toRequestError,
+  TransportError
 } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
 import { Waiters } from "../core/Waiters.ts"
@@ -133,7 +134,7 @@ export class Upstream {
       const refusal = error._tag === "MoqSessionClosed" ? Router.notFound(this.options.path) : toRequestError(error)
       Deferred.doneUnsafe(this.opened, Exit.fail(refusal))
     }
-    if (this.track !== undefined) Track.endUnsafe(this.track, error as ReadError | undefined)
+    if (this.track !== undefined) Track.endUnsafe(this.track, error && toViewers(error as ReadError))
     this.settle()
   }
 
@@ -183,8 +184,9 @@ export class Upstream {
 
   // what was on its way
   cutOff(error: ReadError): void {
-    this.code = toCode(error)
-    if (this.track !== undefined) Track.failGroupsUnsafe(this.track, error)
+    const told = toViewers(error)
+    this.code = toCode(told)
+    if (this.track !== undefined) Track.failGroupsUnsafe(this.track, told)
   }
 
   // one that is to go on with the track may have heard that it is to serve it, and not yet what it is
@@ -277,6 +279,15 @@ export class Upstream {
 }
 
 // internal
+
+const connectionLost = toCode(new TransportError({}))
+
+// Why the relay and its publisher parted is between the two: what made one of them close the session (a token that has
+// expired, a limit) is not what its viewers did. That the connection was lost is for them, and a code of the application.
+const toViewers = (error: ReadError): ReadError =>
+  error._tag === "MoqSessionClosed" && error.by !== "transport" && error.code < 64 && error.code !== connectionLost
+    ? new Cancelled({ detail: error.message })
+    : error
 
 const overtaken = new Duplicate({ detail: "a newer publisher has taken the path over" })
 

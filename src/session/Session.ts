@@ -329,13 +329,16 @@ class Opening implements Handshake.Terms {
   }
 
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    // nothing leaves over a connection that has ended
+    // what was withdrawn just now is told first; nothing leaves over a connection that has ended
     const drain = Exit.isSuccess(exit) && this.peer !== undefined
-      ? Effect.raceFirst(this.peer.publisher.drain, this.connection.closed)
+      ? Effect.raceFirst(Effect.andThen(turns, this.peer.publisher.drain), this.connection.closed)
       : Effect.void
     return drain.pipe(Effect.andThen(this.connection.close(0, "")), Effect.andThen(Scope.close(this.scope, exit)))
   }
 }
+
+// for those who hear of it, and for those who write it
+const turns = Effect.andThen(Effect.yieldNow, Effect.yieldNow)
 
 const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
   Effect.gen(function*() {

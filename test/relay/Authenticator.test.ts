@@ -3,7 +3,7 @@ import { Effect, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Unauthorized } from "../../src/core/MoqError.ts"
 import * as Authenticator from "../../src/relay/Authenticator.ts"
-import { publish, settle, start } from "./relays.ts"
+import { bytes, publish, settle, start, view } from "./relays.ts"
 
 // few letters, so that two of them often begin alike
 const path = Schema.Array(Schema.Literals(["a", "b", "ab", ""])).check(Schema.isMaxLength(4))
@@ -61,6 +61,29 @@ describe("a relay with an authenticator", () => {
       for (const root of ["/room/b", "/roo", "/room/ab", "/a"]) {
         assert.strictEqual((yield* Effect.flip(connect(root)))._tag, "MoqUnauthorized", root)
       }
+    }))
+
+  it.effect("does not tell viewers that they may not, when their publisher may no longer", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* guarded(({ url }) =>
+        Effect.succeed({ ...Authenticator.everything, ...(url.pathname === "/short" ? { expires: 5000 } : {}) })
+      )
+      const session = yield* connect("/short")
+      const publisher = yield* publish(session, ["x"])
+      const viewer = yield* view(yield* connect(), ["short", "x"])
+      yield* publisher.group("whole")
+      const cut = yield* publish(session, ["y"])
+      const reader = yield* view(yield* connect(), ["short", "y"])
+      const open = yield* cut.track.appendGroup
+      yield* open.writeFrame(bytes("part"))
+      yield* settle
+      yield* TestClock.adjust("5 seconds")
+      yield* settle
+      assert.deepStrictEqual([viewer.got, reader.got], [["whole"], ["part"]])
+      assert.strictEqual((yield* reader.failed)._tag, "MoqCancelled")
+      yield* TestClock.adjust("5 seconds")
+      yield* settle
+      assert.strictEqual((yield* viewer.failed)._tag, "MoqCancelled")
     }))
 
   it.effect("ends a session when its grant expires, to the millisecond, and never before", () =>

@@ -73,6 +73,23 @@ for (const profile of Profile.all) {
         assert.strictEqual(ended(fiber)?._tag, "Success")
       }))
 
+    it.effect("what it withdraws with its session has ended, and is not lost", () =>
+      Effect.gen(function*() {
+        const { client, scope, server } = yield* closable(profile)
+        const broadcast = yield* Scope.provide(server.broadcast(["room"]), scope)
+        yield* Scope.provide(broadcast.track("frames"), scope)
+        const told: Array<string> = []
+        const listening = yield* Effect.forkScoped(
+          Stream.runForEach(client.announced([]), ({ _tag }) => Effect.sync(() => void told.push(_tag)))
+        )
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.sameMembers(told, ["Active", "Live"])
+        yield* closing(scope)
+        assert.deepStrictEqual(told.slice(2), ["Ended"])
+        assert.strictEqual((yield* Effect.flip(Fiber.join(listening)))._tag, "MoqSessionClosed")
+      }))
+
     it.effect("of a live track, groups that have begun come to their end, and no more begin", () =>
       Effect.gen(function*() {
         const { client, scope, server } = yield* closable(profile)
