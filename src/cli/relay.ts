@@ -214,6 +214,9 @@ const run = Effect.fnUntraced(
       const taken = changed.filter(canChange)
       const pending = changed.filter((key) => !canChange(key))
       if (taken.length > 0) yield* Effect.logInfo(`the configuration has changed: ${taken.join(", ")}`)
+      if (taken.some((key) => key.startsWith("auth.")) && !hasAuthentication(next.values)) {
+        yield* Effect.logWarning(isOpen)
+      }
       // these are told again the next time: they are not in force
       if (pending.length > 0) yield* Effect.logWarning(`these changes need a restart: ${pending.join(", ")}`)
       current = RelayConfig.merge(current, next, canChange)
@@ -257,7 +260,7 @@ const run = Effect.fnUntraced(
       yield* tell("internal", `metrics at ${internal.urls[0]}/metrics`, { url: internal.urls[0] })
     }
     if (!hasAuthentication(values) && !Loopback.isLoopbackName(values.bind.host)) {
-      yield* Effect.logWarning("everybody who reaches it may publish and subscribe everything: --auth-key changes that")
+      yield* Effect.logWarning(isOpen)
     }
     const fewFiles = yield* FileDescriptors.warning(values.maxSessions)
     if (Option.isSome(fewFiles)) yield* Effect.logWarning(fewFiles.value)
@@ -311,6 +314,8 @@ const check = Effect.fnUntraced(function*(values: RelayConfig.Values) {
 }, Effect.scoped)
 
 const explained = (error: TransportError): Failure => new Failure({ message: error.detail ?? error.message })
+
+const isOpen = "everybody who reaches it may publish and subscribe everything: --auth-key changes that"
 
 const hasAuthentication = ({ authKey, authKeyDir, authPublic }: RelayConfig.Values): boolean =>
   authKey !== undefined || authKeyDir !== undefined || authPublic !== undefined

@@ -150,6 +150,7 @@ describe("the configuration of a relay", () => {
     { flags: { "auth-key": [""] }, says: /^--auth-key: expected a text that is not empty$/ },
     { flags: { "auth-key-dir": [""] }, says: /^--auth-key-dir: expected a text that is not empty/ },
     { flags: { "auth-public": [","] }, says: /^--auth-public: expected at least one$/ },
+    { file: "[auth]", says: /^relay\.toml: \[auth\] is empty: name a key, / },
     { file: "[auth]\nkey = []", says: /^relay\.toml: auth\.key: expected a text that is not empty$/ },
     { flags: { bind: ["a:b:c"] }, says: /^--bind: expected an address .*, not "a:b:c"$/ },
     { flags: { upstream: ["ftp://hidden"] }, says: /^--upstream: expected a URL with https:\/\/ or wss:\/\/$/ },

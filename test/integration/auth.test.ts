@@ -1,6 +1,10 @@
+import { NodeServices } from "@effect/platform-node"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Latch, Stream } from "effect"
+import { Clock, Effect, Exit, Latch, Stdio, Stream } from "effect"
+import { Command as Cli } from "effect/cli"
 import { readFileSync, statSync, writeFileSync } from "node:fs"
+import * as Output from "../../src/cli/Output.ts"
+import { publish } from "../../src/cli/publish.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as NodeTransport from "../../src/node/NodeTransport.ts"
 import * as Token from "../../src/node/Token.ts"
@@ -208,6 +212,7 @@ describe("the command line", () => {
       const good = token(hs256, { root: "room", put: "alice", get: "alice", exp: now + 600 })
       const expired = token(hs256, { root: "room", put: "", exp: now - 1 })
       const room = `${url}/room?jwt=${good}`
+      const seesAll = `${url}/room?jwt=${token(hs256, { root: "room", put: "alice", get: "", exp: now + 600 })}`
       const subscriber = yield* Command.start(["subscribe", room, "alice/x", "--raw"])
       const published = yield* Command.run(["publish", room, "alice/x"], { input: "hello\n" })
       assert.deepStrictEqual([published.code, published.stderr], [0, ""])
@@ -216,6 +221,11 @@ describe("the command line", () => {
       assert.strictEqual(doctor.code, 0)
       const said = [
         [yield* Command.run(["publish", room, "bob/x"], { input: "hello\n" }), /not authorised/],
+        // all that it has is said before it hears that it may not
+        [
+          yield* Command.run(["publish", "--no-wait", seesAll, "bob/x"], { input: "hello\n" }),
+          /not authorised: to publish/
+        ],
         [yield* Command.run(["subscribe", room, "bob/x"]), /not authorised/],
         [yield* Command.run(["info", `${url}/room`, "alice/x"]), /not authorised: a token is needed/],
         [yield* Command.run(["info", `${url}/room?jwt=${expired}`, "alice/x"]), /the token has expired/],
@@ -235,6 +245,29 @@ describe("the command line", () => {
       for (const part of [...good.split("."), ...expired.split("."), String(hs256.jwk["k"])]) {
         assert.notInclude(everything, part)
       }
+    }), deadline)
+
+  it.live("a publisher that people watch shows no token either", () =>
+    Effect.gen(function*() {
+      const { base, connecting } = yield* relay(["websocket"])
+      const secret = token(hs256, { root: "room", put: "alice", get: "" })
+      const said: Array<string> = []
+      const say = (text: string | Uint8Array) => Effect.sync(() => void said.push(text.toString()))
+      const output = { isTerminal: true, write: say, note: say, progress: say }
+      const fingerprint = ["--fingerprint", connecting.fingerprints[0]!]
+      yield* Cli.runWith(publish, { version: "0" })([
+        "--no-wait",
+        ...fingerprint,
+        `${base}/room?jwt=${secret}`,
+        "alice/x"
+      ])
+        .pipe(
+          Effect.provideService(Output.Output, output),
+          Effect.provide([NodeServices.layer, Stdio.layerTest({ stdin: Stream.make(bytes("hello\n")) })])
+        )
+      assert.include(said.join("\n"), `alice/x is announced at ${base}/room`)
+      assert.include(said.join("\n"), "1 frames with 5 bytes")
+      for (const part of secret.split(".")) assert.notInclude(said.join("\n"), part)
     }), deadline)
 
   it.live("a relay whose key cannot be used does not start", () =>

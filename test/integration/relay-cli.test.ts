@@ -149,6 +149,12 @@ describe("effect-moq relay, on SIGHUP", () => {
         yield* says("the configuration before stays in force: relay.toml: auth.public: expected a list of texts, not 3")
         assert.deepStrictEqual([yield* asked("one"), yield* asked("two")], ["closed", "open"])
         assert.strictEqual(command.child.exitCode, null)
+
+        // no address makes that harmless to somebody who had closed it
+        yield* configure("cache = \"1MiB\"\n")
+        command.kill("SIGHUP")
+        yield* says("everybody who reaches it may publish and subscribe everything")
+        assert.deepStrictEqual([yield* asked("one"), yield* asked("three")], ["open", "open"])
       }),
     deadline
   )
