@@ -348,7 +348,7 @@ export const make: {
       Effect.sync(() => sessions.set(number, { session, guest, attached, root, since, transport, peer })),
       () => Effect.sync(() => sessions.delete(number))
     )
-    yield* Effect.forkScoped(expire(session, grant.success, clock))
+    yield* Effect.forkScoped(expire(session, grant.success.expires, clock))
     closed = yield* session.closed
     yield* trace.closed(closed)
   }, Effect.scoped)
@@ -525,16 +525,13 @@ const grantOf = (
   )
 
 // A token that is good for years outlasts what a timer can count.
-const expire = (session: Session.Session, { expires }: Authenticator.Grant, clock: Clock.Clock): Effect.Effect<void> =>
+const expire = (session: Session.Session, expires: number | undefined, clock: Clock.Clock): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (expires === undefined) return Effect.void
     const left = expires - clock.currentTimeMillisUnsafe()
     // what is no number has expired
     return left > 0
-      ? Effect.andThen(
-        Effect.sleep(Math.min(left, longest)),
-        expire(session, { publish: [], subscribe: [], expires }, clock)
-      )
+      ? Effect.andThen(Effect.sleep(Math.min(left, longest)), expire(session, expires, clock))
       : session.close(new Unauthorized({ detail: "what allowed this session has expired" }))
   })
 

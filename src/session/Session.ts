@@ -59,7 +59,10 @@ export interface Options {
   readonly profiles?: ReadonlyArray<Profile.Profile> | undefined
   /** Limits other than the defaults. */
   readonly limits?: Partial<Limits.Limits> | undefined
-  /** Where the tracks are that this side offers; one of its own by default. */
+  /**
+   * Where the tracks are that this side offers; one of its own by default. A relay takes two sessions with one router for
+   * one publisher: who connects again by hand gives it to both, and viewers go on with the tracks that they have.
+   */
   readonly router?: Router.Router | undefined
   /** What to say of this side; by default the instance is that of the router, the span the current one. */
   readonly greeting?: Greeting.Greeting | undefined
