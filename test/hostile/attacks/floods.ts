@@ -77,8 +77,8 @@ const asking = (
 })
 
 export const subscribes: Attack = asking(
-  "5,000 subscriptions to a track that there is, with 1,024 allowed",
-  { ends: ["served"], also: ["refused 11", "closed 11"], p99: 10_000 },
+  "5,000 subscriptions to a track that there is, with 16 allowed",
+  { ends: ["served", "refused 11"], also: ["closed 11"], p99: 200 },
   (target) => {
     const path = Wire.path(...target.track)
     return (i) => Wire.subscribe(i, path)
@@ -93,7 +93,7 @@ export const missing: Attack = asking(
 
 export const fetches: Attack = asking(
   "5,000 fetches of groups that nobody has",
-  { ends: ["refused 13"], also: ["refused 11", "closed 11", "served"], p99: 2000 },
+  { ends: ["refused 13"], also: ["refused 11", "closed 11", "served"], p99: 500 },
   (target) => (i) => Wire.fetch(Wire.path(...target.track), 1_000_000 + i)
 )
 
