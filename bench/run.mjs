@@ -1,170 +1,146 @@
 #!/usr/bin/env node
-// The driver: runs every cell in its own child process, one after another, adapters taking turns round by round, and
-// writes raw JSON and a Markdown table with ratios. See README.md.
-import { spawn } from "node:child_process"
+// The benchmark's command line: see README.md.
 import fs from "node:fs"
 import path from "node:path"
-import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { machine, median, summary } from "./lib/measuring.mjs"
+import { check, record } from "./lib/check.mjs"
+import { writeDocs } from "./lib/docs.mjs"
+import { machine } from "./lib/measuring.mjs"
+import { profile } from "./lib/profile.mjs"
+import { runRounds, toRows } from "./lib/rounds.mjs"
+import { bench, nodeForHttp3, setup, versions } from "./lib/setup.mjs"
+import { machineLine, number, ratiosTable, valuesTable } from "./lib/table.mjs"
+import { list, named, parse } from "./scenarios/catalogue.mjs"
 
-const here = path.dirname(fileURLToPath(import.meta.url))
-const { values: o } = parseArgs({
+const { positionals, values: given } = commandLine({
+  allowPositionals: true,
   options: {
-    transports: { type: "string", default: "memory,ws" },
-    adapters: { type: "string", default: "moq-lite,effect-moq,floor" }, // first = base of the ratios; name or name=FILE
-    scenarios: {
-      type: "string",
-      default:
-        "frames-100,frames-1200,frames-16384,groups-1200,fanout-1,fanout-10,fanout-100,join,join-fresh,latency,mem-session,mem-track,retained"
-    },
-    rounds: { type: "string", default: "5" },
-    node: { type: "string", default: process.execPath }, // command line of the node that runs the cells
-    label: { type: "string", default: "" },
-    out: { type: "string", default: path.join(here, "results", "latest") },
-    timeout: { type: "string", default: "60" }
+    transports: { type: "string" },
+    scenarios: { type: "string" },
+    adapters: { type: "string" }, // NAME, or NAME=FILE for one of your own
+    rounds: { type: "string" },
+    ms: { type: "string", default: "500" },
+    timeout: { type: "string", default: "60" },
+    out: { type: "string", default: path.join(bench, "results/latest") },
+    node: { type: "string", default: process.execPath },
+    "h3-node": { type: "string", default: process.env.BENCH_H3_NODE ?? "" },
+    from: { type: "string" },
+    "write-docs": { type: "boolean", default: false },
+    profile: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
+    record: { type: "boolean", default: false },
+    relay: { type: "boolean", default: false }
   }
 })
-const list = (s) => s.split(",").filter(Boolean)
-const rounds = Number(o.rounds), transports = list(o.transports)
-const adapters = list(o.adapters).map((a) => {
-  const [name, file] = a.split("=")
-  return { name, file: file && path.resolve(file) }
-})
-const memoryOnly = new Set(["mem-session", "mem-track", "retained"])
-const lowerIsBetter = (unit) => /^(ms|bytes)/.test(unit)
-const cells = []
 
-function child(script, arg) {
-  const cmd = o.node.split(" ")
-  return new Promise((resolve) => {
-    const p = spawn(
-      cmd[0],
-      [...cmd.slice(1), "--expose-gc", path.join(here, "scenarios", script), JSON.stringify(arg)],
-      { stdio: ["ignore", "pipe", "pipe"] }
-    )
-    let out = "", err = ""
-    p.stdout.on("data", (d) => (out += d))
-    p.stderr.on("data", (d) => (err += d))
-    const timer = setTimeout(() => p.kill("SIGKILL"), Number(o.timeout) * 1000)
-    p.on("close", (code, signal) => {
-      clearTimeout(timer)
-      const got = out.split("\n").flatMap((l) => {
-        try {
-          return l.startsWith("{") ? [JSON.parse(l)] : []
-        } catch {
-          return []
-        }
-      })
-      if (!got.length) {
-        got.push({
-          group: script,
-          ...arg,
-          metric: arg.scenario ?? script,
-          error: `exit ${code ?? signal}: ${err.slice(-300)}`
-        })
-      }
-      resolve(got)
-    })
+const out = path.resolve(given.out)
+const adaptersOf = (text) =>
+  text.split(",").filter(Boolean).map((part) => {
+    const [name, file] = part.split("=")
+    return { name, file: file && path.resolve(file) }
   })
-}
-const fmt = (
-  x
-) => (x === undefined || Number.isNaN(x)
-  ? "-"
-  : Math.abs(x) >= 1000
-  ? Math.round(x).toLocaleString("en-US").replaceAll(",", " ")
-  : x >= 100
-  ? x.toFixed(0)
-  : x >= 10
-  ? x.toFixed(1)
-  : x.toFixed(3))
-const log = (c) =>
-  process.stderr.write(
-    `${[c.transport, c.adapter, c.metric].filter(Boolean).join(" ")}: ${
-      c.error
-        ? `ERROR ${c.error.slice(0, 160)}`
-        : `${fmt(c.median)} [${fmt(c.min)}..${fmt(c.max)}] ${c.unit}${c.ratio ? `  x${c.ratio.median.toFixed(2)}` : ""}`
-    }\n`
-  )
-const push = (c) => {
-  c.label = o.label
-  cells.push(c)
-  log(c)
+
+try {
+  process.exitCode = await main() === false ? 1 : 0
+} catch (error) {
+  console.error(error.message)
+  process.exitCode = 1
 }
 
-for (const transport of transports) {
-  for (const scenario of list(o.scenarios)) {
-    if (memoryOnly.has(scenario) && transport !== "memory") continue
-    const got = new Map(adapters.map((a) => [a.name, []]))
-    for (let r = 0; r < rounds; r++) {
-      // Alternate the order, so that a slow spell of the machine does not always hit the same adapter.
-      for (const a of r % 2 ? [...adapters].reverse() : adapters) {
-        const [c] = await child("pubsub.mjs", { scenario, transport, adapter: a.name, file: a.file })
-        got.get(a.name).push(c)
-      }
-    }
-    const base = got.get(adapters[0].name)
-    for (const a of adapters) {
-      const cs = got.get(a.name), ok = cs.filter((c) => !c.error)
-      if (!ok.length) {
-        push({ group: "pubsub", adapter: a.name, transport, metric: scenario, error: cs[0].error })
-        continue
-      }
-      const unit = ok[0].unit,
-        ratios = cs.flatMap((c, i) => (c.error || base[i].error
-          ? []
-          : [lowerIsBetter(unit) ? base[i].value / c.value : c.value / base[i].value])
-        )
-      const extra = {}
-      for (const k of ["MBps", "p99", "p999", "pairBytes"]) {
-        if (ok[0][k] !== undefined) {
-          extra[k] = median(ok.map((c) => c[k]))
-        }
-      }
-      push({
-        group: "pubsub",
-        adapter: a.name,
-        version: ok[0].version,
-        transport,
-        metric: scenario,
-        unit,
-        ...summary(ok.map((c) => c.value)),
-        values: ok.map((c) => c.value),
-        failed: cs.length - ok.length,
-        ...extra,
-        ...(a !== adapters[0] && ratios.length ? { ratio: summary(ratios) } : {}),
-        machine: ok[0].machine
-      })
-    }
+function commandLine(config) {
+  try {
+    return parseArgs(config)
+  } catch (error) {
+    console.error(
+      `${error.message.split(". ")[0]}\nits options: ${
+        Object.keys(config.options).map((name) => `--${name}`).join(" ")
+      }`
+    )
+    process.exit(2)
   }
 }
 
-const m = machine()
-fs.mkdirSync(path.dirname(o.out), { recursive: true })
-fs.writeFileSync(o.out + ".json", JSON.stringify({ label: o.label, driver: m, options: o, cells }, null, 1))
-const md = [
-  `# Benchmark ${o.label}`,
-  "",
-  `${m.cpu}, ${m.cores} cores, ${m.memGiB} GiB, ${m.os}; cells on Node ${
-    cells.find((c) => c.machine)?.machine.node
-  }; load ${m.loadavg.join("/")}; ${m.when}`,
-  "",
-  `Median [min..max] of ${rounds} runs. "ratio" is the median of the per-round ratios to ${
-    adapters[0].name
-  }, turned so that more than 1 is better.`,
-  "",
-  "| group | transport | who | metric | median | min | max | unit | MB/s | p99 | ratio |",
-  "|---|---|---|---|--:|--:|--:|---|--:|--:|--:|",
-  ...cells.map((c) =>
-    `| ${[c.group, c.transport ?? "", c.adapter ?? "", c.metric].join(" | ")} | ${
-      c.error
-        ? `ERROR ${c.error.split("\n")[0].slice(0, 80)} | | | | | | |`
-        : `${[c.median, c.min, c.max].map(fmt).join(" | ")} | ${c.unit} | ${c.MBps ? fmt(c.MBps) : ""} | ${
-          c.p99 ? fmt(c.p99) : ""
-        } | ${c.ratio ? c.ratio.median.toFixed(2) : ""} |`
-    }`
+async function main() {
+  if (given.from !== undefined) return report(merge(given.from.split(",")))
+  setup()
+  if (given.relay) {
+    const { run } = await import("./relay.mjs")
+    return run({ rounds: Number(given.rounds ?? 3), out: path.dirname(out), profile: given.profile })
+  }
+  const options = { ms: Number(given.ms), node: given.node.split(" "), timeout: Number(given.timeout) }
+  const rounds = (normal) => ({ rounds: Number(given.rounds ?? normal) })
+  if (given.check || given.record) {
+    const about = machineLine({ machine: machine(), options: rounds(3), versions: versions() })
+    return (given.record ? record : check)(options, { about, ...rounds(given.record ? 5 : 3) })
+  }
+  const scenarios = list(positionals[0] ?? given.scenarios ?? "")
+  scenarios.forEach(parse)
+  const { http3, transports } = reachable((given.transports ?? (given.profile ? "memory" : "memory,ws,h3")).split(","))
+  if (given.profile) {
+    return profile({ ...options, http3 }, {
+      adapters: adaptersOf(given.adapters ?? "effect-moq"),
+      out: path.join(path.dirname(out), "profiles"),
+      scenarios: scenarios.length > 0 ? scenarios : ["frames-1200", "groups-1200", "fanout-100", "join", "latency"],
+      transports
+    })
+  }
+  return report(
+    await measure({ ...options, http3 }, {
+      adapters: adaptersOf(given.adapters ?? "moq-lite,floor,effect-moq,effect-moq-stream"),
+      scenarios: scenarios.length > 0 ? scenarios : Object.keys(named),
+      transports,
+      ...rounds(5)
+    })
   )
-]
-fs.writeFileSync(o.out + ".md", md.join("\n") + "\n")
-process.stderr.write(`wrote ${o.out}.{json,md}\n`)
+}
+
+/** Those of the transports that there is a Node for. */
+function reachable(wanted) {
+  if (!wanted.includes("h3")) return { transports: wanted }
+  const http3 = nodeForHttp3(given["h3-node"])
+  if (http3 !== undefined) return { http3, transports: wanted }
+  console.error("h3 is left out: the native binding of @moq/web-transport does not load here")
+  return { transports: wanted.filter((transport) => transport !== "h3") }
+}
+
+async function measure(options, { adapters, rounds, scenarios, transports }) {
+  const rows = []
+  for (const transport of [...transports, "none"]) {
+    for (const scenario of scenarios) {
+      const { transports: only = transports } = parse(scenario)
+      if (!only.includes(transport)) continue
+      for (
+        const row of toRows(scenario, transport, await runRounds(options, { adapters, rounds, scenario, transport }))
+      ) {
+        rows.push(row)
+        console.error(progress(row))
+      }
+    }
+  }
+  return { machine: machine(), versions: versions(), options: { ms: options.ms, rounds }, rows }
+}
+
+function progress(row) {
+  const what = `${row.transport} ${row.adapter} ${row.measure}`
+  if (row.error !== undefined) return `${what}: FAILED ${row.error.split("\n")[0]}`
+  const ratios = Object.entries(row.ratios).map(([base, ratio]) => `  ${number(ratio)} of ${base}`).join("")
+  return `${what}: ${number(row.median)} [${number(row.min)}..${number(row.max)}] ${row.unit}${ratios}`
+}
+
+/** Several results as one: transports or scenarios that were measured apart. */
+function merge(files) {
+  const results = files.map((file) => JSON.parse(fs.readFileSync(file, "utf8")))
+  return { ...results[0], rows: results.flatMap(({ rows }) => rows) }
+}
+
+function report(results) {
+  const text = [machineLine(results), ratiosTable(results.rows), valuesTable(results.rows)].join("\n\n")
+  console.log(text)
+  if (given.from === undefined) {
+    fs.mkdirSync(path.dirname(out), { recursive: true })
+    fs.writeFileSync(`${out}.json`, JSON.stringify(results, null, 1))
+    fs.writeFileSync(`${out}.md`, `# Benchmark\n\n${text}\n`)
+    console.error(`wrote ${out}.{json,md}`)
+  }
+  if (given["write-docs"]) console.error(`wrote ${writeDocs(results)} and its chart`)
+}

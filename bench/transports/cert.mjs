@@ -1,45 +1,32 @@
-// A short-lived self-signed EC certificate through the openssl command line, made once per folder.
-import { execFileSync } from "node:child_process"
-import crypto from "node:crypto"
+// A short-lived self-signed EC certificate, made once for all cells of a day or so.
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
-const dir = process.env.BENCH_CERT_DIR ?? path.join(os.tmpdir(), "moq-bench-cert")
-export function certificate() {
-  const cert = path.join(dir, "cert.pem"), key = path.join(dir, "key.pem")
-  const fresh = () => {
-    try {
-      return new Date(new crypto.X509Certificate(fs.readFileSync(cert)).validTo) > Date.now() + 36e5
-    } catch {
-      return false
-    }
+import { generate } from "selfsigned"
+
+const dir = path.join(os.tmpdir(), "effect-moq-bench")
+const day = 24 * 60 * 60 * 1000
+
+export async function certificate() {
+  const file = path.join(dir, "certificate.json")
+  try {
+    const { madeAt, ...found } = JSON.parse(fs.readFileSync(file, "utf8"))
+    if (Date.now() - madeAt < day) return found
+  } catch {
+    // there is none yet
   }
-  if (!fresh()) {
-    fs.mkdirSync(dir, { recursive: true })
-    execFileSync("openssl", [
-      "req",
-      "-x509",
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:prime256v1",
-      "-nodes",
-      "-days",
-      "10",
-      "-subj",
-      "/CN=localhost",
-      "-addext",
-      "subjectAltName=DNS:localhost,IP:127.0.0.1",
-      "-keyout",
-      key,
-      "-out",
-      cert
-    ], { stdio: "ignore" })
-  }
-  const certPem = fs.readFileSync(cert), keyPem = fs.readFileSync(key)
-  return {
-    certPem,
-    keyPem,
-    sha256: crypto.createHash("sha256").update(new crypto.X509Certificate(certPem).raw).digest()
-  }
+  const pem = await generate([{ name: "commonName", value: "localhost" }], {
+    keyType: "ec",
+    curve: "P-256",
+    algorithm: "sha256",
+    notBeforeDate: new Date(Date.now() - day),
+    notAfterDate: new Date(Date.now() + 10 * day),
+    extensions: [{ name: "subjectAltName", altNames: [{ type: 2, value: "localhost" }, { type: 7, ip: "127.0.0.1" }] }]
+  })
+  const made = { cert: pem.cert, key: pem.private }
+  fs.mkdirSync(dir, { recursive: true })
+  // cells of two runs may be here at a time
+  fs.writeFileSync(`${file}.${process.pid}`, JSON.stringify({ madeAt: Date.now(), ...made }), { mode: 0o600 })
+  fs.renameSync(`${file}.${process.pid}`, file)
+  return made
 }

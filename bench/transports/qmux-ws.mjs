@@ -56,8 +56,8 @@ function socketStream(ws) {
 }
 
 export async function open({ protocol = "" } = {}) {
-  const { certPem, keyPem } = certificate()
-  const server = https.createServer({ cert: certPem, key: keyPem })
+  const { cert, key } = await certificate()
+  const server = https.createServer({ cert, key })
   const wss = new WebSocketServer({
     server,
     perMessageDeflate: false,

@@ -1,5 +1,5 @@
 /**
- * A browser's WebSocket for `@moq/qmux`.
+ * A browser's WebSocket for QMux.
  *
  * **Details**
  *
@@ -11,7 +11,7 @@
  *
  * @internal
  */
-import { highWaterMark, type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
+import { highWaterMark, join, type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
 
 /** An open WebSocket, with `binaryType` "arraybuffer". */
 export interface Dialled {
@@ -20,7 +20,7 @@ export interface Dialled {
   readonly listen: (onMessage: (data: unknown) => void) => void
 }
 
-/** An open WebSocket of a browser that `@moq/qmux` reads and writes. */
+/** An open WebSocket of a browser. */
 export class WebSocketStream extends QmuxSocket {
   private readonly ws: WebSocket
   private looking: ReturnType<typeof setTimeout> | undefined = undefined
@@ -29,33 +29,37 @@ export class WebSocketStream extends QmuxSocket {
   constructor({ listen, webSocket }: Dialled, options: Options) {
     super(options)
     this.ws = webSocket
-    webSocket.addEventListener("close", ({ code, reason }) => this.end(code, reason))
-    listen((data) => {
+    webSocket.addEventListener("close", () => this.end())
+    const onMessage = (data: unknown): void => {
       if (this.isBlocked) this.look()
       if (data instanceof ArrayBuffer) this.receive(new Uint8Array(data))
       else this.fail(new Error("a text message: QMux is binary"))
+    }
+    // what has come already comes at once, and the session is not ready for that
+    queueMicrotask(() => {
+      listen(onMessage)
+      if (webSocket.readyState === webSocket.CLOSED) this.end()
     })
-    if (webSocket.readyState === webSocket.CLOSED) this.end(1006, "")
   }
 
   /** Closes the WebSocket; it is over after the peer's answer, or one second. */
   close(): void {
     this.ws.close(1000)
-    this.closing ??= setTimeout(() => this.end(1006, ""), closeTimeout)
+    this.closing ??= setTimeout(() => this.end(), closeTimeout)
   }
 
   protected terminate(): void {
     this.ws.close()
-    this.end(1006, "")
+    this.end()
   }
 
-  protected override end(closeCode: number, reason: string): void {
+  protected override end(): void {
     clearTimeout(this.looking)
     clearTimeout(this.closing)
-    super.end(closeCode, reason)
+    super.end()
   }
 
-  protected get isOpen(): boolean {
+  get isOpen(): boolean {
     return this.ws.readyState === this.ws.OPEN
   }
 
@@ -63,8 +67,8 @@ export class WebSocketStream extends QmuxSocket {
     return this.ws.bufferedAmount
   }
 
-  protected transmit(message: Uint8Array<ArrayBuffer>): void {
-    this.ws.send(message)
+  protected transmit(parts: ReadonlyArray<Uint8Array>, length: number): void {
+    this.ws.send(join(parts, length))
   }
 
   protected override onBlocked(): void {

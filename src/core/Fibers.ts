@@ -5,9 +5,10 @@
  *
  * @since 0.1.0
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 
 /**
  * When the scope closes, those that still run are interrupted, and no more begin.
@@ -15,40 +16,53 @@ import type * as Scope from "effect/Scope"
  * @internal
  */
 export class Fibers {
-  static readonly make: Effect.Effect<Fibers, never, Scope.Scope> = Effect.acquireRelease(
-    Effect.map(Effect.context<never>(), (context) => new Fibers(Effect.runForkWith(context))),
-    (fibers) =>
-      Effect.suspend(() => {
-        fibers.isClosed = true
-        return Fiber.interruptAll(fibers.running)
+  static readonly make: Effect.Effect<Fibers, never, Scope.Scope> = Effect.flatMap(
+    Effect.scope,
+    (scope) =>
+      Effect.withFiber(({ context }) => {
+        const fibers = new Fibers(context)
+        return Effect.as(Scope.addFinalizerExit(scope, () => fibers.close()), fibers)
       })
   )
 
-  private readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  private readonly running: Set<Fiber.Fiber<unknown, unknown>>
+  private readonly context: Context.Context<never>
+  private running: Set<Fiber.Fiber<unknown, unknown>> | undefined
   private isClosed: boolean
-  constructor(run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
-    this.run = run
-    this.running = new Set()
+  constructor(context: Context.Context<never>) {
+    this.context = context
+    this.running = undefined
     this.isClosed = false
   }
 
-  /** Starts one, on the stack of the caller. */
-  readonly fork = (effect: Effect.Effect<void>): void => {
-    if (!this.isClosed) this.add(this.run(effect))
+  /** Starts one, on the stack of the caller; `undefined` once the scope has closed. Who does not look hears nothing of it. */
+  readonly fork = <A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined => {
+    if (this.isClosed) return undefined
+    const fiber = Effect.runForkWith(this.context)(effect)
+    this.add(fiber)
+    return fiber
   }
 
   /** Counts one that runs already as one of these. */
   add(fiber: Fiber.Fiber<unknown, unknown>): void {
     if (this.isClosed) return fiber.interruptUnsafe()
-    this.running.add(fiber)
-    fiber.addObserver(() => this.running.delete(fiber))
+    const running = this.running ??= new Set()
+    running.add(fiber)
+    fiber.addObserver(() => running.delete(fiber))
   }
 
   /** Suspends until none of them runs. */
   awaitEmpty(): Effect.Effect<void> {
     return Effect.suspend(() =>
-      this.running.size === 0 ? Effect.void : Effect.andThen(Fiber.awaitAll(this.running), this.awaitEmpty())
+      this.running?.size ? Effect.andThen(Fiber.awaitAll(this.running), this.awaitEmpty()) : Effect.void
     )
+  }
+
+  private close(): Effect.Effect<void> {
+    return Effect.withFiber((fiber) => {
+      this.isClosed = true
+      // one of them may be what closes the scope: it would wait for itself
+      this.running?.delete(fiber)
+      return Fiber.interruptAll(this.running ?? [])
+    })
   }
 }

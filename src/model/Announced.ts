@@ -7,7 +7,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as Path from "../core/Path.ts"
 import * as Log from "./Log.ts"
 
@@ -123,9 +123,7 @@ export class Registry<in out E = never> {
   }
   /** Those below any of the prefixes that are there, `Live` as soon as that is known, then the changes. */
   announced(...prefixes: ReadonlyArray<Path.Path>): Stream.Stream<Announced, E> {
-    return Stream.unwrap(
-      Effect.map(Log.open(this.log), (cursor) => Stream.fromPull(Effect.succeed(new View(this, prefixes, cursor).pull)))
-    )
+    return Log.toStream(Effect.map(Log.open(this.log), (cursor) => new View(this, prefixes, cursor).pull))
   }
   append(event: Announced): void {
     Log.appendUnsafe(this.log, event)

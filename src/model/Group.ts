@@ -4,14 +4,18 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { FrameTooLarge, Lagged, WrongSize } from "../core/MoqError.ts"
+import * as Body from "./Body.ts"
 import * as Frame from "./Frame.ts"
 import * as Log from "./Log.ts"
+import * as Wire from "./Wire.ts"
 
 /**
  * The largest frame: 16 MiB.
@@ -19,7 +23,7 @@ import * as Log from "./Log.ts"
  * @category constants
  * @since 0.1.0
  */
-export const maxFrameBytes = 16 * 1024 * 1024
+export const maxFrameBytes: number = Wire.maxFrameBytes
 
 /**
  * The most bytes of payload that a group holds: 32 MiB. Above that its oldest frames are cut.
@@ -120,7 +124,33 @@ export const makeUnsafe = (sequence: number, options?: {
   readonly onChange?: (bytes: number, frames: number) => void
   /** Hears once that the group has ended. */
   readonly onEnd?: () => void
-}): Producer => new GroupImpl(sequence, options?.first ?? 0, options?.onChange, options?.onEnd)
+}): Producer => {
+  const { first, onChange, onEnd } = options ?? {}
+  if (onChange === undefined && onEnd === undefined) return new GroupImpl(sequence, first ?? 0, undefined)
+  return new GroupImpl(sequence, first ?? 0, {
+    resize: (_, bytes, frames) => onChange?.(bytes, frames),
+    release: () => onEnd?.()
+  })
+}
+
+/**
+ * Whoever keeps groups.
+ *
+ * @internal
+ */
+export interface Keeper {
+  /** Hears how many bytes and frames the group gained, or lost when frames were cut. */
+  readonly resize: (group: Group, bytes: number, frames: number) => void
+  /** Hears once that the group has ended. */
+  readonly release: (group: Group) => void
+}
+
+/**
+ * Makes a group that is kept.
+ *
+ * @internal
+ */
+export const keptUnsafe = (sequence: number, keeper: Keeper): Producer => new GroupImpl(sequence, 0, keeper)
 
 /**
  * The same group, for readers that begin at a frame of the given index, be it there already or still to come; `first`
@@ -135,14 +165,17 @@ export const tail = (self: Group, frame: number): Group =>
     : new Tail((self as GroupImpl | Tail).impl, self instanceof Tail ? Math.max(self.frame, frame) : frame)
 
 /** @internal */
-export const endUnsafe = (self: Producer, error?: Frame.ReadError): void => (self as GroupImpl).close(error)
+export const endUnsafe = (self: Producer | Group, error?: Frame.ReadError): void => {
+  ;(self as GroupImpl).close(error)
+}
 
 /**
  * Has a function called whenever a reader takes frames, and when the group is no longer kept for others.
  *
  * @internal
  */
-export const onTakeUnsafe = (self: Producer, onTake: () => void): void => (self as GroupImpl).watch(onTake)
+export const onTakeUnsafe = (self: Producer, onTake: (() => void) | undefined): void =>
+  Body.onTakeUnsafe(self as GroupImpl, onTake)
 
 /**
  * Tells that a group is no longer kept for others.
@@ -167,8 +200,8 @@ export const dropUnsafe = (self: Producer, error: Lagged): void => (self as Grou
 export const overflows = (self: Group, bytes: number, isAwaited: (self: Group) => boolean): boolean => {
   const { impl } = self as GroupImpl | Tail
   if (!impl.isOverfull(bytes, 1)) return false
-  const { index } = impl.whatFits(bytes, 1)
-  return isAwaited(self) || Log.unreadUnsafe(impl.log) < index
+  const cut = Body.cutFor(impl, impl.size + bytes - maxBytes, held(impl) + 1 - maxFrames)
+  return isAwaited(self) || Body.isAwaited(impl, cut)
 }
 
 /**
@@ -203,7 +236,7 @@ export const holdUnsafe = (self: Group): void => {
 export const releaseUnsafe = (self: Group): void => {
   const { impl } = self as GroupImpl | Tail
   impl.held--
-  if (impl.held === 0) Log.wakeWatchersUnsafe(impl.log)
+  if (impl.held === 0) Body.wakeWatchersUnsafe(impl)
 }
 
 /**
@@ -212,15 +245,29 @@ export const releaseUnsafe = (self: Group): void => {
  * @internal
  */
 export const isTaken = (self: Group): boolean => {
-  const { held, log } = (self as GroupImpl | Tail).impl
-  return log.end?._tag === "Failure" || (held === 0 && Log.isTaken(log))
+  const { impl } = self as GroupImpl | Tail
+  return impl.end?._tag === "Failure" || (impl.held === 0 && !Body.isAwaited(impl))
 }
 
 /** @internal */
-export const taken = (self: Group): Effect.Effect<void> => Log.awaitReaders(logOf(self), () => isTaken(self))
+export const taken = (self: Group): Effect.Effect<void> => Body.awaitReaders(bodyOf(self), () => isTaken(self))
 
-/** @internal */
-export const logOf = (self: Group): Log.Log<Frame.Frame, Frame.ReadError> => (self as GroupImpl | Tail).impl.log
+/**
+ * The frames of a group as they are on the wire.
+ *
+ * @internal
+ */
+export const bodyOf = (self: Group): Body.Body => (self as GroupImpl | Tail).impl
+
+/**
+ * Opens a place in the body of a group, where its readers begin.
+ *
+ * @internal
+ */
+export const openUnsafe = (self: Group): Body.Place => {
+  const { impl } = self as GroupImpl | Tail
+  return Body.openUnsafe(impl, self instanceof Tail ? Math.max(self.frame, impl.start) : impl.start)
+}
 
 /**
  * When the group ended, in milliseconds; `undefined` before, and for a group that belongs to no track.
@@ -247,34 +294,6 @@ export const setArrivedAt = (self: Group, time: number): void => {
   ;(self as GroupImpl | Tail).impl.arrivedAt = time
 }
 
-/**
- * Turns a pull of frames into one of their payloads: it suspends on a frame that still grows.
- *
- * @internal
- */
-export const payloads = <E>(
-  frames: Pull.Pull<NonEmptyReadonlyArray<Frame.Frame>, E>
-): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, E | Frame.ReadError> => {
-  let growing: Frame.Frame | undefined
-  const next: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, E | Frame.ReadError> = Effect.suspend(() =>
-    growing === undefined ? Effect.flatMap(frames, complete) : Effect.map(growing.bytes, (bytes) => {
-      growing = undefined
-      return [bytes] as const
-    })
-  )
-  const complete = (batch: NonEmptyReadonlyArray<Frame.Frame>) => {
-    const out: Array<Uint8Array> = []
-    for (const frame of batch) {
-      const payload = frame.payload
-      // a frame starts only when the one before it is complete, so this is the last of its batch
-      if (payload === undefined) growing = frame
-      else out.push(payload)
-    }
-    return out.length === 0 ? next : Effect.succeed(out as unknown as NonEmptyReadonlyArray<Uint8Array>)
-  }
-  return next
-}
-
 // internal
 
 const frameCost = 256
@@ -285,8 +304,35 @@ const isFrameSize = (size: number): boolean => Number.isInteger(size) && size >=
 
 const lagged = () => new Lagged({ detail: "the group outgrew its limits before it was read" })
 
-const framesOf = (reader: Group["reader"]): Group["frames"] =>
-  Stream.unwrap(Effect.map(reader, (pull) => Stream.fromPull(Effect.succeed(payloads(pull)))))
+// takes in batches from a frame on
+const pullFrom = <A>(
+  impl: GroupImpl,
+  frame: number,
+  take: (body: Body.Body, place: Body.Place) => A | undefined,
+  isReady: (body: Body.Body, place: Body.Place) => boolean
+): Effect.Effect<Pull.Pull<A, Frame.ReadError>, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => Body.openUnsafe(impl, Math.max(frame, impl.start))),
+      (place) => Effect.sync(() => Body.closeUnsafe(impl, place))
+    ),
+    (place) => {
+      const wait = Body.awaitUntil(impl, () => isReady(impl, place))
+      return Log.handingOut<A, Frame.ReadError | Cause.Done>(
+        () => take(impl, place),
+        (again) => {
+          if (Body.isLagging(impl, place)) return Effect.fail(lagged())
+          return impl.end === undefined ? Effect.andThen(wait, again) : Log.endOf(impl.end)
+        }
+      )
+    }
+  )
+
+const readerOf = (impl: GroupImpl, frame: number): Group["reader"] =>
+  pullFrom(impl, frame, Body.takeFramesUnsafe, Body.hasFrame)
+
+const framesOf = (impl: GroupImpl, frame: number): Group["frames"] =>
+  Log.toStream(pullFrom(impl, frame, Body.takePayloadsUnsafe, Body.hasPayload))
 
 class Tail implements Group {
   readonly _tag = "Group"
@@ -311,46 +357,30 @@ class Tail implements Group {
   get end(): Exit.Exit<void, Frame.ReadError> | undefined {
     return this.impl.end
   }
-  get frames(): Stream.Stream<Uint8Array, Frame.ReadError> {
-    return framesOf(this.reader)
+  get frames(): Group["frames"] {
+    return framesOf(this.impl, this.frame)
   }
   get reader(): Group["reader"] {
-    return this.impl.readerFrom(this.frame)
+    return readerOf(this.impl, this.frame)
   }
 }
 
-class GroupImpl implements Group, Producer {
+class GroupImpl extends Wire.Wire implements Group, Producer {
   readonly _tag = "Group"
   readonly sequence: number
-  readonly log: Log.Log<Frame.Frame, Frame.ReadError>
-  readonly onChange: ((bytes: number, frames: number) => void) | undefined
-  readonly onEnd: (() => void) | undefined
   readonly start: number
-  onTake: (() => void) | undefined
-  size: number
-  open: Frame.Growing | undefined
-  failure: Frame.ReadError | undefined
+  readonly keeper: Keeper | undefined
   endedAt: number | undefined
   arrivedAt: number | undefined
   held: number
-  constructor(
-    sequence: number,
-    start: number,
-    onChange: ((bytes: number, frames: number) => void) | undefined,
-    onEnd: (() => void) | undefined
-  ) {
+  constructor(sequence: number, start: number, keeper: Keeper | undefined) {
+    super(start)
     this.sequence = sequence
     this.start = start
-    this.onTake = undefined
-    this.onChange = onChange
-    this.onEnd = onEnd
-    this.size = 0
-    this.open = undefined
-    this.failure = undefined
+    this.keeper = keeper
     this.endedAt = undefined
     this.arrivedAt = undefined
     this.held = 0
-    this.log = Log.makeUnsafe(start)
   }
   get group(): Group {
     return this
@@ -361,119 +391,131 @@ class GroupImpl implements Group, Producer {
 
   // reading
 
-  get first(): number {
-    return this.log.first
-  }
   get count(): number {
-    return this.log.next
+    return this.next
   }
-  get end(): Exit.Exit<void, Frame.ReadError> | undefined {
-    return this.log.end
-  }
-  get frames(): Stream.Stream<Uint8Array, Frame.ReadError> {
-    return framesOf(this.reader)
+  get frames(): Group["frames"] {
+    return framesOf(this, 0)
   }
   get reader(): Group["reader"] {
-    return this.readerFrom(0)
-  }
-  readerFrom(frame: number): Group["reader"] {
-    return Effect.map(Log.open(this.log, Math.max(frame, this.start)), (cursor) => Log.pull(this.log, cursor, lagged))
+    return readerOf(this, 0)
   }
 
   // writing
 
-  grow(bytes: number, frames: number): void {
-    this.size += bytes
-    this.onChange?.(bytes, frames)
-    if (this.isOverfull(0, 0)) this.cut()
+  override changed(bytes: number, frames: number): void {
+    this.keeper?.resize(this, bytes, frames)
+    if (this.isOverfull(0, 0)) Body.cutUnsafe(this, maxBytes, maxFrames)
   }
   // with so many bytes and frames more
   isOverfull(bytes: number, frames: number): boolean {
-    return this.size + bytes > maxBytes || this.log.next + frames - this.log.first > maxFrames
-  }
-  // the index of the oldest frame that can stay, and how many bytes there are then
-  whatFits(bytes: number, frames: number): { readonly index: number; readonly size: number } {
-    const next = this.log.next + frames
-    let size = this.size + bytes
-    let index = this.log.first
-    while (index < this.log.next && (size > maxBytes || next - index > maxFrames)) {
-      size -= Log.getUnsafe(this.log, index)!.size
-      index++
-    }
-    return { index, size }
-  }
-  cut(): void {
-    const { index, size } = this.whatFits(0, 0)
-    this.trim(index, size)
-  }
-  trim(index: number, size: number): void {
-    const bytes = size - this.size
-    const frames = this.log.first - index
-    Log.trimUnsafe(this.log, index)
-    this.size = size
-    if (frames !== 0) this.onChange?.(bytes, frames)
-  }
-  watch(onTake: () => void): void {
-    this.onTake = onTake
-    Log.onTakeUnsafe(this.log, onTake)
-  }
-  drop(error: Lagged): void {
-    this.close(error)
-    this.trim(this.log.next, 0)
-    Log.wakeUnsafe(this.log)
+    return this.size + bytes > maxBytes || this.next + frames - this.first > maxFrames
   }
   get isOpen(): boolean {
-    return this.log.end === undefined && (this.open === undefined || this.open.missing === 0)
+    return this.end === undefined && this.missing === 0
   }
-  readonly writeFrameUnsafe = (bytes: Uint8Array): boolean => {
-    if (!this.isOpen || !isFrameSize(bytes.length)) return false
-    Log.appendUnsafe(this.log, Frame.fromBytes(bytes))
-    this.grow(bytes.length, 1)
+  write(bytes: Uint8Array): boolean {
+    if (!this.isOpen || bytes.length > maxFrameBytes) return false
+    Body.writeUnsafe(this, bytes)
     return true
   }
-  readonly writeFrame = (bytes: Uint8Array): ReturnType<Producer["writeFrame"]> =>
-    Effect.suspend(() => this.writeFrameUnsafe(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
-  readonly createFrameUnsafe = (size: number): Frame.Producer | undefined => {
-    if (!this.isOpen || !isFrameSize(size)) return undefined
-    const open = Frame.makeGrowing(size, (bytes) => this.grow(bytes, 0))
-    this.open = open
-    Log.appendUnsafe(this.log, open.frame)
-    // the frame may be one too many, and end the group
-    this.grow(0, 1)
-    return open.producer
+  get writeFrameUnsafe(): Producer["writeFrameUnsafe"] {
+    return (bytes) => this.write(bytes)
   }
-  readonly createFrame = (size: number): ReturnType<Producer["createFrame"]> =>
-    Effect.suspend(() => {
-      const producer = this.createFrameUnsafe(size)
-      return producer === undefined ? Effect.fail(this.refusal(size)) : Effect.succeed(producer)
-    })
+  get writeFrame(): Producer["writeFrame"] {
+    return (bytes) => Effect.suspend(() => this.write(bytes) ? Effect.void : Effect.fail(this.refusal(bytes.length)))
+  }
+  get createFrameUnsafe(): Producer["createFrameUnsafe"] {
+    return (size) => {
+      if (!this.isOpen || !isFrameSize(size)) return undefined
+      Body.beginUnsafe(this, size)
+      return new FrameProducer(this, size)
+    }
+  }
+  get createFrame(): Producer["createFrame"] {
+    return (size) =>
+      Effect.suspend(() => {
+        const producer = this.createFrameUnsafe(size)
+        return producer === undefined ? Effect.fail(this.refusal(size)) : Effect.succeed(producer)
+      })
+  }
   refusal(size: number): FrameTooLarge | WrongSize | Frame.WriteError {
-    if (this.log.end !== undefined) return Frame.toWriteError(this.failure)
+    if (this.end !== undefined) return Frame.toWriteError(this.failure)
     if (size > maxFrameBytes) return tooLarge(size)
     if (!isFrameSize(size)) return new WrongSize({ detail: `${size} is not a number of bytes` })
     return this.incomplete()
   }
   incomplete(): WrongSize {
-    return new WrongSize({ detail: `${this.open!.missing} bytes of the last frame are missing` })
+    return new WrongSize({ detail: `${this.missing} bytes of the last frame are missing` })
+  }
+
+  // ending
+
+  get failure(): Frame.ReadError | undefined {
+    return this.end === undefined ? undefined : Option.getOrUndefined(Exit.findErrorOption(this.end))
   }
   get finish(): Effect.Effect<void, WrongSize> {
     return Effect.suspend(() => this.finishUnsafe() ? Effect.void : Effect.fail(this.failure as WrongSize))
   }
-  readonly finishUnsafe = (): boolean => {
-    const wasOpen = this.log.end === undefined
-    this.close()
-    return !wasOpen || this.failure === undefined
+  get finishUnsafe(): Producer["finishUnsafe"] {
+    return () => !this.close() || this.end?._tag === "Success"
   }
-  readonly fail = (error: Frame.ReadError): Effect.Effect<void> => Effect.sync(() => this.close(error))
-  close(error?: Frame.ReadError): void {
-    const failure = error ?? (this.isOpen || this.log.end !== undefined ? undefined : this.incomplete())
-    if (!Log.endUnsafe(this.log, failure === undefined ? Exit.void : Exit.fail(failure))) return
-    this.failure = failure
-    if (failure !== undefined) this.open?.fail(failure)
-    this.open = undefined
-    this.onEnd?.()
+  get fail(): Producer["fail"] {
+    return (error) => Effect.sync(() => void this.close(error))
+  }
+  // `false` when it had ended before
+  close(error?: Frame.ReadError): boolean {
+    const failure = error ?? (this.missing > 0 ? this.incomplete() : undefined)
+    const isNew = Body.endUnsafe(this, failure === undefined ? Exit.void : Exit.fail(failure))
+    if (isNew) this.keeper?.release(this)
+    return isNew
+  }
+  drop(error: Lagged): void {
+    this.close(error)
+    Body.dropUnsafe(this)
   }
   get taken(): Effect.Effect<void> {
     return taken(this)
+  }
+}
+
+// writes a frame of the group in chunks
+class FrameProducer implements Frame.Producer {
+  readonly group: GroupImpl
+  readonly size: number
+  readonly index: number
+  constructor(group: GroupImpl, size: number) {
+    this.group = group
+    this.size = size
+    this.index = group.next - 1
+  }
+  get missing(): number {
+    return this.index === this.group.next - 1 ? this.group.missing : 0
+  }
+  get isLost(): boolean {
+    return this.missing > 0 && this.group.end !== undefined
+  }
+  put(chunk: Uint8Array): boolean {
+    if (chunk.length > this.missing || this.isLost) return false
+    if (chunk.length > 0) Body.growUnsafe(this.group, chunk)
+    return true
+  }
+  get writeUnsafe(): Frame.Producer["writeUnsafe"] {
+    return (chunk) => this.put(chunk)
+  }
+  get write(): Frame.Producer["write"] {
+    return (chunk) => Effect.suspend(() => this.put(chunk) ? Effect.void : Effect.fail(this.refusal(chunk.length)))
+  }
+  get finish(): Effect.Effect<void, WrongSize | Frame.WriteError> {
+    return Effect.suspend(() => this.missing === 0 ? Effect.void : Effect.fail(this.refusal(0)))
+  }
+  refusal(length: number): WrongSize | Frame.WriteError {
+    if (this.isLost) return Frame.toWriteError(this.group.failure)
+    const { missing, size } = this
+    return new WrongSize({
+      detail: length > missing
+        ? `${length} bytes for a frame that lacks ${missing} of ${size}`
+        : `${missing} of ${size} bytes are missing`
+    })
   }
 }

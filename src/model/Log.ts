@@ -12,13 +12,15 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import type * as Pull from "effect/Pull"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type * as Types from "effect/Types"
-import { untilAny, Waiters } from "../core/Waiters.ts"
+import { Waiters } from "../core/Waiters.ts"
 
 const TypeId = "~effect-moq/model/Log"
 
@@ -39,14 +41,6 @@ export interface Log<in out A, in out E = never> {
   /** How many cursors are open. */
   readonly readers: number
 }
-
-/**
- * A log of anything.
- *
- * @category models
- * @since 0.1.0
- */
-export type Any = Pick<Log<never>, "first" | "next" | "readers">
 
 /**
  * A reader's place in a log: the index of the entry that it reads next.
@@ -194,7 +188,10 @@ export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReado
   const log = impl(self)
   const from = Math.max(cursor.index, log.first)
   const next = log.next
-  if (from >= next) return undefined
+  if (from >= next) {
+    cursor.index = from
+    return undefined
+  }
   cursor.index = next
   log.onTake?.()
   log.watching.notify()
@@ -215,28 +212,28 @@ export const onTakeUnsafe = <A, E>(self: Log<A, E>, onTake: () => void): void =>
  *
  * **Details**
  *
- * When the entries at the cursor have been cut, `lagged` gives the error to fail with; without it the reader goes on at
- * the first entry that is kept. Interrupting it loses nothing: see {@link handingOut}.
+ * When the entries at the cursor have been cut, the reader goes on at the first one that is kept. Interrupting it loses nothing: see {@link handingOut}.
  *
  * @category consuming
  * @since 0.1.0
  */
-export const pull = <A, E, E2 = never>(
-  self: Log<A, E>,
-  cursor: Cursor,
-  lagged?: () => E2
-): Pull.Pull<NonEmptyReadonlyArray<A>, E | E2> => {
-  const log = impl(self)
+export const pull = <A, E>(self: Log<A, E>, cursor: Cursor): Pull.Pull<NonEmptyReadonlyArray<A>, E> => {
   const wait = awaitUntil(self, () => isReady(self, cursor))
-  const isBehind = () => lagged !== undefined && cursor.index < log.first
-  return handingOut<NonEmptyReadonlyArray<A>, E | E2 | Cause.Done>(
-    () => isBehind() ? undefined : takeUnsafe(self, cursor),
-    (again) => {
-      if (lagged !== undefined && isBehind()) return Effect.fail(lagged())
-      return log.end === undefined ? Effect.andThen(wait, again) : endOf(log.end)
-    }
+  return handingOut<NonEmptyReadonlyArray<A>, E | Cause.Done>(
+    () => takeUnsafe(self, cursor),
+    (again) => self.end === undefined ? Effect.andThen(wait, again) : endOf(self.end)
   )
 }
+
+/**
+ * The Stream of what a pull gives, opened anew for each run and closed with it.
+ *
+ * @internal
+ */
+export const toStream = <A, E>(
+  open: Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<A>, E>, never, Scope.Scope>
+): Stream.Stream<A, Pull.ExcludeDone<E>> =>
+  Stream.fromChannel(Channel.fromTransform((_, scope) => Scope.provide(open, scope)))
 
 /**
  * An effect that gives what `take` takes; while that is nothing, it does what `otherwise` says, which may be to try again.
@@ -285,13 +282,11 @@ export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.
   impl(self).waiting.until(ready)
 
 /**
- * Suspends until `ready` holds; it is asked now, and whenever one of the logs gets an entry or ends.
+ * Those who wait for entries or the end.
  *
- * @category waiting
- * @since 0.1.0
+ * @internal
  */
-export const awaitAny = (logs: ReadonlyArray<Any>, ready: () => boolean): Effect.Effect<void> =>
-  untilAny(logs.map((log) => (log as LogImpl<never, never>).waiting), ready)
+export const waitingOf = <A, E>(self: Log<A, E>): Waiters => impl(self).waiting
 
 /**
  * Suspends until `ready` holds; it is asked now, and whenever a reader comes, goes, or takes entries, and when the log

@@ -3,13 +3,15 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import { Fibers } from "../core/Fibers.ts"
-import * as Frame from "./Frame.ts"
-import type * as Group from "./Group.ts"
+import { Lagged } from "../core/MoqError.ts"
+import * as Body from "./Body.ts"
+import type * as Frame from "./Frame.ts"
+import * as Group from "./Group.ts"
 import type * as Track from "./Track.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 
@@ -65,43 +67,24 @@ export class Mirror {
 
 // internal
 
-const copyGroup = (from: Group.Group, to: Group.Producer): Effect.Effect<void> =>
-  Effect.flatMap(from.reader, (pull) =>
-    pull.pipe(
-      Effect.flatMap((frames) => copyFrames(frames, 0, to)),
-      Effect.forever({ disableYield: true })
-    )).pipe(
-      Effect.scoped,
-      Pull.catchDone(() => to.finish),
-      Effect.catch((error) => to.fail(error))
-    )
-
-const copyFrames = (
-  frames: NonEmptyReadonlyArray<Frame.Frame>,
-  at: number,
-  to: Group.Producer
-): Pull.Pull<void, Frame.ReadError> => {
-  for (let i = at; i < frames.length; i++) {
-    const frame = frames[i]!
-    // the chunks of one that has come in several stay as they are
-    if (Frame.logOf(frame) !== undefined) {
-      return Effect.flatMap(copyChunks(frame, to), () => copyFrames(frames, i + 1, to))
-    }
-    if (!to.writeFrameUnsafe(frame.payload!)) return Cause.done()
-  }
-  return Effect.void
+// the bytes as they are: their memory is shared
+const copyGroup = (from: Group.Group, to: Group.Producer): Effect.Effect<void> => {
+  const [source, target] = [Group.bodyOf(from), Group.bodyOf(to.group)]
+  return Effect.acquireUseRelease(
+    Effect.sync(() => Body.openUnsafe(source, 0)),
+    (place) => {
+      const wait = Body.awaitUntil(source, () => Body.isReady(source, place))
+      const copy: Effect.Effect<void> = Effect.suspend(() => {
+        if (Body.isLagging(source, place)) return to.fail(new Lagged({ detail: "it was not copied in time" }))
+        const chunks: Array<Uint8Array> = []
+        Body.takeBytesUnsafe(source, place, Infinity, chunks)
+        for (const chunk of chunks) if (!Body.feedUnsafe(target, chunk)) return Effect.void
+        const { end } = source
+        if (end === undefined) return Effect.andThen(wait, copy)
+        return Effect.sync(() => Group.endUnsafe(to, Option.getOrUndefined(Exit.findErrorOption(end))))
+      })
+      return copy
+    },
+    (place) => Effect.sync(() => Body.closeUnsafe(source, place))
+  )
 }
-
-const copyChunks = (from: Frame.Frame, group: Group.Producer): Pull.Pull<void, Frame.ReadError> =>
-  Effect.suspend((): Pull.Pull<void, Frame.ReadError> => {
-    const to = group.createFrameUnsafe(from.size)
-    if (to === undefined) return Cause.done()
-    return Effect.flatMap(from.reader, (pull) =>
-      pull.pipe(
-        Effect.map((chunks) => {
-          for (const chunk of chunks) to.writeUnsafe(chunk)
-        }),
-        Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => Effect.void)
-      )).pipe(Effect.scoped)
-  })

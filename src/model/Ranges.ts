@@ -11,7 +11,7 @@
  */
 export interface Range {
   readonly from: number
-  readonly to: number
+  to: number
 }
 
 /**
@@ -47,11 +47,24 @@ export const covers = ({ ranges }: Ranges, from: number, end: number): boolean =
   from >= end || ranges.some((range) => range.from <= from && end - 1 <= range.to)
 
 /**
+ * Adds one integer; `false` when it was there.
+ *
+ * @internal
+ */
+export const claimOne = (self: Ranges, value: number): boolean => {
+  // most come in order
+  const last = self.ranges.at(-1)
+  if (last === undefined || last.to + 1 !== value) return claim(self, value).length > 0
+  last.to = value
+  return true
+}
+
+/**
  * Adds the integers `from` to `to`, and gives those of them that are new, in order.
  *
  * @internal
  */
-export const claim = (self: Ranges, from: number, to: number = from): ReadonlyArray<Range> => {
+export const claim = (self: Ranges, from: number, to: number = from): ReadonlyArray<Readonly<Range>> => {
   if (from > to) return []
   const { ranges } = self
   // what follows is near the end most of the time

@@ -22,6 +22,7 @@ import type * as Gap from "./Gap.ts"
 import * as Group from "./Group.ts"
 import * as Log from "./Log.ts"
 import * as TrackCache from "./TrackCache.ts"
+import * as TrackEach from "./TrackEach.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 import * as TrackFrames from "./TrackFrames.ts"
 import * as TrackReader from "./TrackReader.ts"
@@ -210,6 +211,48 @@ export const make = (path: Path.Path, options?: Options): Effect.Effect<Producer
 export const range = (self: Track, range: Range): Track => new Ranged((self as Handle).impl, range)
 
 /**
+ * Runs a function for every frame of every group, all groups side by side, those of a group in order: the fastest way to
+ * read a track, and the other end of `writeFrameUnsafe`.
+ *
+ * **Details**
+ *
+ * It takes what a run of `groups` would, with all their frames: from the start of the track handle on, also those that
+ * come late. A group that fails, or is cut before it was read, ends early; its other frames are still given. Ends, and
+ * fails, as the track does, once all that is there was given. It is interruptible at any time; what the function throws
+ * is a defect.
+ *
+ * **Gotchas**
+ *
+ * The function runs as part of whatever delivers the frames, one call after the other: what takes long belongs elsewhere.
+ * There is no backpressure, as it has always taken all that is there. A payload may share its memory with others: copy it
+ * to keep a small one for long.
+ *
+ * **Example** (Counting bytes)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Track } from "effect-moq"
+ *
+ * const countBytes = (track: Track.Track) =>
+ *   Effect.gen(function*() {
+ *     let bytes = 0
+ *     yield* Track.forEachFrame(track, (payload) => {
+ *       bytes += payload.length
+ *     })
+ *     return bytes
+ *   })
+ * ```
+ *
+ * @category consuming
+ * @since 0.1.0
+ */
+export const forEachFrame = (
+  self: Track,
+  f: (payload: Uint8Array, sequence: number) => void
+): Effect.Effect<void, ReadError> =>
+  TrackEach.run(() => (self as Handle).impl.openReaderUnsafe((self as Handle).range), f)
+
+/**
  * Makes the readers of a track look at their range again.
  *
  * @internal
@@ -230,6 +273,30 @@ export const dropUnsafe = (self: Producer, group: Group.Producer, error: MoqErro
  * @internal
  */
 export const endUnsafe = (self: Producer, error?: ReadError): void => (self as TrackImpl).close(error)
+
+/**
+ * Makes a track for whoever ends it by hand.
+ *
+ * @internal
+ */
+export const makeUnsafe = (clock: Clock.Clock, path: Path.Path, options: Options = {}): Producer =>
+  new TrackImpl(clock, path, options)
+
+/**
+ * As `createGroup`, at once.
+ *
+ * @internal
+ */
+export const beginUnsafe = (self: Producer, sequence: number): Group.Producer | Duplicate | Evicted | WriteError =>
+  (self as TrackImpl).begin(sequence)
+
+/**
+ * Whether {@link beginUnsafe} could not.
+ *
+ * @internal
+ */
+export const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
+  !("group" in result)
 
 /**
  * Fails the open groups, and not the track.
@@ -333,7 +400,8 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   }
 
   endGroups(error: ReadError | undefined): void {
-    for (const group of [...this.open.values()]) Group.endUnsafe(group, error)
+    const events: ReadonlyArray<Event> = [...this.detached, ...this.kept.map((kept) => kept.event)]
+    for (const event of events) if (event._tag === "Group") Group.endUnsafe(event, error)
   }
 
   // readers
@@ -356,16 +424,18 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
       return Effect.forEach(behind, Group.taken, { discard: true })
     })
   }
-  readonly openReader = (range: Range): Effect.Effect<TrackReader.TrackReader, never, Scope.Scope> =>
-    Effect.map(
-      // until its first take it counts as not having read what is there
-      Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
-      (cursor) => new TrackReader.TrackReader(this, cursor, this.beginOf(range.from), range)
+  openReaderUnsafe(range: Range): TrackReader.TrackReader {
+    // until its first take it counts as not having read what is there
+    const cursor = Log.openUnsafe(this.log, Math.max(0, this.log.next - 1))
+    return new TrackReader.TrackReader(this, cursor, this.beginOf(range.from), range)
+  }
+  openReader(range: Range): Effect.Effect<TrackReader.TrackReader, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => this.openReaderUnsafe(range)),
+      (reader) => Effect.sync(() => Log.closeUnsafe(this.log, reader.cursor))
     )
+  }
 }
-
-const isRefusal = <E extends Duplicate | Evicted | WriteError>(result: Group.Producer | E): result is E =>
-  !("group" in result)
 
 /** @internal */
 export abstract class Handle implements Track {
@@ -403,7 +473,7 @@ export abstract class Handle implements Track {
   readonly reader: Track["reader"] = (range = this.range) =>
     Effect.map(this.impl.openReader(range), (reader) => reader.pull)
   get events(): Stream.Stream<Event, ReadError> {
-    return Stream.unwrap(Effect.map(this.reader(), (pull) => Stream.fromPull(Effect.succeed(pull))))
+    return Log.toStream(this.reader())
   }
   get groups(): Stream.Stream<Group.Group, ReadError> {
     return Stream.filter(this.events, (event): event is Group.Group => event._tag === "Group")

@@ -48,7 +48,7 @@ export interface Kept {
  *
  * @internal
  */
-export class TrackCache {
+export class TrackCache implements Group.Keeper {
   readonly clock: Clock.Clock
   readonly maxAge: number
   readonly maxBytes: number
@@ -58,8 +58,7 @@ export class TrackCache {
   readonly shelf: Array<Kept | undefined>
   // how many places at the beginning of it are empty
   cleared: number
-  readonly open: Map<Group.Group, Group.Producer>
-  // those of the open groups that are no longer kept for others but still being written, and still count in `size`
+  // those of the groups that have not ended that are no longer kept for others but still being written, and still count in `size`
   readonly detached: Set<Group.Group>
   newest: Kept | undefined
   /** Nothing below this sequence will come any more. */
@@ -77,7 +76,6 @@ export class TrackCache {
     this.log = Log.makeUnsafe()
     this.shelf = []
     this.cleared = 0
-    this.open = new Map()
     this.detached = new Set()
     this.newest = undefined
     this.floor = first
@@ -110,11 +108,7 @@ export class TrackCache {
 
   /** Begins the group of a sequence that is free. */
   keep(sequence: number): Group.Producer {
-    const producer = Group.makeUnsafe(sequence, {
-      onChange: (bytes, frames) => this.resize(producer.group, bytes, frames),
-      onEnd: () => this.release(producer.group)
-    })
-    this.open.set(producer.group, producer)
+    const producer = Group.keptUnsafe(sequence, this)
     const kept = this.insert(producer.group)
     const { newest } = this
     if (newest === undefined || sequence > TrackEvent.last(newest.event)) {
@@ -126,7 +120,7 @@ export class TrackCache {
     } else {
       this.account?.spare(sequence)
     }
-    this.evict()
+    this.evictAt(kept.since)
     this.account?.change(0, 0, 1)
     return producer
   }
@@ -145,7 +139,9 @@ export class TrackCache {
   }
   insert(event: TrackEvent.TrackEvent): Kept {
     const kept: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
-    this.shelf.splice(this.placeOf(TrackEvent.first(event)), 0, kept)
+    const at = this.placeOf(TrackEvent.first(event))
+    if (at === this.shelf.length) this.shelf.push(kept)
+    else this.shelf.splice(at, 0, kept)
     this.append(event)
     return kept
   }
@@ -167,11 +163,12 @@ export class TrackCache {
   // what goes
 
   resize(group: Group.Group, bytes: number, frames: number): void {
-    // one that was cut off does not count any more
-    if (!this.open.has(group)) return
+    // one that has ended counts as it is, until it is forgotten
+    if (group.end !== undefined) return
     this.size += bytes
     this.frames += frames
-    if (this.isOver) this.evict()
+    // the latest group is never dropped
+    if (this.isOver && (this.shelf.length - this.cleared > 1 || this.detached.size > 0)) this.evict()
     this.account?.change(bytes, frames, 0)
   }
   get isOver(): boolean {
@@ -185,12 +182,10 @@ export class TrackCache {
   }
   release(group: Group.Group): void {
     Group.setEndedAt(group, this.clock.currentTimeMillisUnsafe())
-    this.open.delete(group)
     if (this.detached.delete(group)) this.forget(group)
   }
   cutOff(group: Group.Group): void {
-    const producer = this.open.get(group)
-    if (producer !== undefined) Group.endUnsafe(producer, new Evicted({ detail: "the track outgrew its limits" }))
+    if (group.end === undefined) Group.endUnsafe(group, new Evicted({ detail: "the track outgrew its limits" }))
   }
   drop(producer: Group.Producer, error: MoqError.Lagged): void {
     const { group } = producer
@@ -202,14 +197,14 @@ export class TrackCache {
       this.shelf[at] = instead
       if (this.newest === kept) this.newest = instead
       Log.replaceUnsafe(this.log, kept.index, gap)
-      this.open.delete(group)
       this.forget(group)
     }
     Group.dropUnsafe(producer, error)
   }
   /** Drops what is too old or too much, and with `through` all up to that sequence; never the latest group. */
-  readonly evict = (through: number = -1): void => {
-    const before = this.clock.currentTimeMillisUnsafe() - this.maxAge
+  readonly evict = (through?: number): void => this.evictAt(this.clock.currentTimeMillisUnsafe(), through)
+  private evictAt(now: number, through: number = -1): void {
+    const before = now - this.maxAge
     for (const group of this.detached) {
       if (!this.isOver) break
       this.cutOff(group)
@@ -229,7 +224,7 @@ export class TrackCache {
       if (event._tag === "Gap") continue
       Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
       if (isMeant || this.isOver) this.cutOff(event)
-      if (this.open.has(event)) this.detached.add(event)
+      if (event.end === undefined) this.detached.add(event)
       else this.forget(event)
       Group.letGoUnsafe(event)
     }
@@ -265,7 +260,7 @@ export class TrackCache {
       if (group !== undefined && kept === this.newest) return false
       if (kept.event._tag === "Gap") continue
       // a group that has ended stays with those who have taken it
-      if (!isTaken(kept) || (this.open.has(kept.event) && !Group.isTaken(kept.event))) return true
+      if (!isTaken(kept) || (kept.event.end === undefined && !Group.isTaken(kept.event))) return true
       size -= kept.event.size
       frames -= Group.held(kept.event)
     }

@@ -9,8 +9,10 @@ import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import * as Frame from "./Frame.ts"
+import type * as Stream from "effect/Stream"
+import { untilAny } from "../core/Waiters.ts"
+import * as Body from "./Body.ts"
+import type * as Frame from "./Frame.ts"
 import type { Gap } from "./Gap.ts"
 import * as Group from "./Group.ts"
 import * as Log from "./Log.ts"
@@ -38,11 +40,10 @@ export const make = (
   open: Effect.Effect<Source, never, Scope.Scope>,
   newestFirst: boolean
 ): Stream.Stream<Uint8Array, Frame.ReadError> =>
-  Stream.unwrap(Effect.gen(function*() {
-    const source = yield* open
-    const reader = new Reader(source, newestFirst)
+  Log.toStream(Effect.gen(function*() {
+    const reader = new Reader(yield* open, newestFirst)
     yield* Effect.addFinalizer(() => Effect.sync(() => reader.leave()))
-    return Stream.fromPull(Effect.succeed(reader.pull))
+    return reader.pull
   }))
 
 // internal
@@ -60,10 +61,8 @@ class Reader {
   // until when those after the last group are waited for, and after which one they are not
   overtaken: { readonly last: number; readonly until: number } | undefined
   hurriedOn: number
-  log: Log.Log<Frame.Frame, Frame.ReadError> | undefined
-  cursor: Log.Cursor | undefined
-  // frames that are taken from the group and not handed out: the first of them still grows
-  taken: ReadonlyArray<Frame.Frame>
+  body: Body.Body | undefined
+  place: Body.Place | undefined
   constructor(source: Source, newestFirst: boolean) {
     this.source = source
     this.newestFirst = newestFirst
@@ -71,9 +70,8 @@ class Reader {
     this.last = -1
     this.overtaken = undefined
     this.hurriedOn = -1
-    this.log = undefined
-    this.cursor = undefined
-    this.taken = []
+    this.body = undefined
+    this.place = undefined
     this.pull = Effect.suspend(() => this.step())
   }
   // its subscription was closed: the track may go on for others
@@ -85,23 +83,25 @@ class Reader {
       this.leave()
       return Log.endOf(this.source.end!)
     }
-    if (this.log !== undefined && !this.source.wants(this.last)) this.leave()
+    if (!this.source.wants(this.last)) this.leave()
     // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
-    if (this.log === undefined || !this.hasNext) this.collect()
-    if (this.log === undefined || this.cursor === undefined) {
+    if (this.body === undefined || !this.hasNext) this.collect()
+    const { body, place } = this
+    if (body === undefined || place === undefined) {
       if (this.isOvertaking) return this.awaitOvertaken
       if (this.enter()) return this.pull
       const { end } = this.source
       if (end !== undefined) return Log.endOf(end)
       return Effect.flatMap(Log.awaitUntil(this.source.log, this.source.isReady), () => this.pull)
     }
-    const out = this.complete(this.log, this.cursor)
+    const out = Body.takePayloadsUnsafe(body, place)
     if (out !== undefined) return Effect.succeed(out)
-    if (this.isOver(this.log, this.cursor)) {
+    // where frames were cut, what follows them is not read: only the next group has a beginning again
+    if (body.end !== undefined || Body.isLagging(body, place)) {
       this.leave()
       return this.pull
     }
-    return this.wait(this.log, this.cursor)
+    return this.wait(body, place)
   }
   // whether the next group has come before others that may still be on their way
   get isOvertaking(): boolean {
@@ -136,44 +136,21 @@ class Reader {
     const group = this.waiting.shift()
     if (group === undefined) return false
     this.last = group.sequence
-    this.log = Group.logOf(group)
-    this.cursor = Log.openUnsafe(this.log, 0)
+    this.body = Group.bodyOf(group)
+    this.place = Body.openUnsafe(this.body, 0)
     return true
   }
   leave(): void {
-    if (this.log !== undefined && this.cursor !== undefined) Log.closeUnsafe(this.log, this.cursor)
-    this.log = undefined
-    this.cursor = undefined
-    this.taken = []
+    if (this.body !== undefined && this.place !== undefined) Body.closeUnsafe(this.body, this.place)
+    this.body = undefined
+    this.place = undefined
   }
-  complete(
-    log: Log.Log<Frame.Frame, Frame.ReadError>,
-    cursor: Log.Cursor
-  ): NonEmptyReadonlyArray<Uint8Array> | undefined {
-    // frames were cut: what follows them is read from its own beginning only in the next group
-    if (cursor.index < log.first) return undefined
-    if (this.taken.length === 0) this.taken = Log.takeUnsafe(log, cursor) ?? []
-    const out: Array<Uint8Array> = []
-    for (const frame of this.taken) if (frame.payload !== undefined) out.push(frame.payload)
-    this.taken = this.taken.slice(out.length)
-    return out.length === 0 ? undefined : out as unknown as NonEmptyReadonlyArray<Uint8Array>
-  }
-  isOver(log: Log.Log<Frame.Frame, Frame.ReadError>, cursor: Log.Cursor): boolean {
-    if (cursor.index < log.first) return true
-    return this.taken.length === 0 ? cursor.index === log.next && log.end !== undefined : log.end?._tag === "Failure"
-  }
-  wait(
-    log: Log.Log<Frame.Frame, Frame.ReadError>,
-    cursor: Log.Cursor
-  ): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    const [growing] = this.taken
+  wait(body: Body.Body, place: Body.Place): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
     const alone = !this.hasNext
     const ready = () =>
-      (growing === undefined ? Log.isReady(log, cursor) : growing.isComplete || log.end !== undefined) ||
-      (alone && this.source.end === undefined && this.source.isReady()) || this.isLeft ||
-      !this.source.wants(this.last) || (!alone && !this.hasNext)
-    const grown = growing === undefined ? undefined : Frame.logOf(growing)
-    const changed = Log.awaitAny(grown === undefined ? [log, this.source.log] : [grown, log, this.source.log], ready)
+      Body.hasPayload(body, place) || (alone && this.source.end === undefined && this.source.isReady()) ||
+      this.isLeft || !this.source.wants(this.last) || (!alone && !this.hasNext)
+    const changed = untilAny([Body.waitingOf(body), Log.waitingOf(this.source.log)], ready)
     if (alone) return Effect.flatMap(changed, () => this.pull)
     return Effect.flatMap(Effect.timeoutOption(changed, stall), (woken) => {
       if (Option.isNone(woken)) this.leave()

@@ -113,11 +113,12 @@ export class TrackReader {
     }
   }
   tell(out: Array<TrackEvent.TrackEvent>, event: TrackEvent.TrackEvent): void {
-    const from = Math.max(this.from, TrackEvent.first(event))
-    const to = Math.min(this.to, TrackEvent.last(event))
-    for (const range of Ranges.claim(this.told, from, to)) {
-      if (event._tag === "Group") out.push(event)
-      else addGap(out, Gap.make(range.from, range.to, event.code))
+    if (event._tag === "Group") {
+      if (this.wants(event.sequence) && Ranges.claimOne(this.told, event.sequence)) out.push(event)
+      return
+    }
+    for (const range of Ranges.claim(this.told, Math.max(this.from, event.from), Math.min(this.to, event.to))) {
+      addGap(out, Gap.make(range.from, range.to, event.code))
     }
   }
 }

@@ -32,6 +32,10 @@ export const make = ({ peer, socket, webSocket, ...options }: {
 }): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
   Qmux.make(
     (onWarning) =>
-      QmuxSession.begin({ ...options, onWarning, open: (options) => new WebSocketStream(webSocket, socket, options) }),
+      QmuxSession.begin({
+        ...options,
+        onWarning,
+        open: (events) => new WebSocketStream(webSocket, socket, options.role === "client", events)
+      }),
     peer
   )

@@ -3,11 +3,9 @@
  *
  * @internal
  */
-import { selectSubprotocol } from "@moq/qmux"
 import * as Effect from "effect/Effect"
 import * as Ws from "ws"
 import { TransportError } from "../core/MoqError.ts"
-import { alpn } from "../message/Profile.ts"
 import type { Bounds } from "../transport/Bounds.ts"
 import * as Door from "./Door.ts"
 import type { Lobby } from "./Lobby.ts"
@@ -23,7 +21,7 @@ export const make = (options: {
     clientTracking: false,
     perMessageDeflate: false,
     maxPayload: Qmux.maxPayload,
-    handleProtocols: (offered) => choose([...offered].join(",")) ?? false,
+    handleProtocols: (offered) => Qmux.subprotocols.find((name) => offered.has(name)) ?? false,
     ...{ closeTimeout: 1000 }
   })
   return ({ head, headers, peer, request, socket, tcp, url }) => {
@@ -53,9 +51,7 @@ export const make = (options: {
 
 // internal
 
-const choose = (offered: string | undefined): string | undefined =>
-  selectSubprotocol(offered, {
-    protocols: [alpn],
-    versions: { [alpn]: [...Qmux.versions] },
-    requireProtocol: true
-  })
+const choose = (offered: string | undefined): string | undefined => {
+  const names = new Set(offered?.split(",").map((name) => name.trim()))
+  return Qmux.subprotocols.find((name) => names.has(name))
+}

@@ -3,12 +3,10 @@
  *
  * @since 0.1.0
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Fibers } from "../core/Fibers.ts"
 import { Duplicate, Unauthorized } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Announced from "../model/Announced.ts"
@@ -66,12 +64,18 @@ export const follow = (
       mine.forEach((taken) => taken.withdraw("lost"))
       mine.clear()
     })
+    const heard = Effect.ensuring(Stream.runForEach(session.announced(prefix), hear), lose)
     // a stream that was reset is asked for again, for as long as the session lives
-    return Stream.runForEach(session.announced(prefix), hear).pipe(
-      Effect.ensuring(lose),
-      Effect.tapError((error) => Effect.logDebug(`a session announces no more: ${error.message}`)),
-      Effect.retry({ schedule: again, while: (error) => error._tag !== "MoqSessionClosed" }),
-      Effect.ignore,
+    const hearing = (pause: number): Effect.Effect<void> =>
+      Effect.catch(heard, (error) => {
+        const told = Effect.logDebug(`a session announces no more: ${error.message}`)
+        if (error._tag === "MoqSessionClosed") return told
+        return told.pipe(
+          Effect.andThen(Effect.sleep(pause)),
+          Effect.andThen(Effect.suspend(() => hearing(Math.min(2 * pause, longestPause))))
+        )
+      })
+    return hearing(shortestPause).pipe(
       Effect.forkScoped({ startImmediately: true }),
       Effect.as({
         get paths() {
@@ -107,14 +111,7 @@ export const attach = (
     const isClient = options.hops === undefined
     // those that no newer publisher has taken over
     const current = new Set<Offered>()
-    const overtaken = Deferred.makeUnsafe<Path.Path>()
-    if (isClient) {
-      const close = Effect.flatMap(
-        Deferred.await(overtaken),
-        (path) => session.close(new Duplicate({ detail: `${Path.format(path)} has a newer publisher` }))
-      )
-      yield* Effect.forkScoped(close, { startImmediately: true })
-    }
+    const fibers = yield* Fibers.make
     return yield* follow(session, Path.empty, (announced) => {
       const path = Path.concat(root, announced)
       if (announced.length === 0 || path.includes(reserved) || !Path.isValid(path)) {
@@ -132,7 +129,8 @@ export const attach = (
         trackInfo: session.trackInfo(announced),
         fetch: (sequence, options) => session.fetch(announced, sequence, options),
         onDuplicate: () => {
-          if (current.delete(source) && current.size === 0) Deferred.doneUnsafe(overtaken, Exit.succeed(announced))
+          if (!current.delete(source) || current.size > 0 || !isClient) return
+          fibers.fork(session.close(new Duplicate({ detail: `${Path.format(announced)} has a newer publisher` })))
         },
         onAgain: () => void current.add(source)
       }
@@ -150,4 +148,6 @@ export const attach = (
 
 // internal
 
-const again = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")])
+// how long to wait, in milliseconds, before a stream that was reset is asked for again: twice as long each time
+const shortestPause = 1_000
+const longestPause = 30_000

@@ -348,7 +348,8 @@ export const make: {
       Effect.sync(() => sessions.set(number, { session, guest, attached, root, since, transport, peer })),
       () => Effect.sync(() => sessions.delete(number))
     )
-    yield* Effect.forkScoped(expire(session, grant.success.expires, clock))
+    const { expires } = grant.success
+    if (expires !== undefined) yield* Effect.forkScoped(expire(session, expires, clock))
     closed = yield* session.closed
     yield* trace.closed(closed)
   }, Effect.scoped)
@@ -525,9 +526,8 @@ const grantOf = (
   )
 
 // A token that is good for years outlasts what a timer can count.
-const expire = (session: Session.Session, expires: number | undefined, clock: Clock.Clock): Effect.Effect<void> =>
+const expire = (session: Session.Session, expires: number, clock: Clock.Clock): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (expires === undefined) return Effect.void
     const left = expires - clock.currentTimeMillisUnsafe()
     // what is no number has expired
     return left > 0

@@ -93,12 +93,14 @@ class Announcing {
     }
     const valid = Path.validate(Path.concat(this.prefix, suffix))
     return Effect.flatMap(Effect.tapError(valid, (error) => Effect.sync(() => refused(monitor, error))), (path) => {
+      const { active } = this.registry
+      // before anybody hears of one too many
+      if (status === "active" && active.size >= limits.announces && !active.has(Path.key(path))) {
+        monitor.limit("announces")
+        return Effect.fail(new BoundsExceeded({ detail: `${active.size + 1} tracks announced` }))
+      }
       const isNews = status === "active" ? this.registry.add(path) : this.registry.remove(path)
       if (isNews) monitor.announce("received", status === "active" ? 1 : -1)
-      if (this.registry.active.size > limits.announces) {
-        monitor.limit("announces")
-        return Effect.fail(new BoundsExceeded({ detail: `${this.registry.active.size} tracks announced` }))
-      }
       return isNews ? Effect.void : Effect.logDebug(`the peer announced ${Path.format(path)} as ${status} again`)
     })
   }

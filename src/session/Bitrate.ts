@@ -3,16 +3,14 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { ignore } from "../core/Ignore.ts"
 import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
 import { News } from "./News.ts"
+import { closedHere } from "./Requests.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
@@ -23,17 +21,16 @@ import type { SessionContext } from "./SessionContext.ts"
 export class Bitrate {
   readonly context: SessionContext
   readonly control: MessageStream
-  readonly scope: Scope.Scope
-  readonly writing: Semaphore.Semaphore
+  // few ever report anything
+  writing: Semaphore.Semaphore | undefined
   /** What the peer says. */
   readonly news: News<number | undefined>
   // what the peer was told last, in bits a second; 0 for unknown
   told: number
-  constructor(context: SessionContext, control: MessageStream, scope: Scope.Scope) {
+  constructor(context: SessionContext, control: MessageStream) {
     this.context = context
     this.control = control
-    this.scope = scope
-    this.writing = Semaphore.makeUnsafe(1)
+    this.writing = undefined
     this.news = new News()
     this.told = 0
   }
@@ -53,13 +50,17 @@ export class Bitrate {
       return Effect.fail(new NotSupportedByPeer({ detail: `${profile.name} has no SESSION_UPDATE` }))
     }
     const message: SessionUpdate.SessionUpdate = { _tag: "SessionUpdate", bitrate: toWire(bits) }
+    const writing = this.writing ??= Semaphore.makeUnsafe(1)
     const tell = Effect.suspend(() => {
       this.told = message.bitrate
       return this.control.send.write([encode(SessionUpdate.encode, message, profile)])
     })
     // not on the fiber of whoever asks: a write that is interrupted would leave half a message
-    return Effect.forkIn(this.writing.withPermit(tell), this.scope, { startImmediately: true }).pipe(
-      Effect.flatMap(Fiber.join),
+    const reported = Effect.suspend(() => {
+      const fiber = this.context.fibers.fork(writing.withPermit(tell))
+      return fiber === undefined ? Effect.fail(closedHere) : Fiber.join(fiber)
+    })
+    return reported.pipe(
       Effect.catchTag(
         "MoqStreamReset",
         ({ code }) => Effect.fail(new SessionClosed({ code, reason: "the session stream was closed", by: "remote" }))
@@ -67,14 +68,17 @@ export class Bitrate {
     )
   }
 
-  /** Tells the peer whenever what the transport knows has changed by a tenth; looks as often as `every` says. */
-  follow(known: Effect.Effect<number | undefined>, every: Duration.Input): Effect.Effect<void> {
+  /**
+   * Tells the peer whenever what the transport knows has changed by a tenth; looks as often as the peer is asked for a sign
+   * of life.
+   */
+  follow(known: Effect.Effect<number | undefined>): Effect.Effect<never, NotSupportedByPeer | SessionClosed> {
     const look = Effect.flatMap(known, (bits) => {
       const now = toWire(bits)
       const isNews = now === 0 || this.told === 0 ? now !== this.told : Math.abs(now - this.told) * 10 >= this.told
       return isNews ? this.report(bits) : Effect.void
     })
-    return Effect.sleep(every).pipe(Effect.andThen(look), Effect.forever, ignore)
+    return Effect.sleep(this.context.limits.keepAlive).pipe(Effect.andThen(look), Effect.forever)
   }
 }
 

@@ -45,9 +45,11 @@ export class FetchServing {
 
   /** Sends the group, and waits for a while until the peer has it all. */
   get run(): Effect.Effect<void, MoqError> {
-    const updates = Effect.andThen(this.readUpdates, Effect.never)
-    const left = Effect.raceFirst(updates, Effect.asVoid(this.stream.send.stopped))
-    return Effect.raceFirst(Effect.as(this.send, true), Effect.as(left, false)).pipe(
+    return Effect.raceAllFirst([
+      Effect.as(this.send, true),
+      Effect.andThen(this.readUpdates, Effect.never),
+      Effect.as(this.stream.send.stopped, false)
+    ]).pipe(
       Effect.flatMap((isSent) => isSent ? this.acknowledged : Effect.void),
       Effect.ensuring(Deferred.succeed(this.done, undefined))
     )

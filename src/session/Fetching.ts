@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
-import * as Reader from "../coding/Reader.ts"
 import { ignore } from "../core/Ignore.ts"
 import { type FetchError, fromCode, type MoqError, NotSupportedByPeer, toRequestError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
@@ -19,6 +18,7 @@ import { fill } from "./GroupReader.ts"
 import { inTime, resetCode, toReadError } from "./MessageStream.ts"
 import { check, request } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
+import type { Owner } from "./Unread.ts"
 
 /**
  * Fetches a group for as long as the scope. Suspends until the first of it is here, so that a refusal is a failure of
@@ -46,19 +46,15 @@ export const fetch = (
       yield* ignore(stream.send.finish)
       return group.group
     }
-    const reader = Reader.make()
     context.onBytes()
-    for (const chunk of first) reader.push(chunk)
-    yield* Effect.addFinalizer(() => Effect.sync(() => unread.forget(group)))
-    yield* fill(stream.receive, reader, group, context, group, (error) =>
-      Effect.andThen(
-        Effect.sync(() => Group.dropUnsafe(group, error)),
-        stream.abort(resetCode(error, context))
-      )).pipe(
-        Effect.andThen(stream.send.finish),
-        Effect.catch((error) => stream.abort(resetCode(error, context))),
-        Effect.forkScoped({ startImmediately: true })
-      )
+    const owner: Owner = { track: undefined }
+    const abort = (error: MoqError) => stream.abort(resetCode(error, context))
+    yield* Effect.addFinalizer(() => Effect.sync(() => unread.forget(owner)))
+    yield* fill(stream.receive, first, group, context, owner, abort).pipe(
+      Effect.andThen(stream.send.finish),
+      Effect.catch(abort),
+      Effect.forkScoped({ startImmediately: true })
+    )
     return group.group
   })
   return Effect.andThen(

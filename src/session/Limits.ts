@@ -109,7 +109,8 @@ export const defaults: Limits = {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (limits: Partial<Limits> = {}): Limits => {
+export const make = (limits?: Partial<Limits>): Limits => {
+  if (limits === undefined) return defaults
   const all = { ...defaults, ...limits }
   for (const name of Object.keys(defaults) as Array<keyof Limits>) {
     const isNumber = typeof defaults[name] === "number"

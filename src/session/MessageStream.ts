@@ -3,10 +3,9 @@
  *
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Pull from "effect/Pull"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import * as Writer from "../coding/Writer.ts"
@@ -119,13 +118,7 @@ export class MessageStream {
 
   /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */
   get end(): Effect.Effect<void, ReceiveError> {
-    return Effect.suspend(() => {
-      if (this.reader.available > 0) return Effect.fail(new DecodeError({ detail: "bytes after the last message" }))
-      return this.receive.pull.pipe(
-        Effect.flatMap(() => Effect.fail(new DecodeError({ detail: "bytes after the last message" }))),
-        Pull.catchDone(() => Effect.void)
-      )
-    })
+    return read(this.receive, this.reader, decodeNothing)
   }
 
   /** Ends both halves at once. */
@@ -145,23 +138,7 @@ export const read = <A>(
   reader: Reader.Reader,
   decode: (reader: Reader.Reader) => A | Reader.NeedMore,
   monitor?: Monitor.Monitor
-): Effect.Effect<A | undefined, ReceiveError> => {
-  const ended = Effect.suspend(() =>
-    reader.available === 0
-      ? Effect.undefined
-      : Effect.fail(new DecodeError({ detail: "the stream ended inside a message" }))
-  )
-  const loop: Effect.Effect<A | undefined, ReceiveError | Cause.Done> = Effect.suspend(() => {
-    const message = attempt(() => decode(reader), monitor)
-    if (Effect.isEffect(message)) return message
-    return message === Reader.NeedMore ? more : Effect.succeed(message)
-  })
-  const more = Effect.flatMap(stream.pull, (chunks) => {
-    for (const chunk of chunks) reader.push(chunk)
-    return loop
-  })
-  return Pull.catchDone(loop, () => ended)
-}
+): Effect.Effect<A | undefined, ReceiveError> => decodeNext(stream, reader, decode, monitor, Effect.undefined)
 
 /**
  * As {@link read}, but the end of the stream in place of what is decoded is a {@link DecodeError}.
@@ -173,11 +150,7 @@ export const expect = <A>(
   reader: Reader.Reader,
   decode: (reader: Reader.Reader) => A | Reader.NeedMore,
   monitor?: Monitor.Monitor
-): Effect.Effect<A, ReceiveError> =>
-  Effect.flatMap(read(stream, reader, decode, monitor), (message) =>
-    message === undefined
-      ? Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
-      : Effect.succeed(message))
+): Effect.Effect<A, ReceiveError> => decodeNext(stream, reader, decode, monitor, endedBefore)
 
 /**
  * Lets something take so long and no longer; then it fails with {@link Timeout}, after `late`.
@@ -223,4 +196,40 @@ export const attempt = <A>(
     if (Wire.isCodecError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
     throw error
   }
+}
+
+// internal
+
+const endedBefore = Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
+
+const decodeNothing = ({ available }: Reader.Reader): Reader.NeedMore => {
+  if (available > 0) throw new DecodeError({ detail: "bytes after the last message" })
+  return Reader.NeedMore
+}
+
+const decodeNext = <A, B>(
+  stream: Transport.ReceiveStream,
+  reader: Reader.Reader,
+  decode: (reader: Reader.Reader) => A | Reader.NeedMore,
+  monitor: Monitor.Monitor | undefined,
+  ended: Effect.Effect<B, ReceiveError>
+): Effect.Effect<A | B, ReceiveError> => {
+  const next: Effect.Effect<A | B, ReceiveError> = Effect.suspend(() => {
+    const message = attempt(() => decode(reader), monitor)
+    if (Effect.isEffect(message)) return message
+    return message === Reader.NeedMore ? more : Effect.succeed(message)
+  })
+  const more = Effect.matchEffect(stream.pull, {
+    onSuccess: (chunks): Effect.Effect<A | B, ReceiveError> => {
+      for (const chunk of chunks) reader.push(chunk)
+      return next
+    },
+    onFailure: (error): Effect.Effect<B, ReceiveError> => {
+      if (!Cause.isDone(error)) return Effect.fail(error)
+      return reader.available === 0
+        ? ended
+        : Effect.fail(new DecodeError({ detail: "the stream ended inside a message" }))
+    }
+  })
+  return next
 }

@@ -58,7 +58,7 @@ export interface Monitor {
   readonly group: (side: Side) => void
   /**
    * Frames and bytes of payload have passed, in one batch: they have come, or the transport has taken them. A frame
-   * that grows counts at its end where it comes, and at its beginning where it leaves.
+   * that grows counts at its end.
    */
   readonly traffic: (side: Side, frames: number, bytes: number) => void
   /**

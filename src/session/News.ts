@@ -14,14 +14,19 @@ import * as Log from "../model/Log.ts"
  * @internal
  */
 export class News<in out A> {
-  readonly log: Log.Log<A>
+  private made: Log.Log<A> | undefined
   constructor() {
-    this.log = Log.makeUnsafe()
+    this.made = undefined
+  }
+  // of most there never are any
+  get log(): Log.Log<A> {
+    return this.made ??= Log.makeUnsafe()
   }
   tell(news: A): void {
-    Log.appendUnsafe(this.log, news)
-    const unread = Math.max(Log.unreadUnsafe(this.log), this.log.next - maxUnread)
-    Log.trimUnsafe(this.log, Math.min(unread, this.log.next - 1))
+    const { log } = this
+    Log.appendUnsafe(log, news)
+    const unread = Math.max(Log.unreadUnsafe(log), log.next - maxUnread)
+    Log.trimUnsafe(log, Math.min(unread, log.next - 1))
   }
   end(): void {
     Log.endUnsafe(this.log, Exit.void)

@@ -8,16 +8,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
-import * as Writer from "../coding/Writer.ts"
-import { type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
-import * as FrameMessage from "../message/Frame.ts"
-import * as Frame from "../model/Frame.ts"
+import { Lagged, type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
+import * as Body from "../model/Body.ts"
+import type { ReadError } from "../model/Frame.ts"
 import * as Group from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import { toResetCode } from "./MessageStream.ts"
-import { type Monitor, now } from "./Monitor.ts"
+import { now } from "./Monitor.ts"
 import type { Sender, Sending } from "./Sending.ts"
 import { Entry, type Lane } from "./SendQueue.ts"
 
@@ -26,19 +24,18 @@ import { Entry, type Lane } from "./SendQueue.ts"
  *
  * @internal
  */
-export type SendError = Frame.ReadError | StreamReset | SessionClosed
+export type SendError = ReadError | StreamReset | SessionClosed
 
 /**
- * Sends a group: what is there together leaves in one write, the header with the first frames, or in several of the size
- * that writes have now. The stream opens with the first of them: one that carries nothing yet would only use up the time
- * that its receiver gives to the header.
+ * Sends a group as its bytes come: what is there leaves in one write, the header with the first of it, or in several of
+ * the size that writes have now. The stream opens with the first of them: one that carries nothing yet would only use up
+ * the time that its receiver gives to the header.
  *
  * @internal
  */
 export class Outgoing extends Entry implements Sender {
   readonly sending: Sending
   readonly group: Group.Group
-  readonly monitor: Monitor
   resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
@@ -46,19 +43,22 @@ export class Outgoing extends Entry implements Sender {
   isLive: boolean
   /** Whether it has a place among the streams of its subscription: once it is about to open its own. */
   isPlaced: boolean
+  isFinishing: boolean
+  /** What sends it, once that has begun. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
   private readonly onPlaced: () => void
+  private readonly body: Body.Body
+  // up to where it was taken
+  private readonly reached: Body.Place
+  // until it leaves
+  private header: Uint8Array | undefined
   private stream: SendStream | undefined
-  private scope: Scope.Scope | undefined
-  private fiber: Fiber.Fiber<unknown, unknown> | undefined
-  // what is to be written next, from `head` on, and its bytes; those written before
-  private chunks: Array<Uint8Array>
-  private head: number
-  private size: number
-  private written: number
-  // of what is to be written: the bytes that are no payload, and the frames
-  private headers: number
+  private scope: Scope.Closeable | undefined
+  // what was counted as sent, or was never to be
   private frames: number
+  private payload: number
   private rank: number
+  private hasBegun: boolean
   private isHolding: boolean
   constructor(
     sending: Sending,
@@ -71,49 +71,32 @@ export class Outgoing extends Entry implements Sender {
     super(lane, group.sequence)
     this.sending = sending
     this.group = group
-    this.monitor = sending.context.monitor
     this.resume = undefined
     this.code = undefined
     this.isLive = false
     this.isPlaced = false
-    this.onPlaced = onPlaced
-    this.scope = undefined
+    this.isFinishing = false
     this.fiber = undefined
-    this.head = 0
-    this.written = 0
-    this.frames = 0
+    this.onPlaced = onPlaced
+    this.body = Group.bodyOf(group)
+    // from here on the group does not count as taken
+    this.reached = Group.openUnsafe(group)
+    this.scope = undefined
+    this.frames = Body.framesUntil(this.body, this.reached)
+    this.payload = Body.payloadUntil(this.body, this.reached)
     this.rank = 0
+    this.hasBegun = false
     this.isHolding = false
     // a group of a subscription has a header and opens its stream; the reply to a fetch has the one that asked for it
-    if (first instanceof Uint8Array) {
-      this.stream = undefined
-      this.chunks = [first]
-      this.size = first.length
-    } else {
-      this.stream = first
-      this.chunks = []
-      this.size = 0
-    }
-    this.headers = this.size
+    const isHeader = first instanceof Uint8Array
+    this.header = isHeader ? first : undefined
+    this.stream = isHeader ? undefined : first
   }
 
   /** How many bytes of the group, as far as it has come, wait to be written. */
   get unsent(): number {
-    return this.code === undefined ? Math.max(0, this.group.size - this.written) : 0
-  }
-
-  /** Has the group not count as taken: before it is read, and while what was read of it has still to leave. */
-  hold(): void {
-    if (this.isHolding) return
-    this.isHolding = true
-    Group.holdUnsafe(this.group)
-  }
-
-  /** The opposite of `hold`. */
-  release(): void {
-    if (!this.isHolding) return
-    this.isHolding = false
-    Group.releaseUnsafe(this.group)
+    if (this.code !== undefined) return 0
+    return Body.available(this.body, this.reached) + (this.isHolding ? this.bytes : 0)
   }
 
   /** Ends it early with a code. Does nothing once it has ended. */
@@ -131,159 +114,130 @@ export class Outgoing extends Entry implements Sender {
 
   /** Sends the group to its end. Fails as that does; interrupted, it resets the stream with the code of `drop`. */
   get run(): Effect.Effect<void, SendError> {
-    const sent = Effect.scopedWith((scope) => {
-      this.scope = scope
-      return Effect.flatMap(Scope.provide(this.group.reader, scope), (frames) => {
-        this.release()
-        return frames.pipe(
-          Effect.flatMap(this.write),
-          Effect.forever({ disableYield: true }),
-          Pull.catchDone(() => this.finish)
-        )
-      }).pipe(Effect.onExit((exit) => this.reset(exit)))
-    })
     return Effect.withFiber((fiber) => {
       this.fiber = fiber
-      return sent
+      return Effect.onExit(this.next, (exit) => this.leave(exit))
     })
   }
 
-  private reset(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
+  private leave(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
+    const { body, reached, scope, sending, stream } = this
     this.release()
-    if (Exit.isSuccess(exit)) return Effect.void
+    Body.closeUnsafe(body, reached)
+    const close = scope === undefined ? Effect.void : Scope.close(scope, exit)
+    if (Exit.isSuccess(exit)) return close
     const found = Exit.findErrorOption(exit)
     if (Option.isSome(found)) {
       const error = found.value
       // when the session has gone, nobody gives it up
-      const isGone = error._tag === "MoqSessionClosed" && this.group.end?._tag !== "Failure"
+      const isGone = error._tag === "MoqSessionClosed" && body.end?._tag !== "Failure"
       if (!isGone) this.code ??= toCode(error)
     }
-    if (this.stream === undefined || this.code === undefined) return Effect.void
-    return this.stream.reset(toResetCode(this.code, this.sending.context))
+    if (stream === undefined || this.code === undefined) return close
+    return Effect.andThen(stream.reset(toResetCode(this.code, sending.context)), close)
   }
 
-  private readonly write = (frames: NonEmptyReadonlyArray<Frame.Frame>): Effect.Effect<void, SendError> => {
-    for (const frame of frames) {
-      FrameMessage.encodeHeader(writer, frame.size)
-      const header = writer.finish()
-      this.headers += header.length
-      this.push(header)
-      this.frames++
-      // only the last frame of a batch can still be growing
-      const payload = frame.isComplete ? frame.payload : undefined
-      if (payload === undefined) {
-        const chunks = this.writeChunks(frame)
-        // what is before it does not wait for its first bytes
-        return frame !== frames[0] && Frame.logOf(frame)?.next === 0 ? Effect.andThen(this.flush, chunks) : chunks
-      }
-      if (payload.length > 0) this.push(payload)
+  // has the group not count as taken while what was taken of it has still to leave
+  private hold(): void {
+    this.isHolding = true
+    Group.holdUnsafe(this.group)
+  }
+
+  private release(): void {
+    if (!this.isHolding) return
+    this.isHolding = false
+    Group.releaseUnsafe(this.group)
+  }
+
+  // writes all that is there, one turn after the other, and then what comes
+  private readonly next: Effect.Effect<void, SendError> = Effect.suspend(() => {
+    const { body, reached, sending } = this
+    if (this.code !== undefined) return Effect.interrupt
+    if (Body.isLagging(body, reached)) return lagged
+    const { ready } = this
+    if (ready > 0) {
+      const { writeSize } = sending
+      // somewhat more is better than a small rest
+      const size = ready <= writeSize + writeSize / 4 ? ready : writeSize
+      return sending.request(this, size) ? this.send() : Effect.flatMap(sending.turn(this), () => this.send())
     }
-    return this.flush
-  }
-
-  private writeChunks(frame: Frame.Frame): Effect.Effect<void, SendError> {
-    return Effect.scoped(Effect.flatMap(frame.reader, (chunks) =>
-      chunks.pipe(
-        Effect.flatMap((batch) => {
-          for (const chunk of batch) this.push(chunk)
-          return this.flush
-        }),
-        Effect.forever({ disableYield: true }),
-        Pull.catchDone(() => Effect.void)
-      )))
-  }
-
-  private push(chunk: Uint8Array): void {
-    this.hold()
-    this.chunks.push(chunk)
-    this.size += chunk.length
-  }
-
-  private get finish(): Effect.Effect<void, SendError> {
-    return Effect.flatMap(this.flush, () => {
-      this.sending.finish(this)
-      return this.stream!.finish
-    })
-  }
-
-  // writes all that is there, one turn after the other
-  private readonly flush: Effect.Effect<void, SendError> = Effect.suspend(() => {
-    if (this.size === 0) return Effect.void
-    return this.sending.request(this, this.next)
-      ? this.send()
-      : Effect.flatMap(this.sending.turn(this), () => this.send())
+    if (body.end === undefined) return Effect.flatMap(Body.awaitUntil(body, () => this.isReady), () => this.next)
+    return Exit.isSuccess(body.end) ? this.finish : body.end
   })
+
+  private get isReady(): boolean {
+    return this.ready > 0 || this.body.end !== undefined || Body.isLagging(this.body, this.reached)
+  }
+
+  // how many bytes can leave; a header waits for the first payload, or the end
+  private get ready(): number {
+    const { body, header, reached } = this
+    const bytes = Body.available(body, reached)
+    if (header === undefined) return bytes
+    const isBegun = bytes > 0 && (body.missing === 0 || body.size > 0 || body.next > body.first + 1)
+    return isBegun || body.end?._tag === "Success" ? header.length + bytes : 0
+  }
 
   private send(): Effect.Effect<void, SendError> {
     const { sending, stream } = this
-    if (stream !== undefined) return Effect.flatMap(stream.write(this.take()), this.taken)
-    if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.flush)
+    if (stream !== undefined) return this.write(stream)
+    if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.next)
     this.isPlaced = true
     this.onPlaced()
     const { rank } = this
-    const open = Scope.provide(sending.context.connection.openUni({ priority: rank }), this.scope!)
+    this.scope = Scope.makeUnsafe()
+    const open = Scope.provide(sending.context.connection.openUni({ priority: rank }), this.scope)
     return Effect.flatMap(open, (stream) => {
       this.stream = stream
-      const written = Effect.flatMap(stream.write(this.take()), this.taken)
-      return this.rank === rank ? written : Effect.andThen(stream.setPriority(this.rank), written)
+      return this.rank === rank
+        ? this.write(stream)
+        : Effect.andThen(stream.setPriority(this.rank), Effect.suspend(() => this.write(stream)))
     })
   }
 
-  private readonly taken = (): Effect.Effect<void, SendError> => {
-    this.count()
-    this.written += this.bytes
-    this.sending.done(this, this.written === this.bytes)
-    if (this.size > 0) return this.flush
-    this.release()
-    return Effect.void
+  // writes as many bytes as it has requested
+  private write(stream: SendStream): Effect.Effect<void, SendError> {
+    const { body, header, reached } = this
+    if (Body.isLagging(body, reached)) return lagged
+    const chunks: Array<Uint8Array> = []
+    if (header !== undefined) chunks.push(header)
+    this.header = undefined
+    this.hold()
+    Body.takeBytesUnsafe(body, reached, this.bytes - (header?.length ?? 0), chunks)
+    return Effect.flatMap(stream.write(chunks as unknown as NonEmptyReadonlyArray<Uint8Array>), () => this.taken())
   }
 
-  private count(): void {
-    const { bytes, monitor } = this
-    if (this.written === 0) {
+  private taken(): Effect.Effect<void, SendError> {
+    const isFirst = !this.hasBegun
+    this.hasBegun = true
+    this.count(isFirst)
+    this.sending.done(this, isFirst)
+    this.release()
+    return this.next
+  }
+
+  private count(isFirst: boolean): void {
+    const { body, reached, sending } = this
+    const { monitor } = sending.context
+    if (isFirst) {
       monitor.group("sent")
       const arrived = this.isLive ? Group.arrivedAt(this.group) : undefined
-      if (arrived !== undefined) monitor.latency(now(this.sending.clock) - arrived)
+      if (arrived !== undefined) monitor.latency(now(sending.clock) - arrived)
     }
-    const headers = Math.min(this.headers, bytes)
-    this.headers -= headers
-    monitor.traffic("sent", this.size === 0 ? this.frames : 0, bytes - headers)
-    if (this.size === 0) this.frames = 0
+    if (Body.isLagging(body, reached)) return
+    const frames = Body.framesUntil(body, reached)
+    const payload = Body.payloadUntil(body, reached)
+    monitor.traffic("sent", frames - this.frames, payload - this.payload)
+    this.frames = frames
+    this.payload = payload
   }
 
-  // how many bytes the next write has: whole chunks, unless the last one of them is too large. Somewhat more is fine where
-  // that saves cutting a chunk: a frame of 16 KiB and its header.
-  private get next(): number {
-    const { writeSize } = this.sending
-    const most = writeSize + writeSize / 4
-    if (this.size <= most) return this.size
-    let bytes = 0
-    for (let i = this.head; bytes < writeSize; i++) bytes += this.chunks[i]!.length
-    return bytes <= most ? bytes : writeSize
-  }
-
-  // the bytes that were requested
-  private take(): NonEmptyReadonlyArray<Uint8Array> {
-    const { bytes, chunks, head } = this
-    this.size -= bytes
-    if (this.size === 0) {
-      this.chunks = []
-      this.head = 0
-      return (head === 0 ? chunks : chunks.slice(head)) as unknown as NonEmptyReadonlyArray<Uint8Array>
-    }
-    let index = head
-    let left = bytes
-    while (chunks[index]!.length <= left) left -= chunks[index++]!.length
-    const out = chunks.slice(head, index)
-    if (left > 0) {
-      out.push(chunks[index]!.subarray(0, left))
-      chunks[index] = chunks[index]!.subarray(left)
-    }
-    this.head = index
-    return out as unknown as NonEmptyReadonlyArray<Uint8Array>
+  private get finish(): Effect.Effect<void, SendError> {
+    this.sending.finish(this)
+    return this.stream!.finish
   }
 }
 
 // internal
 
-const writer = Writer.make()
+const lagged = Effect.fail(new Lagged({ detail: "the group outgrew its limits before it was sent" }))

@@ -6,16 +6,14 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { ignore } from "../core/Ignore.ts"
+import type { Fibers } from "../core/Fibers.ts"
 import {
   BoundsExceeded,
   type MoqError,
   ProtocolViolation,
   type SessionClosed,
-  type Timeout,
   toCode,
   UnexpectedStream
 } from "../core/MoqError.ts"
@@ -25,18 +23,23 @@ import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
 import { Bitrate } from "./Bitrate.ts"
 import type { Agreed } from "./Handshake.ts"
-import { inTime, MessageStream, type ReceiveError, resetCode } from "./MessageStream.ts"
+import { MessageStream, type ReceiveError, resetCode } from "./MessageStream.ts"
 import type { Limit } from "./Monitor.ts"
+import { Newcomers } from "./Newcomers.ts"
 import { Publisher } from "./Publisher.ts"
 import { Rate } from "./Rate.ts"
-import type { PublisherContext, SessionContext } from "./SessionContext.ts"
+import type { PublisherContext, SubscriberContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
+import { Unread } from "./Unread.ts"
 
 /** @internal */
 export class Peer {
   static make(
-    { connection, limits, monitor, router }: Pick<PublisherContext, "connection" | "limits" | "monitor" | "router">,
-    { greeting, profile, stream }: Agreed
+    { connection, fibers, limits, monitor, router }: Pick<
+      PublisherContext,
+      "connection" | "fibers" | "limits" | "monitor" | "router"
+    >,
+    agreed: Agreed
   ): Effect.Effect<Peer, never, Scope.Scope> {
     let isBroken = false
     const over = (error: MoqError, limit?: Limit): Effect.Effect<void> =>
@@ -47,73 +50,78 @@ export class Peer {
         return end(connection, error)
       })
     return Effect.gen(function*() {
-      const context: SessionContext = {
+      const context: PublisherContext & SubscriberContext = {
         connection,
-        profile,
+        profile: agreed.profile,
         limits,
         monitor,
+        router,
         clock: yield* Clock.Clock,
+        fibers,
         end: over,
+        unread: new Unread(limits.unread, monitor),
+        heard: 0,
+        onBytes: () => {
+          context.heard = context.clock.currentTimeMillisUnsafe()
+        },
         violation: (error, limit) => Effect.andThen(over(error, limit), Effect.fail(error))
       }
       const subscriber = yield* Subscriber.make(context)
-      const publisher = yield* Publisher.make({ ...context, router })
-      const bitrate = new Bitrate(context, stream, yield* Effect.scope)
-      if (connection.bitrate !== undefined && profile.sendsSessionUpdate) {
-        yield* Effect.forkScoped(bitrate.follow(connection.bitrate, limits.keepAlive))
+      const publisher = yield* Publisher.make(context)
+      const peer = new Peer(context, agreed, publisher, subscriber)
+      fibers.fork(peer.session)
+      fibers.fork(peer.stopped)
+      if (connection.capabilities.ping) fibers.fork(peer.keepAlive)
+      if (connection.bitrate !== undefined && agreed.profile.sendsSessionUpdate) {
+        fibers.fork(peer.bitrate.follow(connection.bitrate))
       }
-      return new Peer(context, greeting, stream, publisher, subscriber, bitrate)
+      return peer
     })
   }
 
-  readonly context: SessionContext
+  readonly context: PublisherContext & SubscriberContext
   /** What the peer said of itself. */
   readonly greeting: Greeting
   readonly control: MessageStream
   readonly publisher: Publisher
   readonly subscriber: Subscriber
   readonly bitrate: Bitrate
-  // how many Announce streams of the peer are served
-  announcing: number
   // how fast the peer asks
   private readonly requests: Rate
+  private readonly newcomers: Newcomers
   constructor(
-    context: SessionContext,
-    greeting: Greeting,
-    control: MessageStream,
+    context: PublisherContext & SubscriberContext,
+    { greeting, stream }: Agreed,
     publisher: Publisher,
-    subscriber: Subscriber,
-    bitrate: Bitrate
+    subscriber: Subscriber
   ) {
     const { clock, limits } = context
     this.context = context
     this.greeting = greeting
-    this.control = control
+    this.control = stream
     this.publisher = publisher
     this.subscriber = subscriber
-    this.bitrate = bitrate
-    this.announcing = 0
+    this.bitrate = new Bitrate(context, stream)
     this.requests = new Rate(clock, limits.requestRate, 4 * limits.requestRate)
+    this.newcomers = new Newcomers(context)
   }
 
   /** The rest of the Session stream; its end, by either side, is that of the session. */
-  get session(): Effect.Effect<void> {
-    const read = Effect.gen({ self: this }, function*() {
-      while (true) {
-        const update = yield* this.control.read(SessionUpdate.decode, this.context.profile)
-        if (update === undefined) return
+  private get session(): Effect.Effect<void> {
+    const read = this.control.read(SessionUpdate.decode, this.context.profile)
+    const next: Effect.Effect<void> = Effect.matchEffect(read, {
+      onSuccess: (update) => {
+        if (update === undefined) return this.ended
         this.bitrate.hear(update)
-      }
+        return next
+      },
+      onFailure: (error) => end(this.context.connection, error)
     })
-    return read.pipe(
-      Effect.andThen(this.ended),
-      Effect.catch((error) => end(this.context.connection, error)),
-      Effect.ensuring(Effect.sync(() => this.bitrate.news.end()))
-    )
+    return Effect.onExit(next, () => Effect.sync(() => this.bitrate.news.end()))
   }
 
   /** Ends the session when the peer stops the Session stream. */
-  get stopped(): Effect.Effect<void> {
+  private get stopped(): Effect.Effect<void> {
     return Effect.andThen(this.control.send.stopped, this.ended)
   }
 
@@ -122,24 +130,27 @@ export class Peer {
   }
 
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
-  get keepAlive(): Effect.Effect<void> {
+  private get keepAlive(): Effect.Effect<void, SessionClosed> {
     const { clock, connection, limits, monitor } = this.context
-    if (!connection.capabilities.ping) return Effect.void
-    const asked = Effect.andThen(Effect.sleep(limits.keepAlive), connection.ping)
-    const patience = Duration.toMillis(Duration.fromInputUnsafe(limits.idle))
-    return Effect.gen({ self: this }, function*() {
-      let heard = clock.currentTimeMillisUnsafe()
-      while (true) {
-        const left = heard + patience - clock.currentTimeMillisUnsafe()
-        if (left <= 0) {
-          monitor.limit("idle")
-          return yield* connection.close(3, "the peer does not answer any more")
-        }
-        const answer = yield* Effect.timeoutOption(asked, left)
-        // an answer may be stuck behind data: that is a sign of life as well
-        heard = Option.isSome(answer) ? clock.currentTimeMillisUnsafe() : Math.max(heard, this.subscriber.heard)
+    const [every, patience] = [limits.keepAlive, limits.idle].map((limit) =>
+      Duration.toMillis(Duration.fromInputUnsafe(limit))
+    ) as [number, number]
+    const asked = (heard: number): Effect.Effect<void, SessionClosed> => {
+      const over = heard + patience
+      const left = () => Math.max(0, over - clock.currentTimeMillisUnsafe())
+      if (left() === 0) {
+        monitor.limit("idle")
+        return connection.close(3, "the peer does not answer any more")
       }
-    }).pipe(ignore)
+      return Effect.sleep(Math.min(every, left())).pipe(
+        Effect.andThen(Effect.suspend(() => Effect.timeoutOption(connection.ping, left()))),
+        // an answer may be stuck behind data: that is a sign of life as well
+        Effect.flatMap((answer) =>
+          asked(Option.isSome(answer) ? clock.currentTimeMillisUnsafe() : Math.max(heard, this.context.heard))
+        )
+      )
+    }
+    return Effect.suspend(() => asked(clock.currentTimeMillisUnsafe()))
   }
 
   /** Handles a bidirectional stream that the peer opened. */
@@ -151,7 +162,11 @@ export class Peer {
   // what the peer asks for
   private asked(stream: MessageStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
     return stream.expect(StreamType.decodeBi, this.context.profile).pipe(
-      Effect.flatMap((type) => this.request(type, stream)),
+      Effect.flatMap((type) =>
+        type === "session"
+          ? Effect.succeed(this.unexpected(secondSession, secondSessionCode, (code) => stream.abort(code)))
+          : this.publisher[type](stream)
+      ),
       Effect.tapError((error) =>
         (error._tag === "MoqStreamReset" ? this.subscriber.strays.reset(true) : undefined) ?? Effect.void
       )
@@ -168,52 +183,21 @@ export class Peer {
     return this.handle(this.subscriber.group(stream), stream.stop)
   }
 
-  request(type: StreamType.Bi, stream: MessageStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
-    switch (type) {
-      case "session":
-        return Effect.succeed(this.unexpected(secondSession, secondSessionCode, (code) => stream.abort(code)))
-      case "announce":
-        return Effect.map(this.publisher.announce(stream), (served) => this.announce(served))
-      case "subscribe":
-        return this.publisher.subscribe(stream)
-      case "info":
-        return this.publisher.info(stream)
-      case "fetch":
-        return this.publisher.fetch(stream)
-    }
-  }
-
-  announce(served: Effect.Effect<void, MoqError>): Effect.Effect<void, MoqError> {
-    return Effect.suspend(() => {
-      const { limits, monitor } = this.context
-      if (this.announcing >= limits.announceStreams) {
-        monitor.limit("announceStreams")
-        return Effect.fail(new BoundsExceeded({ detail: `${this.announcing} Announce streams are served already` }))
-      }
-      return Effect.acquireUseRelease(
-        Effect.sync(() => this.announcing++),
-        () => served,
-        () => Effect.sync(() => this.announcing--)
-      )
-    })
-  }
-
   // Reads the first message of a stream, in time, then does what it asks for. Whatever fails costs the peer that stream;
   // one of an unknown type also the session, where the version says so.
   handle(
-    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded | Timeout>,
+    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded>,
     abort: (code: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
     const { profile } = this.context
-    return first.pipe(
-      inTime(this.context, "the first message of a stream", "firstMessage"),
-      Effect.catchTag(
-        "MoqUnexpectedStream",
-        (error) => Effect.succeed(this.unexpected(error, profile.unknownStreamCode, abort))
-      ),
-      Effect.flatten,
-      Effect.catch((error) => abort(resetCode(error, this.context)))
-    )
+    const failed = (error: MoqError): Effect.Effect<void> => abort(resetCode(error, this.context))
+    return Effect.matchEffect(this.newcomers.hear(first, abort), {
+      onSuccess: (asked) => Effect.catch(asked, failed),
+      onFailure: (error) =>
+        error._tag === "MoqUnexpectedStream"
+          ? this.unexpected(error, profile.unknownStreamCode, abort)
+          : failed(error)
+    })
   }
 
   unexpected(
@@ -238,35 +222,38 @@ export const end = (connection: Connection, error: MoqError): Effect.Effect<void
   })
 
 /**
- * Takes streams for as long as the connection lives, and handles each on a fiber of its own, in the given scope. Before
- * the handshake is done `handler` gives `undefined`, and a stream costs the peer the session.
+ * Takes streams for as long as the connection lives, and handles each on a fiber of its own, among the given ones.
  *
  * @internal
  */
 export const acceptAll = <A>(
-  connection: Connection,
   accept: Effect.Effect<A, SessionClosed, Scope.Scope>,
-  scope: Scope.Scope,
-  handler: () => ((stream: A) => Effect.Effect<void>) | undefined
-): Effect.Effect<void> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.suspend(() => {
-      // a child of the session's scope: the stream ends with it even if its fiber never gets to run
-      const own = Scope.forkUnsafe(scope)
-      return restore(Scope.provide(accept, own)).pipe(
-        Effect.flatMap((stream) => {
-          const handle = handler()
-          return handle === undefined
-            ? Effect.andThen(
-              end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" })),
-              Scope.close(own, Exit.void)
-            )
-            : Effect.forkIn(Effect.onExit(restore(handle(stream)), (exit) => Scope.close(own, exit)), scope)
-        }),
-        Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
-      )
-    })
-  ).pipe(Effect.forever({ disableYield: true }), ignore)
+  fibers: Fibers,
+  handle: (stream: A) => Effect.Effect<void>
+): Effect.Effect<never, SessionClosed> =>
+  Effect.suspend(() => {
+    // that of the next stream
+    let own = Scope.makeUnsafe()
+    const next: Effect.Effect<never, SessionClosed> = Effect.flatMap(
+      Effect.suspend(() => Scope.provide(accept, own)),
+      (stream) => {
+        const scope = own
+        own = Scope.makeUnsafe()
+        // the fiber keeps what it has begun with: no more than the stream
+        fibers.fork(Effect.onExit(Effect.suspend(() => handle(stream)), (exit) => Scope.close(scope, exit)))
+        return next
+      }
+    )
+    return Effect.onExit(next, (exit) => Scope.close(own, exit))
+  })
+
+/**
+ * Ends a session whose peer opens streams before the handshake is done.
+ *
+ * @internal
+ */
+export const early = (connection: Connection): Effect.Effect<void> =>
+  end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" }))
 
 // internal
 

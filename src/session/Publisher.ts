@@ -5,7 +5,6 @@
  */
 import { isArrayNonEmpty } from "effect/Array"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { ignore } from "../core/Ignore.ts"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
@@ -42,7 +41,7 @@ interface Served {
  * @internal
  */
 export class Publisher {
-  static make(context: PublisherContext): Effect.Effect<Publisher, never, Scope.Scope> {
+  static make(context: PublisherContext): Effect.Effect<Publisher> {
     return Effect.map(Sending.make(context), (sending) => new Publisher(context, sending))
   }
 
@@ -50,11 +49,14 @@ export class Publisher {
   readonly sending: Sending
   readonly used: Ranges.Ranges
   readonly serving: Set<Served>
+  // how many of them count against each limit
+  private readonly counts: Record<"subscriptions" | "announceStreams", number>
   constructor(context: PublisherContext, sending: Sending) {
     this.context = context
     this.sending = sending
     this.used = Ranges.make(maxRanges)
     this.serving = new Set()
+    this.counts = { subscriptions: 0, announceStreams: 0 }
   }
 
   /** An Announce stream: tells the peer which tracks there are, until it ends the stream. */
@@ -78,13 +80,14 @@ export class Publisher {
           }
         ))
       const left = subscriberLeft(stream, profile)
-      return stream.send.setPriority(Rank.control).pipe(
+      const run = stream.send.setPriority(Rank.control).pipe(
         Effect.andThen(Effect.raceFirst(told, left)),
         Effect.andThen(stream.send.finish),
         Effect.ensuring(Effect.sync(() => {
           while (announced > 0) count(-1)
         }))
       )
+      return this.serve({ run, drain: Effect.void }, "announceStreams")
     })
   }
 
@@ -131,28 +134,23 @@ export class Publisher {
       }))
   }
 
-  private serve(served: Served): Service {
-    const { context, serving } = this
-    const { limits, monitor } = context
+  private serve(served: Served, limit: "subscriptions" | "announceStreams" = "subscriptions"): Service {
+    const { context: { limits, monitor }, counts, serving } = this
     const count = (change: 1 | -1): void => {
+      counts[limit] += change
       if (served instanceof Serving) monitor.subscription("sent", change)
     }
-    return Effect.acquireUseRelease(
+    return Effect.onExit(
       Effect.suspend(() => {
-        if (serving.size >= limits.subscriptions) {
-          monitor.limit("subscriptions")
-          return Effect.fail(new BoundsExceeded({ detail: `${serving.size} requests are served already` }))
+        if (counts[limit] >= limits[limit]) {
+          monitor.limit(limit)
+          return Effect.fail(new BoundsExceeded({ detail: `${counts[limit]} requests are served already` }))
         }
         serving.add(served)
         count(1)
-        return Effect.void
+        return served.run
       }),
-      () => served.run,
-      () =>
-        Effect.sync(() => {
-          serving.delete(served)
-          count(-1)
-        })
+      () => Effect.sync(() => serving.delete(served) && count(-1))
     )
   }
 

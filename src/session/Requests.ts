@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import {
   BoundsExceeded,
   Cancelled,
@@ -33,16 +33,19 @@ import type { SessionContext } from "./SessionContext.ts"
  * @internal
  */
 export const open = (context: SessionContext): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
-  Effect.gen(function*() {
-    const stream = new MessageStream(yield* context.connection.openBi, context.monitor)
-    yield* Effect.addFinalizer((exit) => {
+  Effect.flatMap(context.connection.openBi, (opened) => {
+    const stream = new MessageStream(opened, context.monitor)
+    const told = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
       const error = Exit.findErrorOption(exit)
       return Option.isSome(error) && isMoqError(error.value)
         ? stream.abort(resetCode(error.value, context))
         : Effect.void
-    })
-    yield* stream.send.setPriority(Rank.control)
-    return stream
+    }
+    return Effect.scope.pipe(
+      Effect.flatMap((scope) => Scope.addFinalizerExit(scope, told)),
+      Effect.andThen(stream.send.setPriority(Rank.control)),
+      Effect.as(stream)
+    )
   })
 
 /** @internal */

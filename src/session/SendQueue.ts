@@ -146,14 +146,13 @@ export class SendQueue<E extends Entry = Entry> {
     const { entries } = entry.lane
     let at = entries.length
     while (at > 0 && entries[at - 1]!.sequence > entry.sequence) at--
-    entries.splice(at, 0, entry)
+    if (at === entries.length) entries.push(entry)
+    else entries.splice(at, 0, entry)
   }
 
   /** Takes a group out, with the write that waits or is under way. */
   remove(entry: E): void {
-    const { entries } = entry.lane
-    const at = entries.lastIndexOf(entry)
-    if (at >= 0) entries.splice(at, 1)
+    takeOut(entry.lane.entries, entry)
     this.done(entry)
   }
 
@@ -183,7 +182,7 @@ export class SendQueue<E extends Entry = Entry> {
     const { state } = entry
     if (state === "idle") return
     if (state === "waiting") this.dequeue(entry)
-    else if (state === "underWay") this.underWay.splice(this.underWay.indexOf(entry), 1)
+    else if (state === "underWay") takeOut(this.underWay, entry)
     entry.state = "idle"
     this.pending--
   }
@@ -196,7 +195,7 @@ export class SendQueue<E extends Entry = Entry> {
     for (const entry of [...this.underWay]) {
       if (entry.since <= before) {
         entry.state = "heldUp"
-        this.underWay.splice(this.underWay.indexOf(entry), 1)
+        takeOut(this.underWay, entry)
       } else {
         at = Math.min(at, entry.since + now - before)
       }
@@ -301,6 +300,16 @@ export class SendQueue<E extends Entry = Entry> {
 // internal
 
 const maxLeak = 8 * 1024
+
+// the first or the last one most of the time
+const takeOut = (entries: Array<Entry>, entry: Entry): void => {
+  if (entries[0] === entry) entries.shift()
+  else if (entries.at(-1) === entry) entries.pop()
+  else {
+    const at = entries.lastIndexOf(entry)
+    if (at >= 0) entries.splice(at, 1)
+  }
+}
 
 /** All lanes of one priority. */
 interface Level {

@@ -7,8 +7,8 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
-import type * as Scope from "effect/Scope"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
 import { type Entry, patience, SendQueue, usualSize } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
@@ -36,6 +36,8 @@ export interface Droppable {
 export interface Sender extends Entry {
   /** Wakes it when it waits for its turn, or for a stream. */
   resume: (() => void) | undefined
+  /** Whether its stream has still to take its end. */
+  isFinishing: boolean
   /** The code that it ended early with. */
   readonly code: number | undefined
   /** Ends it early with a code. */
@@ -44,29 +46,28 @@ export interface Sender extends Entry {
 
 /** @internal */
 export class Sending {
-  static make(context: PublisherContext): Effect.Effect<Sending, never, Scope.Scope> {
-    return Effect.withFiber((fiber) => {
-      const sending = new Sending(context, fiber.currentDispatcher)
-      return Effect.as(Effect.forkScoped(sending.watch, { startImmediately: true }), sending)
-    })
+  static make(context: PublisherContext): Effect.Effect<Sending> {
+    return Effect.withFiber((fiber) => Effect.succeed(new Sending(context, fiber.currentDispatcher)))
   }
 
   readonly context: PublisherContext
   readonly clock: Clock.Clock
   readonly dispatcher: Scheduler.SchedulerDispatcher
   readonly queue: SendQueue<Sender>
-  /** Subscriptions that may have something to give up. */
-  readonly droppable: Set<Droppable>
+  // subscriptions that may have something to give up: many sessions never have one
+  private droppable: Set<Droppable> | undefined
   // those that have a place among the streams that may be open, and those that wait for one
-  private readonly open: Set<Sender>
-  private readonly homeless: Set<Sender>
+  private open: Set<Sender> | undefined
+  private homeless: Set<Sender> | undefined
   private readonly stalled: number
   /** How many bytes a write has: more than usual while the transport takes them at once. */
   writeSize: number
-  // when something was last taken, or the first of what waits began to; the streams that have still to take their end
+  // when something was last taken, or the first of what waits began to; how many streams have still to take their end
   private taken: number
-  private readonly finishing: Set<Sender>
-  private readonly timer: Timer
+  private finishing: number
+  // what looks after them, and when; none while nothing waits
+  private timer: Fiber.Fiber<void> | undefined
+  private at: number
   private isScheduled: boolean
   /** Nothing more begins: what is asked for now gets no answer before the session ends. */
   isDraining: boolean
@@ -75,14 +76,15 @@ export class Sending {
     this.clock = context.clock
     this.dispatcher = dispatcher
     this.queue = new SendQueue()
-    this.droppable = new Set()
-    this.open = new Set()
-    this.homeless = new Set()
+    this.droppable = undefined
+    this.open = undefined
+    this.homeless = undefined
     this.stalled = Duration.toMillis(Duration.fromInputUnsafe(context.limits.stalled))
     this.writeSize = usualSize
     this.taken = 0
-    this.finishing = new Set()
-    this.timer = new Timer(dispatcher)
+    this.finishing = 0
+    this.timer = undefined
+    this.at = Infinity
     this.isScheduled = false
     this.isDraining = false
   }
@@ -111,7 +113,7 @@ export class Sending {
   }
 
   private get isWaiting(): boolean {
-    return this.queue.pending > 0 || this.finishing.size > 0
+    return this.queue.pending > 0 || this.finishing > 0
   }
 
   /**
@@ -120,8 +122,11 @@ export class Sending {
    */
   done(sender: Sender, isFirst: boolean): void {
     const now = this.clock.currentTimeMillisUnsafe()
-    if (now > sender.since + atOnce) this.writeSize = usualSize
-    else if (sender.bytes >= this.writeSize) this.writeSize = Math.min(2 * this.writeSize, largestSize)
+    const took = now - sender.since
+    if (took > briefly) this.writeSize = usualSize
+    else if (took <= atOnce && sender.bytes >= this.writeSize) {
+      this.writeSize = Math.min(2 * this.writeSize, largestSize)
+    }
     this.queue.done(sender)
     if (!isFirst) this.taken = now
     this.wake()
@@ -130,15 +135,20 @@ export class Sending {
   /** All of a group is written, and its stream about to end. */
   finish(sender: Sender): void {
     this.begin(this.clock.currentTimeMillisUnsafe())
-    this.finishing.add(sender)
+    sender.isFinishing = true
+    this.finishing++
   }
 
   /** A group has come to its end, wherever it was. */
   leave(sender: Sender): void {
-    if (this.finishing.delete(sender) && sender.code === undefined) this.taken = this.clock.currentTimeMillisUnsafe()
+    if (sender.isFinishing) {
+      sender.isFinishing = false
+      this.finishing--
+      if (sender.code === undefined) this.taken = this.clock.currentTimeMillisUnsafe()
+    }
     this.queue.remove(sender)
-    this.homeless.delete(sender)
-    if (this.open.delete(sender)) this.house()
+    this.homeless?.delete(sender)
+    if (this.open?.delete(sender)) this.house()
     this.wake()
   }
 
@@ -157,8 +167,8 @@ export class Sending {
 
   /** Whether a group may open its stream. */
   isHoused(sender: Sender): boolean {
-    if (this.open.has(sender)) return true
-    if (this.open.size >= this.context.connection.capabilities.maxStreams) return false
+    this.open ??= new Set()
+    if (this.open.size >= this.context.connection.capabilities.maxStreams) return this.open.has(sender)
     this.open.add(sender)
     return true
   }
@@ -170,35 +180,49 @@ export class Sending {
   housed(sender: Sender): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.queue.done(sender)
+      this.homeless ??= new Set()
       this.homeless.add(sender)
       let last: Sender | undefined
-      for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
+      for (const other of this.open!) if (last === undefined || goesBefore(last, other)) last = other
       if (last !== undefined && goesBefore(sender, last)) last.drop(codeLagged)
       this.wake()
-      return parked(sender, () => this.open.has(sender))
+      return parked(sender, () => this.open!.has(sender))
     })
   }
 
   private house(): void {
+    if (this.homeless === undefined) return
     let first: Sender | undefined
     for (const other of this.homeless) if (first === undefined || goesBefore(other, first)) first = other
     if (first === undefined) return
     const { resume } = first
     this.homeless.delete(first)
-    this.open.add(first)
+    this.open!.add(first)
     if (resume !== undefined) this.dispatcher.scheduleTask(resume, 0)
   }
 
   // what is given up
 
+  /** A subscription may have something to give up from now on. */
+  consider(one: Droppable): void {
+    this.droppable ??= new Set()
+    this.droppable.add(one)
+  }
+
+  /** It has nothing any more. */
+  forget(one: Droppable): void {
+    this.droppable?.delete(one)
+  }
+
   /** Gives up groups while more waits than may. */
   trim(): void {
+    const { droppable = [] } = this
     const { unsent } = this.context.limits
     while (true) {
       let sum = 0
       let worst: Droppable | undefined
       let most = 0
-      for (const one of this.droppable) {
+      for (const one of droppable) {
         const bytes = one.unsent
         sum += bytes
         if (bytes === 0) continue
@@ -218,27 +242,28 @@ export class Sending {
 
   /** Looks after what can expire, or stall, at a time in milliseconds. */
   look(at: number): void {
-    const { timer } = this
-    if (at >= timer.at) return
-    timer.at = at
-    timer.wake()
+    if (at >= this.at) return
+    this.at = at
+    this.timer?.interruptUnsafe()
+    this.timer = this.context.fibers.fork(Effect.suspend(() => {
+      const millis = Math.max(0, at - this.clock.currentTimeMillisUnsafe())
+      return Effect.flatMap(Effect.sleep(millis), () => this.watch())
+    }))
   }
 
-  /** Gives up what has expired, and the session when it is stalled: the one timer of a session. */
-  private get watch(): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function*() {
-      const { timer } = this
-      while (true) {
-        const now = this.clock.currentTimeMillisUnsafe()
-        if (this.isWaiting && now >= this.taken + this.stalled) break
-        timer.at = Infinity
-        // meanwhile somebody may want it earlier
-        timer.at = Math.min(this.next(now), timer.at)
-        yield* timer.at === Infinity ? timer.woken : Effect.timeoutOption(timer.woken, Math.max(0, timer.at - now))
-      }
-      const detail = `no write was taken for ${this.stalled / 1_000} seconds`
-      yield* this.context.end(new Timeout({ detail }), "stalled")
-    })
+  // gives up what has expired, and the session when it is stalled: the one timer of a session
+  private watch(): Effect.Effect<void> {
+    this.timer = undefined
+    this.at = Infinity
+    const now = this.clock.currentTimeMillisUnsafe()
+    if (!this.isWaiting || now < this.taken + this.stalled) {
+      this.look(this.next(now))
+      return Effect.void
+    }
+    // never again
+    this.at = -Infinity
+    const detail = `no write was taken for ${this.stalled / 1_000} seconds`
+    return this.context.end(new Timeout({ detail }), "stalled")
   }
 
   // when to look again
@@ -246,7 +271,7 @@ export class Sending {
     let at = this.isWaiting ? this.taken + this.stalled : Infinity
     at = Math.min(at, this.queue.release(now))
     this.wake()
-    for (const one of [...this.droppable]) at = Math.min(at, one.expire(now))
+    for (const one of [...(this.droppable ?? [])]) at = Math.min(at, one.expire(now))
     return at
   }
 }
@@ -257,6 +282,9 @@ const largestSize = 16 * usualSize
 
 // a write that is done within so many milliseconds has not waited for the network
 const atOnce = 1
+
+// one that takes no longer than this holds nobody up; it may be that this process was busy
+const briefly = 8
 
 const codeLagged = toCode(new Lagged({}))
 
@@ -276,26 +304,3 @@ const parked = (sender: Sender, isOver: () => boolean): Effect.Effect<void> =>
     }
     return Effect.sync(leave)
   })
-
-class Timer {
-  readonly dispatcher: Scheduler.SchedulerDispatcher
-  at: number
-  private resume: (() => void) | undefined
-  constructor(dispatcher: Scheduler.SchedulerDispatcher) {
-    this.dispatcher = dispatcher
-    this.at = Infinity
-    this.resume = undefined
-  }
-  readonly wake = (): void => {
-    const { resume } = this
-    if (resume === undefined) return
-    this.resume = undefined
-    this.dispatcher.scheduleTask(resume, 0)
-  }
-  readonly woken: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    this.resume = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.resume = undefined
-    })
-  })
-}

@@ -3,16 +3,13 @@
  *
  * @since 0.1.0
  */
-import { isArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
+import { isArrayNonEmpty } from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Pull from "effect/Pull"
-import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
+import * as Scope from "effect/Scope"
 import * as Writer from "../coding/Writer.ts"
-import { Fibers } from "../core/Fibers.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { ignore } from "../core/Ignore.ts"
 import {
@@ -31,12 +28,13 @@ import * as StreamType from "../message/StreamType.ts"
 import type { Subscribe } from "../message/Subscribe.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
-import type { ReadError } from "../model/Frame.ts"
 import type { Gap } from "../model/Gap.ts"
 import * as Group from "../model/Group.ts"
+import * as Log from "../model/Log.ts"
 import * as Ranges from "../model/Ranges.ts"
-import type { Event, Track, TrackInfo } from "../model/Track.ts"
+import * as Track from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
+import type { TrackReader } from "../model/TrackReader.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
 import { dropped } from "./Monitor.ts"
 import { Outgoing } from "./Outgoing.ts"
@@ -52,21 +50,23 @@ export class Serving implements Droppable {
   readonly sending: Sending
   readonly stream: MessageStream
   readonly message: Subscribe
+  /** Its groups in flight. */
   readonly lane: Lane<Outgoing>
-  // the groups in flight, by sequence, and those that have not begun
-  readonly groups: Map<number, Outgoing>
+  // groups that have not begun
   readonly waiting: Waiting.Waiting
-  // what is to be said of groups that do not come, by one fiber at a time
+  // what is to be said of groups that do not come, and who says it
   readonly gaps: Array<Omit<Gap, "_tag">>
-  readonly writing: Semaphore.Semaphore
+  telling: Fiber.Fiber<void> | undefined
   // what was begun, or said not to come
   readonly told: Ranges.Ranges
-  // no more groups: the track has ended, all in the range are told of, or the session closes
-  readonly halt: Deferred.Deferred<"complete" | "closing", MoqError>
-  readonly done: Deferred.Deferred<void>
-  fork: Fibers["fork"]
+  // why no more groups begin: all in the range are told of, or the session closes
+  halted: Exit.Exit<"complete" | "closing", Lagged> | undefined
+  private runFork: (<A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>) | undefined
+  // who waits for the groups in flight, and for all of it to be over
+  private emptied: (() => void) | undefined
+  private done: Deferred.Deferred<void> | undefined
   isFilling: boolean
-  track: Track | undefined
+  track: Track.Track | undefined
   asked: Pick<Subscribe, "priority" | "order" | "expires">
   min: number
   max: number
@@ -81,14 +81,14 @@ export class Serving implements Droppable {
     this.stream = stream
     this.message = message
     this.lane = sending.queue.lane(message.priority, message.order === "asc")
-    this.groups = new Map()
     this.waiting = Waiting.make()
     this.gaps = []
-    this.writing = Semaphore.makeUnsafe(1)
+    this.telling = undefined
     this.told = Ranges.make(maxRanges)
-    this.halt = Deferred.makeUnsafe()
-    this.done = Deferred.makeUnsafe()
-    this.fork = () => {}
+    this.halted = undefined
+    this.runFork = undefined
+    this.emptied = undefined
+    this.done = undefined
     this.isFilling = false
     this.track = undefined
     this.asked = message
@@ -100,58 +100,121 @@ export class Serving implements Droppable {
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
   get run(): Effect.Effect<void, MoqError> {
-    return Effect.gen({ self: this }, function*() {
-      const fibers = yield* Fibers.make
-      this.fork = fibers.fork
-      yield* Effect.addFinalizer(() => Effect.sync(() => this.close()))
-      const left = Effect.raceFirst(this.readUpdates, Effect.asVoid(this.stream.send.stopped))
-      const isServed = yield* Effect.raceFirst(Effect.as(this.serve(fibers), true), Effect.as(left, false))
-      yield* isServed ? this.acknowledged : this.stream.send.finish
-    }).pipe(Effect.scoped, Effect.ensuring(Deferred.succeed(this.done, undefined)))
+    return Effect.scopedWith((scope) =>
+      Effect.withFiber((fiber) => {
+        this.runFork = Effect.runForkWith(fiber.context)
+        return Effect.raceAllFirst([
+          Effect.as(Scope.provide(this.serve, scope), true),
+          Effect.as(this.readUpdates(), false),
+          Effect.as(this.stream.send.stopped, false)
+        ]).pipe(
+          Effect.flatMap((isServed) => isServed ? this.acknowledged : this.stream.send.finish),
+          Effect.onExit(() => this.close)
+        )
+      })
+    )
   }
 
   /** Suspends until what is under way has come to its end: the track, if that has ended, else its groups in flight. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.track === undefined) return Effect.void
-      if (this.track.end === undefined) Deferred.doneUnsafe(this.halt, Exit.succeed("closing"))
+      if (this.track.end === undefined) this.halt(Exit.succeed("closing"))
+      this.done ??= Deferred.makeUnsafe()
       return Deferred.await(this.done)
     })
   }
 
-  serve(fibers: Fibers): Effect.Effect<void, MoqError, Scope.Scope> {
-    return Effect.gen({ self: this }, function*() {
-      const track = yield* this.context.router.subscribe(this.message.path, { from: this.message.min ?? "latest" })
-      if (this.sending.isDraining) return yield* Effect.never
-      const { info } = track
+  private get serve(): Effect.Effect<void, MoqError, Scope.Scope> {
+    const { context, message, sending } = this
+    return Effect.flatMap(context.router.subscribe(message.path, { from: message.min ?? "latest" }), (track) => {
+      if (sending.isDraining) return Effect.never
       // a relay that has no group yet knows from its publisher which one comes
       const latest = track.latest ?? track.first
       this.track = track
       this.joined = track.latest ?? -1
-      this.begin(this.message.min ?? latest)
-      const events = yield* track.reader({ from: this.min })
-      yield* this.sendInfo(info, latest)
-      const sending = yield* Effect.forkScoped(
-        Deferred.into(this.sendEvents(events), this.halt),
-        { startImmediately: true }
-      )
-      const isClosing = (yield* Deferred.await(this.halt)) === "closing"
-      if (isClosing) {
-        yield* Fiber.interrupt(sending)
-        Waiting.clear(this.waiting)
-      }
-      yield* fibers.awaitEmpty()
-      if (isClosing) {
-        // without an end: the track has none, and the close of the session tells
-        yield* Effect.sleep(linger)
-        yield* Deferred.succeed(this.done, undefined)
-        return yield* Effect.never
-      }
+      this.begin(message.min ?? latest)
+      const { impl } = track as Track.Track as Track.Handle
+      return Effect.flatMap(impl.openReader({ from: this.min }), (reader) =>
+        this.sendInfo(track.info, latest).pipe(
+          Effect.andThen(this.follow(reader)),
+          Effect.flatMap((why) => why === "closing" ? this.closeDown : this.complete)
+        ))
+    })
+  }
+
+  // begins the groups of the track as they come, until there are no more
+  private follow(reader: TrackReader): Effect.Effect<"complete" | "closing", MoqError> {
+    const isReady = () => this.halted !== undefined || reader.isReady()
+    const next: Effect.Effect<"complete" | "closing", MoqError> = Effect.suspend(() => {
+      const events = this.halted === undefined ? reader.take() : []
+      if (events.length > 0) this.arrive(events)
+      const end = this.halted ?? reader.end
+      if (end === undefined) return Effect.flatMap(Log.awaitUntil(reader.log, isReady), () => next)
+      // nobody is to wait for a reader that needs nothing more
+      Log.closeUnsafe(reader.log, reader.cursor)
+      return Effect.map(end, (why) => why ?? "complete")
+    })
+    return next
+  }
+
+  private get complete(): Effect.Effect<void, MoqError> {
+    return Effect.flatMap(this.awaitEmpty, () => {
       // nothing on the wire marks the last group: a gap from there to the last sequence there can be does
       this.giveUp({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
-      yield* this.writeGaps
-      yield* this.writing.withPermit(this.stream.send.finish)
+      const { finish } = this.stream.send
+      return this.telling === undefined ? finish : Effect.andThen(Fiber.await(this.telling), finish)
     })
+  }
+
+  // without an end: the track has none, and the close of the session tells
+  private get closeDown(): Effect.Effect<never> {
+    return Effect.suspend(() => {
+      Waiting.clear(this.waiting)
+      return this.awaitEmpty
+    }).pipe(
+      Effect.andThen(Effect.sleep(linger)),
+      Effect.andThen(Effect.suspend(() => {
+        this.over()
+        return Effect.never
+      }))
+    )
+  }
+
+  private get awaitEmpty(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      if (this.pending === 0) return resume(Effect.void)
+      this.emptied = () => resume(Effect.void)
+    })
+  }
+
+  private get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.runFork = undefined
+      Waiting.clear(this.waiting)
+      this.sending.forget(this)
+      this.over()
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (const { fiber } of this.lane.entries) if (fiber !== undefined) fibers.push(fiber)
+      if (this.telling !== undefined) fibers.push(this.telling)
+      return fibers.length === 0 ? Effect.void : Fiber.interruptAll(fibers)
+    })
+  }
+
+  private over(): void {
+    if (this.done !== undefined) Deferred.doneUnsafe(this.done, Exit.void)
+  }
+
+  // starts something on a fiber of its own, on the stack of the caller, unless this is over
+  private fork(effect: Effect.Effect<void>): Fiber.Fiber<void> | undefined {
+    const fiber = this.runFork?.(effect)
+    return fiber === undefined || fiber.pollUnsafe() !== undefined ? undefined : fiber
+  }
+
+  private halt(why: Exit.Exit<"complete" | "closing", Lagged>): void {
+    if (this.halted !== undefined) return
+    this.halted = why
+    if (this.track !== undefined) Track.wakeUnsafe(this.track)
   }
 
   // an update may have come before the track was there
@@ -162,14 +225,8 @@ export class Serving implements Droppable {
     this.checkComplete()
   }
 
-  close(): void {
-    Waiting.clear(this.waiting)
-    for (const outgoing of this.groups.values()) outgoing.release()
-    this.sending.droppable.delete(this)
-  }
-
   sendInfo(
-    { expires, order, priority }: TrackInfo,
+    { expires, order, priority }: Track.TrackInfo,
     latest: number
   ): Effect.Effect<void, StreamReset | SessionClosed> {
     const info: Info.Info = { _tag: "Info", priority, order, expires, latest }
@@ -180,49 +237,44 @@ export class Serving implements Droppable {
     )
   }
 
-  get readUpdates(): Effect.Effect<void, MoqError> {
+  readUpdates(): Effect.Effect<void, MoqError> {
     const { profile } = this.context
-    return Effect.gen({ self: this }, function*() {
-      while (true) {
-        const update = yield* this.stream.read(SubscribeUpdate.decode, profile)
-        if (update === undefined) return profile.finUnsubscribes ? undefined : yield* Effect.never
-        yield* this.update(update)
-      }
+    return Effect.flatMap(this.stream.read(SubscribeUpdate.decode, profile), (update) => {
+      if (update === undefined) return profile.finUnsubscribes ? Effect.void : Effect.never
+      return this.update(update) ?? this.readUpdates()
     })
   }
 
-  update(update: SubscribeUpdate.SubscribeUpdate): Effect.Effect<void, ProtocolViolation> {
-    return Effect.suspend(() => {
-      const { max = this.max, min = this.min } = update
-      if (min < this.min || max > this.max) {
-        return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
-      }
-      this.min = min
-      this.max = max
-      this.asked = update
-      const before = Waiting.size(this.waiting)
-      Waiting.narrow(this.waiting, min, max)
-      const unwanted = before - Waiting.size(this.waiting)
-      if (unwanted > 0) this.context.monitor.drop("sent", "unwanted", unwanted)
-      for (const outgoing of [...this.lane.entries]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
-      this.prefer()
-      this.fill()
-      this.sending.look(this.expire(this.sending.clock.currentTimeMillisUnsafe()))
-      this.checkComplete()
-      return Effect.void
-    })
+  update(update: SubscribeUpdate.SubscribeUpdate): Effect.Effect<never, ProtocolViolation> | undefined {
+    const { max = this.max, min = this.min } = update
+    if (min < this.min || max > this.max) {
+      return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
+    }
+    this.min = min
+    this.max = max
+    this.asked = update
+    const before = Waiting.size(this.waiting)
+    Waiting.narrow(this.waiting, min, max)
+    const unwanted = before - Waiting.size(this.waiting)
+    if (unwanted > 0) this.context.monitor.drop("sent", "unwanted", unwanted)
+    for (const outgoing of [...this.lane.entries]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
+    this.prefer()
+    this.fill()
+    this.sending.look(this.expire(this.sending.clock.currentTimeMillisUnsafe()))
+    this.checkComplete()
+    return undefined
   }
 
   checkComplete(): void {
     if (this.max === Infinity || !Ranges.covers(this.told, this.min, this.max + 1)) return
-    Deferred.doneUnsafe(this.halt, Exit.succeed("complete"))
+    this.halt(Exit.succeed("complete"))
   }
 
   // The peer finishes its side when it has everything; then it is safe to close the session. One that has finished it
   // before says nothing more: it gets some time.
   get acknowledged(): Effect.Effect<void> {
     const { limits, profile } = this.context
-    const left = Effect.raceFirst(ignore(this.readUpdates), Effect.asVoid(this.stream.send.stopped))
+    const left = Effect.raceFirst(ignore(this.readUpdates()), Effect.asVoid(this.stream.send.stopped))
     return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
 
@@ -269,15 +321,7 @@ export class Serving implements Droppable {
 
   // groups
 
-  sendEvents(events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>): Effect.Effect<"complete", MoqError> {
-    return events.pipe(
-      Effect.map((events) => this.arrive(events)),
-      Effect.forever({ disableYield: true }),
-      Pull.catchDone(() => Effect.succeed("complete" as const))
-    )
-  }
-
-  arrive(events: ReadonlyArray<Event>): void {
+  arrive(events: ReadonlyArray<TrackEvent.TrackEvent>): void {
     for (const event of events) {
       Ranges.claim(this.told, TrackEvent.first(event), TrackEvent.last(event))
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
@@ -292,7 +336,7 @@ export class Serving implements Droppable {
     this.fill()
     if (pending > 1 && this.pending > 0) {
       const { sending } = this
-      sending.droppable.add(this)
+      sending.consider(this)
       sending.trim()
       if (this.expires > 0) sending.look(this.expire(sending.clock.currentTimeMillisUnsafe()))
     }
@@ -301,53 +345,52 @@ export class Serving implements Droppable {
 
   // how many groups have come that have not left
   get pending(): number {
-    return this.groups.size + Waiting.size(this.waiting)
+    return this.lane.entries.length + Waiting.size(this.waiting)
   }
 
   // begins as many groups as may be in flight, the first one in order first
   fill(): void {
-    if (this.isFilling) return
+    if (this.isFilling || this.runFork === undefined) return
     this.isFilling = true
     while (true) {
       const next = Waiting.peek(this.waiting, this.lane.isAscending)
       if (next === undefined || !this.hasRoom(next)) break
-      Waiting.remove(this.waiting, next)
       this.start(next)
     }
     this.isFilling = false
   }
 
   hasRoom(next: Waiting.Item): boolean {
-    if (this.groups.size >= this.context.limits.groupsInFlight) return false
-    if (next.group !== undefined || this.groups.size === 0) return true
+    const { entries } = this.lane
+    if (entries.length >= this.context.limits.groupsInFlight) return false
+    if (next.group !== undefined || entries.length === 0) return true
     let bytes = this.track!.group(next.sequence)?.size ?? 0
-    for (const outgoing of this.groups.values()) bytes += outgoing.unsent
+    for (const outgoing of entries) bytes += outgoing.unsent
     return bytes <= Math.min(maxBacklog, this.context.limits.unsent)
   }
 
-  start({ sequence, group = this.track!.group(sequence) }: Waiting.Item): void {
-    if (group === undefined) return this.lose(sequence, TrackEvent.codeEvicted)
-    if (this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()) return this.lose(sequence, codeExpired)
+  start(item: Waiting.Item): void {
+    const { sequence, group = this.track!.group(sequence) } = item
+    if (group === undefined || this.isExpired(group)) {
+      Waiting.remove(this.waiting, item)
+      return this.lose(sequence, group === undefined ? TrackEvent.codeEvicted : codeExpired)
+    }
     const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence), this.rank)
     outgoing.isLive = sequence > this.joined
-    outgoing.hold()
-    this.groups.set(sequence, outgoing)
+    Waiting.remove(this.waiting, item)
     this.sending.queue.add(outgoing)
-    this.fork(outgoing.run.pipe(
-      ignore,
-      Effect.ensuring(Effect.sync(() => this.ended(outgoing)))
-    ))
+    this.runFork!(outgoing.run).addObserver(() => this.ended(outgoing))
   }
 
   ended(outgoing: Outgoing): void {
     const { code, sequence } = outgoing
-    this.groups.delete(sequence)
-    outgoing.release()
     this.sending.leave(outgoing)
-    if (this.pending === 0) this.sending.droppable.delete(this)
+    if (this.runFork === undefined) return
+    if (this.pending === 0) this.sending.forget(this)
     if (code !== undefined) this.lose(sequence, code)
     this.rank()
     this.fill()
+    if (this.pending === 0) this.emptied?.()
   }
 
   header(sequence: number): Uint8Array {
@@ -362,7 +405,7 @@ export class Serving implements Droppable {
   get unsent(): number {
     let sum = 0
     const [first, newest] = [this.lane.at(0), this.newest]
-    for (const outgoing of this.groups.values()) {
+    for (const outgoing of this.lane.entries) {
       if (outgoing !== first && outgoing.sequence !== newest) sum += outgoing.unsent
     }
     for (const { group, sequence } of Waiting.items(this.waiting)) {
@@ -409,6 +452,10 @@ export class Serving implements Droppable {
     return at
   }
 
+  isExpired(group: Group.Group): boolean {
+    return this.expires > 0 && this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()
+  }
+
   // when a group expires at the earliest: one that goes on now may end the next moment
   expiry(group: Group.Group, now: number): number {
     const { expires } = this
@@ -436,21 +483,24 @@ export class Serving implements Droppable {
     }
     if (this.gaps.push(gap) > maxRanges) {
       this.context.monitor.limit("unsent")
-      Deferred.doneUnsafe(this.halt, Exit.fail(new Lagged({ detail: "gaps are not read" })))
+      this.halt(Exit.fail(new Lagged({ detail: "gaps are not read" })))
     }
-    if (this.gaps.length === 1) this.fork(ignore(this.writeGaps))
+    if (this.telling !== undefined) return
+    this.telling = this.fork(ignore(this.writeGaps()))
+    this.telling?.addObserver(() => {
+      this.telling = undefined
+    })
   }
 
-  get writeGaps(): Effect.Effect<void, StreamReset | SessionClosed> {
+  writeGaps(): Effect.Effect<void, StreamReset | SessionClosed> {
     const { profile } = this.context
-    return this.writing.withPermit(Effect.suspend(() => {
-      const chunks = this.gaps.map(({ code, from, to }) => {
+    return Effect.suspend(() => {
+      const chunks = this.gaps.splice(0).map(({ code, from, to }) => {
         const start = { _tag: "SubscribeGap", start: from, count: to - from, code: profile.toWireCode(code) } as const
         return encode(SubscribeGap.encode, start, profile)
       })
-      this.gaps.length = 0
-      return isArrayNonEmpty(chunks) ? this.stream.send.write(chunks) : Effect.void
-    }))
+      return isArrayNonEmpty(chunks) ? Effect.andThen(this.stream.send.write(chunks), this.writeGaps()) : Effect.void
+    })
   }
 }
 

@@ -28,6 +28,7 @@ import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Fibers } from "../core/Fibers.ts"
 import { type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Greeting from "../message/Greeting.ts"
@@ -269,8 +270,16 @@ class Opening implements Handshake.Terms {
     return Effect.gen(function*() {
       const router = options?.router ?? (yield* Router.make)
       const greeting = { ...(yield* Instance.greeting(router)), ...options?.greeting }
-      const opening = new Opening(connection, options, router, greeting, yield* Scope.make())
-      yield* Effect.addFinalizer((exit) => opening.close(exit))
+      const scope = yield* Scope.make()
+      const opening = new Opening(
+        connection,
+        options,
+        router,
+        greeting,
+        scope,
+        yield* Scope.provide(Fibers.make, scope)
+      )
+      yield* Scope.addFinalizerExit(yield* Effect.scope, (exit) => opening.close(exit))
       return opening
     })
   }
@@ -282,15 +291,15 @@ class Opening implements Handshake.Terms {
   readonly greeting: Greeting.Greeting
   readonly monitor: Monitor.Monitor
   readonly scope: Scope.Closeable
-  readonly takeUni: Effect.Effect<void>
-  readonly takeBi: Effect.Effect<void>
+  readonly fibers: Fibers
   peer: Peer.Peer | undefined
   constructor(
     connection: Transport.Connection,
     options: Options | undefined,
     router: Router.Router,
     greeting: Greeting.Greeting,
-    scope: Scope.Closeable
+    scope: Scope.Closeable,
+    fibers: Fibers
   ) {
     this.connection = connection
     this.limits = Limits.make(options?.limits)
@@ -299,13 +308,24 @@ class Opening implements Handshake.Terms {
     this.greeting = greeting
     this.monitor = options?.monitor ?? Monitor.none
     this.scope = scope
+    this.fibers = fibers
     this.peer = undefined
-    this.takeUni = this.fork(
-      Peer.acceptAll(connection, connection.acceptUni, scope, () => this.peer && ((stream) => this.peer!.uni(stream)))
-    )
-    this.takeBi = this.fork(
-      Peer.acceptAll(connection, connection.acceptBi, scope, () => this.peer && ((stream) => this.peer!.bi(stream)))
-    )
+  }
+
+  takeUni(): void {
+    this.take(this.connection.acceptUni, (stream) => this.peer?.uni(stream))
+  }
+
+  takeBi(): void {
+    this.take(this.connection.acceptBi, (stream) => this.peer?.bi(stream))
+  }
+
+  private take<A>(
+    accept: Effect.Effect<A, SessionClosed, Scope.Scope>,
+    handle: (stream: A) => Effect.Effect<void> | undefined
+  ): void {
+    const { connection, fibers } = this
+    fibers.fork(Peer.acceptAll(accept, fibers, (stream) => handle(stream) ?? Peer.early(connection)))
   }
 
   opened(
@@ -313,22 +333,14 @@ class Opening implements Handshake.Terms {
   ): Effect.Effect<Session, Handshake.HandshakeError> {
     return Scope.provide(handshake, this.scope).pipe(
       Effect.tapError((error) => Peer.end(this.connection, error)),
-      Effect.flatMap(() => Effect.sync(() => new SessionImpl(this.connection, this.router, this.peer!)))
+      Effect.map(() => new SessionImpl(this.connection, this.router, this.peer!))
     )
   }
 
   begin(agreed: Handshake.Agreed): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function*() {
-      const peer = yield* Scope.provide(Peer.Peer.make(this, agreed), this.scope)
+    return Effect.map(Scope.provide(Peer.Peer.make(this, agreed), this.scope), (peer) => {
       this.peer = peer
-      yield* this.fork(peer.session)
-      yield* this.fork(peer.stopped)
-      yield* this.fork(peer.keepAlive)
     })
-  }
-
-  fork(effect: Effect.Effect<void>): Effect.Effect<void> {
-    return Effect.asVoid(Effect.forkIn(effect, this.scope, { startImmediately: true }))
   }
 
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
@@ -347,16 +359,16 @@ const client = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError,
   Effect.gen(function*() {
     yield* opening.begin(yield* Handshake.client(opening.connection, opening))
     // what the server has opened meanwhile is waiting
-    yield* opening.takeUni
-    yield* opening.takeBi
+    opening.takeUni()
+    opening.takeBi()
   })
 
 // on its own, like `client`: a page that only connects does not load it
 const server = (opening: Opening): Effect.Effect<void, Handshake.HandshakeError, Scope.Scope> =>
-  Effect.gen(function*() {
-    yield* opening.takeUni
-    const first = Effect.tap(opening.connection.acceptBi, () => opening.takeBi)
-    yield* Handshake.server(first, opening, (agreed) => opening.begin(agreed))
+  Effect.suspend(() => {
+    opening.takeUni()
+    const first = Effect.tap(opening.connection.acceptBi, () => Effect.sync(() => opening.takeBi()))
+    return Handshake.server(first, opening, (agreed) => opening.begin(agreed))
   })
 
 class SessionImpl extends Offering implements Session {

@@ -5,6 +5,7 @@
  */
 import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
+import type { Fibers } from "../core/Fibers.ts"
 import type { MoqError } from "../core/MoqError.ts"
 import type { Profile } from "../message/Profile.ts"
 import type { Router } from "../model/Router.ts"
@@ -20,6 +21,8 @@ export interface SessionContext {
   readonly limits: Limits
   readonly monitor: Monitor
   readonly clock: Clock.Clock
+  /** What runs for as long as the session. */
+  readonly fibers: Fibers
   /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
   readonly end: (error: MoqError, limit?: Limit) => Effect.Effect<void>
   /** The same, and fails with the error. */
@@ -35,6 +38,8 @@ export interface PublisherContext extends SessionContext {
 /** @internal */
 export interface SubscriberContext extends SessionContext {
   readonly unread: Unread
+  /** When the last bytes of a group came, in milliseconds. */
+  heard: number
   /** Hears of every batch of a group's bytes. */
   readonly onBytes: () => void
 }

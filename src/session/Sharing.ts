@@ -13,15 +13,15 @@ import { ignore } from "../core/Ignore.ts"
 import { NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
-import { Waiters } from "../core/Waiters.ts"
 import * as Info from "../message/Info.ts"
 import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { encode, inTime, type MessageStream, type ReceiveError } from "./MessageStream.ts"
-import { Receiving } from "./Receiving.ts"
-import { check, errorOf, left, open, requestBytes } from "./Requests.ts"
+import { encode, inTime, MessageStream, type ReceiveError } from "./MessageStream.ts"
+import * as Rank from "./Rank.ts"
+import { type Owner, Receiving } from "./Receiving.ts"
+import { check, errorOf, left, requestBytes } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -105,20 +105,19 @@ interface Holder {
 }
 
 /** A subscription on the wire: it opens with its first holder and closes with its last. */
-class Shared {
+class Shared implements Owner {
   readonly sharing: Sharing
   readonly path: Path.Path
   readonly from: Track.Start
   readonly scope: Scope.Closeable
   readonly holders: Set<Holder>
   readonly opened: Deferred.Deferred<Track.Producer, RequestError>
-  // whether what the holders want may have changed since the last look
-  isChanged: boolean
-  readonly waiters: Waiters
   // how opening it has failed
   end: Exit.Exit<unknown, RequestError> | undefined
   track: Track.Producer | undefined
+  receiving: Receiving | undefined
   asked: Asked
+  isUpdating: boolean
   constructor(sharing: Sharing, path: Path.Path, request: Subscription.Request) {
     this.sharing = sharing
     this.path = path
@@ -126,10 +125,9 @@ class Shared {
     this.scope = Scope.makeUnsafe()
     this.holders = new Set()
     this.opened = Deferred.makeUnsafe()
-    this.isChanged = false
-    this.waiters = new Waiters()
     this.end = undefined
     this.track = undefined
+    this.receiving = undefined
     this.asked = {
       priority: request.priority ?? 0,
       order: request.order ?? "default",
@@ -137,6 +135,11 @@ class Shared {
       min: request.from === "latest" ? 0 : request.from,
       max: request.to ?? Infinity
     }
+    this.isUpdating = false
+  }
+
+  get context(): SubscriberContext {
+    return this.sharing.context
   }
 
   /** Whether it has all that a subscription of its own would give. */
@@ -156,8 +159,7 @@ class Shared {
     const holder: Holder = { request, begin: this.beginOf(request.from) }
     const isFirst = this.holders.size === 0
     this.holders.add(holder)
-    this.change()
-    return (isFirst ? this.open(request) : Effect.void).pipe(
+    return (isFirst ? this.open(request) : this.change).pipe(
       Effect.andThen(restore(Deferred.await(this.opened))),
       Effect.onError(() => this.leave(holder)),
       Effect.map(({ track }) => Subscription.make(track, request, (next) => this.update(holder, next))),
@@ -179,17 +181,18 @@ class Shared {
   leave(holder: Holder, exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.holders.delete(holder)
-      if (this.holders.size > 0) {
-        this.change()
-        return Effect.void
-      }
-      this.sharing.retire(this)
+      if (this.holders.size > 0) return this.change
+      this.retire()
       return Scope.close(this.scope, this.end ?? exit)
     })
   }
 
+  retire(): void {
+    this.sharing.retire(this)
+  }
+
   update(holder: Holder, next: Subscription.Request): Effect.Effect<void, UpdateError> {
-    const { profile } = this.sharing.context
+    const { profile } = this.context
     if (profile.subscriberFinishesEarly) {
       return Effect.fail(new NotSupportedByPeer({ detail: `SUBSCRIBE_UPDATE, on ${profile.name}` }))
     }
@@ -199,22 +202,20 @@ class Shared {
       if (Option.isSome(error) && error.value._tag === "MoqSessionClosed") return Effect.fail(error.value)
       holder.request = next
       if (next.from !== "latest") holder.begin = next.from
-      this.change()
-      return Effect.void
+      return this.change
     })
-  }
-
-  change(): void {
-    this.isChanged = true
-    this.waiters.notify()
   }
 
   // the wire
 
+  get withdrawn(): Effect.Effect<void> {
+    return this.sharing.withdrawn(this.path)
+  }
+
   // it lives as long as its holders: when the session ends before, its streams fail, and so does everything here
   open(request: Subscription.Request): Effect.Effect<void> {
     const opening = this.wire(request).pipe(
-      inTime(this.sharing.context, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
+      inTime(this.context, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
       Effect.mapError(errorOf(this.path)),
       Scope.provide(this.scope)
     )
@@ -225,7 +226,7 @@ class Shared {
         fiber.addObserver((exit) => {
           if (Exit.isFailure(exit)) {
             this.end = exit
-            this.sharing.retire(this)
+            this.retire()
           }
           Deferred.doneUnsafe(this.opened, exit)
         })
@@ -235,10 +236,10 @@ class Shared {
   wire(
     { from, into, to }: Subscription.Request
   ): Effect.Effect<Track.Producer, ReceiveError | RequestError, Scope.Scope> {
-    const { context, receiving: byId } = this.sharing
-    const { profile } = context
+    const { context, sharing } = this
+    const { clock, connection, monitor, profile } = context
     return Effect.gen({ self: this }, function*() {
-      const id = this.sharing.nextId++
+      const id = sharing.nextId++
       const { expires, order, priority } = this.asked
       const message: SubscribeMessage.Subscribe = {
         _tag: "Subscribe",
@@ -250,58 +251,62 @@ class Shared {
         ...(from === "latest" ? {} : { min: from }),
         ...(to === undefined ? {} : { max: to })
       }
-      const stream = yield* open(context)
-      const receiving = yield* Receiving.make(stream, context)
+      const stream = new MessageStream(yield* connection.openBi, monitor)
+      const receiving = new Receiving(this, stream)
+      yield* Scope.addFinalizerExit(this.scope, (exit) => {
+        if (sharing.receiving.delete(id)) {
+          monitor.subscription("received", -1)
+          sharing.onEnd(id)
+        }
+        return receiving.close(exit)
+      })
+      monitor.subscription("received", 1)
       // before SUBSCRIBE leaves: groups may overtake its answer
-      yield* Effect.acquireRelease(
-        Effect.sync(() => byId.set(id, receiving)),
-        () =>
-          Effect.sync(() => {
-            byId.delete(id)
-            this.sharing.onEnd(id)
-          })
-      )
+      sharing.receiving.set(id, receiving)
+      yield* stream.send.setPriority(Rank.control)
       yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
       // a peer that refuses may stop this side before it has taken its end; the answer says why
       if (profile.subscriberFinishesEarly) yield* ignore(stream.send.finish)
       const answer = yield* stream.expect(Info.decode, profile)
       const first = from === "latest" ? answer.latest : from
-      const track = yield* into === undefined ? this.make(from, first, answer) : into.lend({ ...answer, first })
+      const track = into === undefined
+        ? Track.makeUnsafe(clock, this.path, {
+          priority: answer.priority,
+          order: answer.order,
+          expires: answer.expires,
+          start: from,
+          first
+        })
+        : yield* into.lend({ ...answer, first })
       this.track = track
+      this.receiving = receiving
       this.asked = { ...this.asked, min: first }
       for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
-      const retire = Effect.sync(() => this.sharing.retire(this))
-      const run = receiving.run(track, first, this.asked.max, this.sharing.withdrawn(this.path), retire, into)
-      yield* Effect.forkScoped(Effect.ensuring(run, retire), { startImmediately: true })
-      if (!profile.subscriberFinishesEarly) yield* Effect.forkScoped(this.updates(track.track, stream, receiving))
+      yield* receiving.begin(track, first, this.asked.max, into)
+      yield* this.change
       return track
     })
   }
 
-  make(
-    start: Track.Start,
-    first: number,
-    { expires, order, priority }: Track.TrackInfo
-  ): Effect.Effect<Track.Producer, never, Scope.Scope> {
-    return Effect.tap(
-      Track.make(this.path, { priority, order, expires, start, first }),
-      (track) => Effect.addFinalizer(() => track.fail(left))
-    )
+  // what all holders want together has changed, or may have
+  get change(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.isUpdating || this.wish === undefined) return Effect.void
+      this.isUpdating = true
+      return Effect.asVoid(Effect.forkIn(this.updates, this.scope))
+    })
   }
 
-  // On a fiber of its own, one after the other: what is asked for when its turn has come is what matters. What fails
-  // to be said, the end of the stream says.
-  updates(track: Track.Track, stream: MessageStream, receiving: Receiving): Effect.Effect<void> {
-    const { profile } = this.sharing.context
+  // One after the other, on a fiber that runs while there is something to say: what is asked for when its turn has come
+  // is what matters. What fails to be said, the end of the stream says.
+  get updates(): Effect.Effect<void> {
+    const { profile } = this.context
+    const receiving = this.receiving!
     return Effect.gen({ self: this }, function*() {
-      while (track.end === undefined) {
-        yield* this.waiters.until(() => this.isChanged)
-        this.isChanged = false
+      for (let next = this.wish; next !== undefined; next = this.wish) {
         const before = this.asked
-        const next = this.merged(track.info.priority)
-        if (next === undefined || track.end !== undefined || isSame(before, next)) continue
         this.asked = next
-        receiving.narrow(next.min, next.max)
+        yield* receiving.narrow(next.min, next.max)
         const message: SubscribeUpdate.SubscribeUpdate = {
           _tag: "SubscribeUpdate",
           priority: next.priority,
@@ -310,16 +315,21 @@ class Shared {
           ...(next.min > before.min ? { min: next.min } : {}),
           ...(next.max < before.max ? { max: next.max } : {})
         }
-        yield* stream.send.write([encode(SubscribeUpdate.encode, message, profile)])
+        yield* receiving.stream.send.write([encode(SubscribeUpdate.encode, message, profile)])
       }
+      this.isUpdating = false
     }).pipe(ignore)
   }
 
-  // what all holders want together; one that names no priority wants that of the publisher
-  merged(ofPublisher: Priority): Asked | undefined {
+  // What all holders want together, where that is something else than what was asked for, and the publisher can be told;
+  // one that names no priority wants that of the publisher.
+  get wish(): Asked | undefined {
+    const { asked, track } = this
+    if (track === undefined || track.track.end !== undefined) return undefined
+    if (this.context.profile.subscriberFinishesEarly) return undefined
     let next: Asked | undefined
     for (const { begin, request } of this.holders) {
-      const { expires = 0, order = "default", priority = ofPublisher, to = Infinity } = request
+      const { expires = 0, order = "default", priority = track.track.info.priority, to = Infinity } = request
       next = next === undefined ? { priority, order, expires, min: begin, max: to } : {
         priority: Math.max(next.priority, priority),
         order: next.order === order ? order : "default",
@@ -328,11 +338,9 @@ class Shared {
         max: Math.max(next.max, to)
       }
     }
-    return next === undefined ? undefined : {
-      ...next,
-      min: Math.max(next.min, this.asked.min),
-      max: Math.min(next.max, this.asked.max)
-    }
+    if (next === undefined) return undefined
+    next = { ...next, min: Math.max(next.min, asked.min), max: Math.min(next.max, asked.max) }
+    return isSame(next, asked) ? undefined : next
   }
 }
 

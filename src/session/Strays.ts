@@ -79,6 +79,7 @@ export class Strays {
   }
 
   private forget(): void {
+    if (this.left.length === 0) return
     const now = this.context.clock.currentTimeMillisUnsafe()
     while (this.left.length > 0 && this.left[0]!.until <= now) this.left.shift()
   }

@@ -6,11 +6,19 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
 import { ignore } from "../core/Ignore.ts"
-import { type BoundsExceeded, type FetchError, type MoqError, NotFound, type RequestError } from "../core/MoqError.ts"
+import {
+  type BoundsExceeded,
+  DecodeError,
+  type FetchError,
+  type MoqError,
+  NotFound,
+  type RequestError
+} from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import * as GroupMessage from "../message/Group.ts"
 import * as Info from "../message/Info.ts"
@@ -24,17 +32,16 @@ import type * as Subscription from "../model/Subscription.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import * as Announcing from "./Announcing.ts"
 import * as Fetching from "./Fetching.ts"
-import { expect, inTime, type ReceiveError } from "./MessageStream.ts"
+import { attempt, inTime, type ReceiveError } from "./MessageStream.ts"
 import { closedHere, errorOf, request } from "./Requests.ts"
-import type { SessionContext, SubscriberContext } from "./SessionContext.ts"
+import type { SubscriberContext } from "./SessionContext.ts"
 import { Sharing } from "./Sharing.ts"
 import { Strays } from "./Strays.ts"
-import { Unread } from "./Unread.ts"
 
 /** @internal */
 export class Subscriber {
-  static make(session: SessionContext): Effect.Effect<Subscriber, never, Scope.Scope> {
-    return Effect.map(Effect.scope, (scope) => new Subscriber(session, scope))
+  static make(context: SubscriberContext): Effect.Effect<Subscriber, never, Scope.Scope> {
+    return Effect.map(Effect.scope, (scope) => new Subscriber(context, scope))
   }
 
   readonly context: SubscriberContext
@@ -43,21 +50,15 @@ export class Subscriber {
   readonly announcements: Map<string, Held<Announced.Registry<RequestError>>>
   readonly sharing: Sharing
   readonly strays: Strays
-  /** When the last bytes of a group came, in milliseconds. */
-  heard: number
-  constructor(session: SessionContext, scope: Scope.Scope) {
-    this.context = {
-      ...session,
-      unread: new Unread(session.limits.unread, session.monitor),
-      onBytes: () => {
-        this.heard = session.clock.currentTimeMillisUnsafe()
-      }
-    }
+  // has read the last header, and all that came with it
+  private spare: Reader.Reader | undefined
+  constructor(context: SubscriberContext, scope: Scope.Scope) {
+    this.context = context
     this.scope = scope
     this.announcements = new Map()
-    this.strays = new Strays(session)
+    this.strays = new Strays(context)
     this.sharing = new Sharing(this.context, (path) => this.withdrawn(path), (id) => this.strays.unsubscribed(id))
-    this.heard = 0
+    this.spare = undefined
   }
 
   /** One wire stream per prefix, shared by all who ask for it. */
@@ -134,32 +135,49 @@ export class Subscriber {
   /** Reads the header of a group's stream; what that gives reads the rest, and fails with what to stop the stream for. */
   group(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
     return Effect.suspend(() => {
-      const header = this.strays.opened(this.sharing.receiving.size) ?? this.header(stream)
-      return Effect.onExit(header, (exit) => {
-        this.strays.waiting--
+      const { strays } = this
+      return Effect.onExit(strays.opened(this.sharing.receiving.size) ?? this.header(stream), (exit) => {
+        strays.waiting--
         if (Exit.isSuccess(exit)) return Effect.void
         const isReset = Exit.findErrorOption(exit).pipe(Option.exists((error) => error._tag === "MoqStreamReset"))
-        return (isReset ? this.strays.reset(false) : undefined) ??
+        return (isReset ? strays.reset(false) : undefined) ??
           Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
       })
     })
   }
 
-  header(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
+  // decodes a header that is complete, as most are when they come, without a reader of its own
+  private header(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
     const { monitor, profile } = this.context
-    const reader = Reader.make()
-    return Effect.andThen(
-      expect(stream, reader, StreamType.decodeUni),
-      Effect.map(
-        expect(stream, reader, (reader) => GroupMessage.decode(reader, profile), monitor),
-        (message) =>
-          Effect.suspend((): Effect.Effect<void, MoqError> => {
-            const receiving = this.sharing.receiving.get(message.subscribe)
-            if (receiving !== undefined) return receiving.receive(stream, reader, message.sequence)
-            return this.strays.stray(message.subscribe) ??
-              Effect.fail(new NotFound({ detail: `no subscription ${message.subscribe}` }))
-          })
-      )
-    )
+    let own: Reader.Reader | undefined
+    let hasType = false
+    const next: Pull.Pull<Effect.Effect<void, MoqError>, ReceiveError> = Effect.flatMap(stream.pull, (chunks) => {
+      const reader = own ?? this.spare ?? Reader.make()
+      this.spare = undefined
+      for (let i = 0; i < chunks.length; i++) reader.push(chunks[i]!)
+      const header = attempt(() => {
+        hasType ||= StreamType.decodeUni(reader) !== Reader.NeedMore
+        return hasType ? GroupMessage.decode(reader, profile) : Reader.NeedMore
+      }, monitor)
+      if (header === Reader.NeedMore) {
+        own = reader
+        return next
+      }
+      if (Effect.isEffect(header)) return header
+      const rest: Array<Uint8Array> = []
+      for (let chunk = reader.take(Infinity); chunk !== undefined; chunk = reader.take(Infinity)) rest.push(chunk)
+      this.spare = reader
+      return Effect.succeed(this.route(stream, header, rest))
+    })
+    return Pull.catchDone(next, () => Effect.fail(new DecodeError({ detail: "the stream ended inside its header" })))
+  }
+
+  private route(
+    stream: ReceiveStream,
+    { sequence, subscribe }: GroupMessage.Group,
+    rest: ReadonlyArray<Uint8Array>
+  ): Effect.Effect<void, MoqError> {
+    return this.sharing.receiving.get(subscribe)?.receive(stream, rest, sequence) ??
+      this.strays.stray(subscribe) ?? Effect.fail(new NotFound({ detail: `no subscription ${subscribe}` }))
   }
 }

@@ -4,9 +4,20 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { Lagged } from "../core/MoqError.ts"
+import { Lagged, type MoqError } from "../core/MoqError.ts"
 import * as Group from "../model/Group.ts"
+import * as Track from "../model/Track.ts"
 import type { Monitor } from "./Monitor.ts"
+
+/**
+ * Whose groups they are.
+ *
+ * @internal
+ */
+export interface Owner {
+  /** The track that they belong to, if any. */
+  readonly track: Track.Producer | undefined
+}
 
 /**
  * The unread groups of a session, the one that has waited longest first.
@@ -16,13 +27,16 @@ import type { Monitor } from "./Monitor.ts"
 export class Unread {
   readonly limit: number
   readonly monitor: Monitor
-  readonly groups: Set<UnreadGroup>
+  // in a chain rather than a Set, which remembers for long what has left it
+  first: UnreadGroup | undefined
+  last: UnreadGroup | undefined
   bytes: number
   frames: number
   constructor(limit: number, monitor: Monitor) {
     this.limit = limit
     this.monitor = monitor
-    this.groups = new Set()
+    this.first = undefined
+    this.last = undefined
     this.bytes = 0
     this.frames = 0
   }
@@ -31,22 +45,22 @@ export class Unread {
     return Group.weigh(this.bytes, this.frames) > this.limit
   }
 
-  /** Counts what comes for a group of `owner`; `drop` gives the group up when it must go. */
-  add(owner: object, group: Group.Producer, drop: (error: Lagged) => Effect.Effect<void>): UnreadGroup {
-    return new UnreadGroup(this, owner, group, drop)
+  /** Counts what comes for a group of `owner`; `stop` stops its stream when the group must go. */
+  add(owner: Owner, group: Group.Producer, stop: (error: MoqError) => Effect.Effect<void>): UnreadGroup {
+    return new UnreadGroup(this, owner, group, stop)
   }
 
   /** Forgets the groups of an owner that lets go of them all. */
-  forget(owner: object): void {
-    for (const group of this.groups) if (group.owner === owner) group.clear()
+  forget(owner: Owner): void {
+    for (let group = this.first, next = group?.next; group !== undefined; group = next, next = group?.next) {
+      if (group.owner === owner) group.clear()
+    }
   }
 
   /** Gives up what has waited longest until the rest is within the limit. */
   shed(): Effect.Effect<void> {
     const drops: Array<Effect.Effect<void>> = []
-    for (const group of this.groups) {
-      if (!this.isOver) break
-      group.clear()
+    for (let group = this.first; group !== undefined && this.isOver; group = this.first) {
       this.monitor.limit("unread")
       this.monitor.drop("received", "lagged", 1)
       drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
@@ -58,23 +72,29 @@ export class Unread {
 /** @internal */
 export class UnreadGroup {
   readonly unread: Unread
-  readonly owner: object
+  readonly owner: Owner
   readonly group: Group.Producer
-  readonly drop: (error: Lagged) => Effect.Effect<void>
+  // as long as its stream is open: a group is kept for long after that
+  stop: ((error: MoqError) => Effect.Effect<void>) | undefined
+  // its neighbours while it has unread bytes
+  previous: UnreadGroup | undefined
+  next: UnreadGroup | undefined
   bytes: number
   frames: number
   // the index after the last frame that a reader has been given
   given: number
   constructor(
     unread: Unread,
-    owner: object,
+    owner: Owner,
     group: Group.Producer,
-    drop: (error: Lagged) => Effect.Effect<void>
+    stop: (error: MoqError) => Effect.Effect<void>
   ) {
     this.unread = unread
     this.owner = owner
     this.group = group
-    this.drop = drop
+    this.stop = stop
+    this.previous = undefined
+    this.next = undefined
     this.bytes = 0
     this.frames = 0
     this.given = group.group.count
@@ -90,7 +110,7 @@ export class UnreadGroup {
     // those of a frame that a reader was given while it grows are its own
     if (bytes === 0 || this.given === count) return undefined
     const { unread } = this
-    if (this.bytes === 0) unread.groups.add(this)
+    if (this.bytes === 0) this.link()
     const frames = count - this.given - this.frames
     this.bytes += bytes
     this.frames += frames
@@ -99,12 +119,48 @@ export class UnreadGroup {
     return unread.isOver ? unread.shed() : undefined
   }
 
+  /** Its stream is over. */
+  end(): void {
+    this.stop = undefined
+    if (this.bytes === 0) Group.onTakeUnsafe(this.group, undefined)
+  }
+
+  /** Gives it up. */
+  drop(error: Lagged): Effect.Effect<void> {
+    const { group, owner: { track }, stop } = this
+    this.clear()
+    if (track === undefined) Group.dropUnsafe(group, error)
+    else Track.dropUnsafe(track, group, error)
+    return stop?.(error) ?? Effect.void
+  }
+
   clear(): void {
+    if (this.stop === undefined) Group.onTakeUnsafe(this.group, undefined)
     if (this.bytes === 0) return
-    this.unread.groups.delete(this)
+    this.unlink()
     this.unread.bytes -= this.bytes
     this.unread.frames -= this.frames
     this.bytes = 0
     this.frames = 0
+  }
+
+  private link(): void {
+    const { unread } = this
+    const { last } = unread
+    this.previous = last
+    unread.last = this
+    if (last === undefined) unread.first = this
+    else last.next = this
+  }
+
+  // lets go of its neighbours: one that is kept for long would keep them
+  private unlink(): void {
+    const { next, previous, unread } = this
+    if (previous === undefined) unread.first = next
+    else previous.next = next
+    if (next === undefined) unread.last = previous
+    else next.previous = previous
+    this.previous = undefined
+    this.next = undefined
   }
 }

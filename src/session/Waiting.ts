@@ -45,7 +45,8 @@ export const add = (self: Waiting, sequence: number, group: Group.Group | undefi
   if (group !== undefined) Group.holdUnsafe(group)
   let at = self.items.length
   while (at > 0 && self.items[at - 1]!.sequence > sequence) at--
-  self.items.splice(at, 0, { sequence, group })
+  if (at === self.items.length) self.items.push({ sequence, group })
+  else self.items.splice(at, 0, { sequence, group })
 }
 
 /**
@@ -58,7 +59,8 @@ export const peek = (self: Waiting, isAscending: boolean): Item | undefined =>
 
 /** @internal */
 export const remove = (self: Waiting, item: Item): void => {
-  if (self.items[0] === item) self.items.shift()
+  if (self.items.at(-1) === item) self.items.pop()
+  else if (self.items[0] === item) self.items.shift()
   else self.items.splice(self.items.lastIndexOf(item), 1)
   release(item)
 }

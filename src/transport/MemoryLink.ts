@@ -13,8 +13,9 @@ import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import { Bag, type Item } from "../core/Bag.ts"
 import { SessionClosed, StreamReset } from "../core/MoqError.ts"
-import { Condition } from "../core/Waiters.ts"
+import { Condition, Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 
 const info: Transport.ConnectionInfo = { transport: "memory", peer: undefined }
@@ -31,8 +32,7 @@ const done: Exit.Exit<never, Cause.Done> = Exit.fail(Cause.Done())
  * One direction of a stream, and both of its ends: one fiber at a time writes, one at a time pulls.
  */
 class Pipe implements Transport.SendStream, Transport.ReceiveStream {
-  private readonly window: number
-  private readonly onOver: (dispatcher: Dispatcher) => void
+  private readonly stream: Opened
   private chunks: Array<Uint8Array> = []
   private buffered = 0
   // taken from the window, not yet handed out: an interruption in between leaves it to the next pull
@@ -43,18 +43,22 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   private writerEnd: End | undefined
   private readerEnd: End | typeof done | undefined
   private stopCode: number | undefined
-  private readonly readable = new Condition(() => this.chunks.length > 0 || this.readerEnd !== undefined)
-  private readonly writable = new Condition(() => this.buffered < this.window || this.writerEnd !== undefined)
-  // few ever ask for it
-  private stopping: Condition | undefined
+  // those that wait: only when they have to
+  private readable: Waiters | undefined
+  private writable: Waiters | undefined
+  private stopping: Waiters | undefined
 
-  constructor(window: number, onOver: (dispatcher: Dispatcher) => void) {
-    this.window = window
-    this.onOver = onOver
+  constructor(stream: Opened) {
+    this.stream = stream
   }
 
-  readonly write = (chunks: NonEmptyReadonlyArray<Uint8Array>): Effect.Effect<void, StreamReset | SessionClosed> =>
-    Effect.withFiber((fiber) => this.writeFrom(chunks, 0, 0, fiber.currentDispatcher))
+  private get window(): number {
+    return this.stream.lane.link.window
+  }
+
+  get write(): Transport.SendStream["write"] {
+    return (chunks) => Effect.withFiber((fiber) => this.writeFrom(chunks, 0, 0, fiber.currentDispatcher))
+  }
 
   private writeFrom(
     chunks: NonEmptyReadonlyArray<Uint8Array>,
@@ -62,6 +66,7 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
     offset: number,
     dispatcher: Dispatcher
   ): Effect.Effect<void, StreamReset | SessionClosed> {
+    if (this.finished) return resetWith(0)
     if (this.writerEnd !== undefined) return this.writerEnd
     let room = this.window - this.buffered
     while (index < chunks.length) {
@@ -79,68 +84,85 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
       index++
     }
     this.buffered = this.window - room
-    if (this.chunks.length > 0) this.readable.wake(dispatcher)
+    if (this.chunks.length > 0) this.readable?.wake(dispatcher)
     if (index === chunks.length) return Effect.void
+    this.writable ??= new Waiters()
     return Effect.flatMap(
-      this.writable.wait,
+      this.writable.until(() => this.buffered < this.window || this.writerEnd !== undefined),
       () => Effect.withFiber((fiber) => this.writeFrom(chunks, index, offset, fiber.currentDispatcher))
     )
   }
 
-  readonly finish: Effect.Effect<void, StreamReset | SessionClosed> = Effect.withFiber((fiber) => {
-    if (this.finished) return Effect.void
-    if (this.writerEnd !== undefined) return this.writerEnd
-    this.finished = true
-    this.writerEnd = resetWith(0)
-    this.readerEnd = done
-    this.readable.wake(fiber.currentDispatcher)
-    if (this.chunks.length === 0) this.markOver(fiber.currentDispatcher)
-    return Effect.void
-  })
-
-  readonly reset = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (this.writerEnd === undefined) this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
+  get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
+    return Effect.withFiber((fiber) => {
+      if (this.finished) return Effect.void
+      if (this.writerEnd !== undefined) return this.writerEnd
+      this.finished = true
+      this.readerEnd = done
+      this.readable?.wake(fiber.currentDispatcher)
+      if (this.chunks.length === 0) this.markOver(fiber.currentDispatcher)
       return Effect.void
     })
+  }
 
-  readonly setPriority = (): Effect.Effect<void> => Effect.void
+  get reset(): Transport.SendStream["reset"] {
+    return (code) =>
+      Effect.withFiber((fiber) => {
+        if (this.writerEnd === undefined && !this.finished) {
+          this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
+        }
+        return Effect.void
+      })
+  }
 
-  readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
-    if (this.stopCode !== undefined) return Effect.succeed(this.stopCode)
-    this.stopping ??= new Condition(() => this.stopCode !== undefined)
-    return Effect.flatMap(this.stopping.wait, () => this.stopped)
-  })
+  get setPriority(): Transport.SendStream["setPriority"] {
+    return () => Effect.void
+  }
 
-  private readonly take = Effect.sync(() => {
-    const claimed = this.claimed!
-    this.claimed = undefined
-    return claimed
-  })
+  get stopped(): Effect.Effect<number> {
+    return Effect.suspend(() => {
+      this.stopping ??= new Waiters()
+      return Effect.map(this.stopping.until(() => this.stopCode !== undefined), () => this.stopCode!)
+    })
+  }
 
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> = Effect.withFiber(
-    (fiber) => {
-      if (this.claimed !== undefined) return this.take
-      if (this.chunks.length > 0) {
-        this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
-        this.chunks = []
-        this.buffered = 0
-        this.writable.wake(fiber.currentDispatcher)
-        if (this.finished) this.markOver(fiber.currentDispatcher)
-        return this.take
+  get pull(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
+    return Effect.withFiber((fiber) => this.next(fiber.currentDispatcher))
+  }
+
+  private next(dispatcher: Dispatcher): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
+    if (this.claimed === undefined) {
+      if (this.chunks.length === 0) {
+        if (this.readerEnd !== undefined) return this.readerEnd
+        this.readable ??= new Waiters()
+        return Effect.flatMap(
+          this.readable.until(() => this.chunks.length > 0 || this.readerEnd !== undefined),
+          () => this.pull
+        )
       }
-      return this.readerEnd ?? Effect.flatMap(this.readable.wait, () => this.pull)
+      this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
+      this.chunks = []
+      this.buffered = 0
+      this.writable?.wake(dispatcher)
+      if (this.finished) this.markOver(dispatcher)
     }
-  )
-
-  readonly stop = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (this.readerEnd !== undefined && this.chunks.length === 0) return Effect.void
-      this.stopCode = code
-      this.stopping?.wake(fiber.currentDispatcher)
-      this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
-      return Effect.void
+    return Effect.sync(() => {
+      const claimed = this.claimed!
+      this.claimed = undefined
+      return claimed
     })
+  }
+
+  get stop(): Transport.ReceiveStream["stop"] {
+    return (code) =>
+      Effect.withFiber((fiber) => {
+        if (this.readerEnd !== undefined && this.chunks.length === 0) return Effect.void
+        this.stopCode = code
+        this.stopping?.wake(fiber.currentDispatcher)
+        this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
+        return Effect.void
+      })
+  }
 
   /** Ends both ends early, each unless it has seen its end already; what is unread is dropped. */
   cut(writerEnd: End, readerEnd: End, dispatcher: Dispatcher): void {
@@ -149,15 +171,15 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
     if (this.readerEnd === undefined || this.chunks.length > 0) this.readerEnd = readerEnd
     this.chunks = []
     this.buffered = 0
-    this.readable.wake(dispatcher)
-    this.writable.wake(dispatcher)
+    this.readable?.wake(dispatcher)
+    this.writable?.wake(dispatcher)
     this.markOver(dispatcher)
   }
 
   private markOver(dispatcher: Dispatcher): void {
     if (this.over) return
     this.over = true
-    this.onOver(dispatcher)
+    this.stream.release(dispatcher)
   }
 }
 
@@ -165,7 +187,8 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
  * A stream between both sides. It counts against its opener until it is over in each direction and was accepted, so what
  * nobody accepts is bounded.
  */
-class Opened {
+class Opened implements Item {
+  place = -1
   readonly lane: Lane
   // from the opener, and back to it
   readonly forth: Pipe
@@ -174,9 +197,8 @@ class Opened {
 
   constructor(lane: Lane) {
     this.lane = lane
-    const release = (dispatcher: Dispatcher) => this.release(dispatcher)
-    this.forth = new Pipe(lane.link.window, release)
-    this.back = lane.kind === "bi" ? new Pipe(lane.link.window, release) : undefined
+    this.forth = new Pipe(this)
+    this.back = lane.kind === "bi" ? new Pipe(this) : undefined
     this.holds = this.back === undefined ? 2 : 3
   }
 
@@ -194,7 +216,7 @@ class Opened {
 class Lane {
   readonly link: Link
   readonly kind: "bi" | "uni"
-  readonly open = new Set<Opened>()
+  readonly open = new Bag<Opened>()
   private unaccepted: Array<Opened> = []
   readonly opening = new Condition(() => this.open.size < this.link.maxStreams || this.link.ended)
   readonly accepting = new Condition(() => this.unaccepted.length > 0 || this.link.ended)
@@ -242,11 +264,10 @@ class Lane {
 
   end(openerEnd: End, acceptorEnd: End, dispatcher: Dispatcher): void {
     this.unaccepted = []
-    for (const { back, forth } of this.open) {
+    for (const { back, forth } of this.open.drain()) {
       forth.cut(openerEnd, acceptorEnd, dispatcher)
       back?.cut(acceptorEnd, openerEnd, dispatcher)
     }
-    this.open.clear()
     this.opening.wake(dispatcher)
     this.accepting.wake(dispatcher)
   }

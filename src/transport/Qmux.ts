@@ -36,7 +36,11 @@ export const make = (
     const log = Effect.runForkWith(yield* Effect.context<never>())
     const session = yield* Effect.acquireRelease(
       Effect.sync(() => begin((line) => void log(Effect.logDebug(`qmux: ${line}`)))),
-      (session) => Effect.callback<void>((resume) => session.close(() => resume(Effect.void)))
+      (session) =>
+        Effect.callback<void>((resume) => {
+          session.close()
+          session.onGone(() => resume(Effect.void))
+        })
     )
     yield* Effect.callback<void, TransportError>((resume) => {
       const forget = session.onStart((problem) =>
@@ -58,7 +62,6 @@ export const make = (
         maxStreams: session.maxStreams,
         idleTimeout: session.idleTimeout
       },
-      ping: Effect.callback((resume) => Effect.sync(session.ping(() => resume(Effect.void)))),
-      streamError: session.streamError
+      ping: Effect.callback((resume) => Effect.sync(session.ping(() => resume(Effect.void))))
     })
   })

@@ -1,376 +1,485 @@
 /**
- * QMux (QUIC's streams and flow control, draft-ietf-quic-qmux) over one open WebSocket, by `@moq/qmux`.
+ * QMux (QUIC's streams and flow control, draft-ietf-quic-qmux) over one open WebSocket.
  *
  * **Details**
  *
  * It uses nothing of Effect, and nothing that a page has loaded already: bundlers make it a chunk of its own, with all
- * that it needs, where it is imported dynamically. `Qmux` makes a `Connection` of it.
+ * that it needs, where it is imported dynamically. `Qmux` makes a `Connection` of it, by way of the W3C's shape.
  *
- * What the package does not do by itself is added here:
- * - a reset passes a write that waits for the peer's window. A web stream aborts only after its pending write, so the
- *   reset is turned into the STOP_SENDING that the peer could have sent: the package answers that at once with
- *   RESET_STREAM, the same code and the right final size. For this the ids of streams are needed, which the package keeps
- *   to itself; both ends count them by the same rules.
- * - the first record must carry the transport parameters, and soon: its idle timer starts only with them.
- * - bidirectional streams that the peer has opened and finished, and that we have not, are bounded.
- * - what is unread is bounded by what it costs, not only by what it carries: see `QmuxUnread`.
- * - a peer that allows `n` streams keeps back up to a third of the free ones, because it tells of them in batches: two
- *   thirds can be counted on, so no more are opened.
- * - pings with answers. Those of the package are numbered together with ours, because numbers must rise.
- * - what it prints is logged at debug level, where that can be had.
+ * Peers are bounded: streams of either kind that the peer has opened count until both halves are over and somebody has
+ * accepted them; what is unread is bounded by what it costs, not only by what it carries; control frames that a peer asks
+ * for and does not take end the connection.
  *
  * @internal
  */
-import Session, { StreamError } from "@moq/qmux"
 import type { Bounds } from "./Bounds.ts"
-import { Arrivals, type Arrived } from "./QmuxArrivals.ts"
+import { Outbox } from "./QmuxOutbox.ts"
 import type { Options, QmuxSocket } from "./QmuxSocket.ts"
+import { type Arrival, type Owner, ReceiveHalf, SendHalf, StreamError } from "./QmuxStream.ts"
+import { Arriving, Opening, Place } from "./QmuxStreams.ts"
+import * as Wire from "./QmuxWire.ts"
 import type * as WebTransport from "./WebTransport.ts"
-
-/** One that has begun: the handshake is under way. */
-export interface QmuxSession {
-  /**
-   * Calls back once the peer's transport parameters are here, or with why there will be none (one reason is that they
-   * are not here within `handshakeTimeout`), and gives what takes that back. The rest is for a session that has started.
-   */
-  readonly onStart: (callback: (problem: string | undefined) => void) => () => void
-  /** The session as the W3C has it. To be called once. */
-  readonly adapt: () => WebTransport.WebTransportLike
-  /** What `abort` and `cancel` of its streams are called with. */
-  readonly streamError: (code: number) => unknown
-  /** How many streams of either kind can be open here at any time. */
-  readonly maxStreams: number
-  /** How long a dead peer can stay unnoticed, in milliseconds. */
-  readonly idleTimeout: number
-  /** Calls back once the peer has answered, and gives what takes that back. */
-  readonly ping: (onAnswer: () => void) => () => void
-  /** Closes it, and calls back once the WebSocket is gone. */
-  readonly close: (onEnd: () => void) => void
-}
 
 /** What a session is made of. */
 export interface BeginOptions {
   /** Takes over the WebSocket, whose subprotocol is one of `Qmux.subprotocols`. */
   readonly open: (options: Options) => QmuxSocket
   readonly role: "client" | "server"
+  /** The subprotocol that was agreed on. */
   readonly protocol: string
   readonly limits: Bounds
-  /** What the package would have printed, one line. */
+  /** What a peer did wrong, one line. */
   readonly onWarning: (line: string) => void
 }
 
 /** Begins the handshake of QMux. */
-export const begin = ({ limits, onWarning, open, protocol, role }: BeginOptions): QmuxSession => {
-  polyfill()
-  const pings = new Pings()
-  const arrivals = new Arrivals(role, limits, (number) => pings.answered(number))
-  let onParameters: (() => void) | undefined
-  const socket = open({
-    protocol,
-    maxBacklog: limits.maxBacklog,
-    writeTimeout: limits.writeTimeout,
-    onMessage(message) {
-      arrivals.see(message)
-      const { cost } = arrivals.unread
-      if (cost > wasteful * limits.maxData) {
-        throw new Error(`what it sent and nobody has read costs ${cost} bytes, many times what it carries`)
-      }
-      onParameters?.()
-      onParameters = undefined
-    },
-    onSend: (message) => isPing(message) ? pings.next() : message,
-    ask: () => socket.send(pings.next()),
-    onWarning
-  })
-  const source = socket as unknown as Parameters<typeof Session.accept>[0]
-  const config = {
-    maxStreamsBidi: BigInt(limits.maxStreamsBidi),
-    maxStreamsUni: BigInt(limits.maxStreamsUni),
-    maxData: BigInt(limits.maxData),
-    maxStreamDataBidiLocal: BigInt(limits.maxStreamData),
-    maxStreamDataBidiRemote: BigInt(limits.maxStreamData),
-    maxStreamDataUni: BigInt(limits.maxStreamData),
-    maxIdleTimeout: BigInt(limits.idleTimeout),
-    // a receiver that offers none may treat one as a violation
-    maxDatagramFrameSize: BigInt(0)
+export const begin = (options: BeginOptions): QmuxSession => new QmuxSession(options)
+
+/** One that has begun: the handshake is under way. */
+export class QmuxSession implements Owner {
+  unread = 0
+  private readonly socket: QmuxSocket
+  private readonly outbox: Outbox
+  private readonly limits: Bounds
+  private readonly onWarning: (line: string) => void
+  // the lowest bit of the ids of streams that are opened here
+  private readonly own: 0 | 1
+  private parameters: Wire.Parameters | undefined = undefined
+  private onStarted: ((problem: string | undefined) => void) | undefined = undefined
+  private problem: string | undefined = undefined
+
+  private isOver = false
+  private readonly closed: Promise<CloseInfo>
+  private settle!: { readonly resolve: (info: CloseInfo) => void; readonly reject: (error: Error) => void }
+
+  private readonly sending = new Map<number, SendHalf>()
+  private readonly receiving = new Map<number, ReceiveHalf>()
+  private readonly openingBi = new Opening()
+  private readonly openingUni = new Opening()
+  private readonly arrivingBi: Arriving<Bidirectional>
+  private readonly arrivingUni: Arriving<ReceiveHalf>
+
+  // how much may be received in all, has been, and has been taken
+  private window: number
+  private received = 0
+  private taken = 0
+  private heardAt = 0
+  private askedAt = 0
+  private idleTimer: ReturnType<typeof setInterval> | undefined = undefined
+  private pings = 0
+  private readonly asking = new Map<number, () => void>()
+
+  constructor({ limits, onWarning, open, protocol, role }: BeginOptions) {
+    this.limits = limits
+    this.onWarning = onWarning
+    this.own = role === "client" ? 0 : 1
+    this.window = limits.maxData
+    this.arrivingBi = new Arriving(limits.maxStreamsBidi, (max) => this.say(Wire.frame.maxStreamsBidi, max))
+    this.arrivingUni = new Arriving(limits.maxStreamsUni, (max) => this.say(Wire.frame.maxStreamsUni, max))
+    this.closed = new Promise((resolve, reject) => {
+      this.settle = { resolve, reject }
+    })
+    // the failure is told to whoever asks; that nobody does must not end the process
+    this.closed.catch(noop)
+    this.socket = open({
+      maxBacklog: limits.maxBacklog,
+      writeTimeout: limits.writeTimeout,
+      onMessage: (message) => this.see(message),
+      onRoom: () => this.outbox.flush(),
+      onEnd: () => this.lose(this.socket.failure ?? new Error("the other end has gone")),
+      ask: () => this.sendPing()
+    })
+    this.outbox = new Outbox(this.socket)
+    this.outbox.say(Wire.encodeParameters({
+      idleTimeout: limits.idleTimeout,
+      maxData: limits.maxData,
+      maxStreamDataBidiLocal: limits.maxStreamData,
+      maxStreamDataBidiRemote: limits.maxStreamData,
+      maxStreamDataUni: limits.maxStreamData,
+      maxStreamsBidi: limits.maxStreamsBidi,
+      maxStreamsUni: limits.maxStreamsUni,
+      maxRecord: Wire.maxRecord
+    }, protocol.startsWith("qmux-02.")))
   }
-  const session = role === "client" ? new Session(source, { config }) : Session.accept(source, { protocol, config })
-  return {
-    onStart(callback) {
-      if (arrivals.started) {
-        callback(undefined)
-        return () => {}
-      }
-      const deadline = setTimeout(
-        () => socket.fail(new Error("it sent no transport parameters in time")),
-        limits.handshakeTimeout
-      )
-      const unobserve = socket.onEnd(() => {
-        clearTimeout(deadline)
-        callback(socket.failure?.message ?? "it closed the connection")
-      })
-      const forget = () => {
-        clearTimeout(deadline)
-        unobserve()
-      }
-      onParameters = () => {
-        forget()
-        callback(undefined)
-      }
-      return forget
-    },
-    adapt: () => adapt(session, socket, arrivals, role, limits),
-    streamError: (code) => new StreamError(code),
-    get maxStreams() {
-      return arrivals.maxStreams
-    },
-    get idleTimeout() {
-      return noticedWithin(limits.idleTimeout, arrivals.idleTimeout)
-    },
-    ping(onAnswer) {
-      const { forget, message } = pings.ask(onAnswer)
-      socket.send(message)
-      return forget
-    },
-    close(onEnd) {
-      session.close()
-      socket.finish()
-      socket.onEnd(onEnd)
+
+  /**
+   * Calls back once the peer's transport parameters are here, or with why there will be none (one reason is that they are
+   * not here within `handshakeTimeout`), and gives what takes that back. The rest is for a session that has started.
+   */
+  onStart(callback: (problem: string | undefined) => void): () => void {
+    if (this.parameters !== undefined || this.isOver) {
+      callback(this.problem)
+      return noop
+    }
+    const deadline = setTimeout(
+      () => this.socket.fail(new Error("it sent no transport parameters in time")),
+      this.limits.handshakeTimeout
+    )
+    const forget = () => {
+      clearTimeout(deadline)
+      this.onStarted = undefined
+    }
+    this.onStarted = (problem) => {
+      forget()
+      callback(problem)
+    }
+    return forget
+  }
+
+  /** How many streams of either kind can be open here at any time. */
+  get maxStreams(): number {
+    const { maxStreamsBidi, maxStreamsUni } = this.parameters!
+    // some peers keep back up to a third of those that are free, because they tell of them in batches
+    return Math.max(1, Math.floor(Math.min(maxStreamsBidi, maxStreamsUni) * 2 / 3))
+  }
+
+  /** How long a dead peer can stay unnoticed, in milliseconds. */
+  get idleTimeout(): number {
+    return this.timeout + tickOf(this.timeout)
+  }
+
+  /** The session as the W3C has it. */
+  adapt(): WebTransport.WebTransportLike {
+    const { maxStreamsBidi, maxStreamsUni } = this.parameters!
+    this.openingBi.start(this.maxStreams, maxStreamsBidi)
+    this.openingUni.start(this.maxStreams, maxStreamsUni)
+    const like = {
+      ready: Promise.resolve(),
+      closed: this.closed,
+      close: (info: Partial<CloseInfo> = {}) => this.close(info.closeCode, info.reason),
+      createBidirectionalStream: ({ sendOrder }: WebTransport.SendOptions = {}) =>
+        this.openingBi.open((index) => this.openBi(4 * index + this.own, sendOrder)),
+      createUnidirectionalStream: ({ sendOrder }: WebTransport.SendOptions = {}) =>
+        this.openingUni.open((index) => this.openUni(4 * index + this.own + 2, sendOrder)),
+      incomingBidirectionalStreams: this.arrivingBi,
+      incomingUnidirectionalStreams: this.arrivingUni
+    }
+    return like as unknown as WebTransport.WebTransportLike
+  }
+
+  /** Calls back once the peer has answered, and gives what takes that back. */
+  ping(onAnswer: () => void): () => void {
+    const number = this.pings
+    this.asking.set(number, onAnswer)
+    this.sendPing()
+    return () => void this.asking.delete(number)
+  }
+
+  /** Closes it: what can leave leaves, then the close, whether or not there is room. Only the first close counts. */
+  close(closeCode: number = 0, reason: string = ""): void {
+    if (this.isOver) return
+    this.outbox.flush()
+    this.finish({ closeCode, reason })
+    this.outbox.leave(Wire.encodeClose(Wire.frame.applicationClose, closeCode, reason))
+  }
+
+  /** Calls back once the WebSocket is gone. */
+  onGone(callback: () => void): void {
+    this.socket.onGone(callback)
+  }
+
+  // what the halves ask for
+
+  schedule(half: SendHalf): void {
+    this.outbox.add(half)
+  }
+
+  ended(half: SendHalf, code: number | undefined): void {
+    this.sending.delete(half.id)
+    this.outbox.delete(half)
+    if (code !== undefined) this.say(Wire.frame.resetStream, half.id, code, half.sent)
+  }
+
+  stop(half: ReceiveHalf, code: number): void {
+    this.say(Wire.frame.stopSending, half.id, code)
+  }
+
+  consumed(half: ReceiveHalf, bytes: number): void {
+    this.take(bytes)
+    half.consumed += bytes
+    const { maxStreamData } = this.limits
+    if (half.isOver || half.isStopped || half.max - half.consumed > maxStreamData / 2) return
+    half.max = half.consumed + maxStreamData
+    this.say(Wire.frame.maxStreamData, half.id, half.max)
+  }
+
+  // its streams
+
+  private say(...numbers: ReadonlyArray<number>): void {
+    if (!this.isOver) this.outbox.say(Wire.encode(...numbers))
+  }
+
+  private sendPing(): void {
+    this.socket.send([Wire.encodePing(Wire.low.ping, Wire.encode(this.pings++))])
+  }
+
+  private openBi(id: number, sendOrder: number | undefined): Bidirectional {
+    const writable = this.send(id, this.parameters!.maxStreamDataBidiRemote, new Place(this.openingBi, 1), sendOrder)
+    return { readable: this.receive(id, undefined), writable }
+  }
+
+  private openUni(id: number, sendOrder: number | undefined): SendHalf {
+    return this.send(id, this.parameters!.maxStreamDataUni, new Place(this.openingUni, 1), sendOrder)
+  }
+
+  private send(id: number, max: number, place: Place, sendOrder: number = 0): SendHalf {
+    const half = new SendHalf(this, id, max, place, sendOrder)
+    this.sending.set(id, half)
+    return half
+  }
+
+  private receive(id: number, place: Place | undefined): ReceiveHalf {
+    const half = new ReceiveHalf(this, id, this.limits.maxStreamData, place)
+    this.receiving.set(id, half)
+    return half
+  }
+
+  // receiving
+
+  private see(message: Uint8Array): void {
+    if (this.isOver) return
+    this.heardAt = Date.now()
+    try {
+      this.read(message)
+    } catch (error) {
+      return this.refuse(error as Error)
+    }
+    if (this.unread > wasteful * this.limits.maxData) {
+      const detail = `what it sent and nobody has read costs ${this.unread} bytes, many times what it carries`
+      this.socket.fail(new Error(detail))
     }
   }
+
+  private read(message: Uint8Array): void {
+    if (message.length > Wire.maxRecord) throw new Error(`a record of ${message.length} bytes`)
+    const record = new Wire.Cursor(message)
+    const arrival: Arrival = { bytes: message.length, unread: 0 }
+    while (record.left > 0 && !this.isOver) {
+      const type = record.varint()
+      if (this.parameters === undefined) this.start(type, record)
+      else if (type >= Wire.frame.stream && type <= Wire.frame.streamLast) this.onStream(type, record, arrival)
+      else this.onFrame(type, record)
+    }
+  }
+
+  private start(type: number, record: Wire.Cursor): void {
+    if (type !== Wire.frame.transportParameters || record.low !== Wire.low.transportParameters) {
+      throw new Error("its first record has no transport parameters")
+    }
+    this.parameters = Wire.decodeParameters(record)
+    this.outbox.allow(this.parameters.maxData)
+    if (this.timeout < Infinity) this.idleTimer = setInterval(() => this.look(), tickOf(this.timeout))
+    this.onStarted?.(undefined)
+  }
+
+  private onStream(type: number, record: Wire.Cursor, arrival: Arrival): void {
+    const id = record.varint()
+    // nothing gets out of order on a socket
+    if ((type & Wire.bit.offset) !== 0) record.varint()
+    const piece = record.take((type & Wire.bit.length) === 0 ? record.left : record.varint())
+    const half = this.receiving.get(id) ?? (this.isNew(id) ? this.arrive(id) : undefined)
+    if (half === undefined) return
+    half.received += piece.length
+    this.account(half.received, half.max, piece.length)
+    if (piece.length > 0) half.push(piece, arrival)
+    if ((type & Wire.bit.fin) === 0) return
+    this.receiving.delete(id)
+    half.finish()
+  }
+
+  private onReset(id: number, code: number, size: number): void {
+    const half = this.receiving.get(id)
+    const isNew = half === undefined && this.isNew(id)
+    if (half === undefined && !isNew) return
+    // there are implementations of these drafts that give a size of 0
+    const missing = Math.max(0, size - (half?.received ?? 0))
+    this.account(size, half?.max ?? this.limits.maxStreamData, missing)
+    this.take(missing)
+    this.receiving.delete(id)
+    half?.over()
+    half?.fail(new StreamError(code))
+    // nobody will ever see this one
+    if (isNew) (isUni(id) ? this.arrivingUni : this.arrivingBi).free()
+  }
+
+  // whether a stream of the peer begins; one that is over, or was opened here and is over, does not
+  private isNew(id: number): boolean {
+    if (id % 2 !== this.own) return (isUni(id) ? this.arrivingUni : this.arrivingBi).isNew(Math.floor(id / 4))
+    if (isUni(id)) throw new Error("Invalid stream ID direction")
+    return false
+  }
+
+  // its place is free once its halves are over and somebody has accepted it
+  private arrive(id: number): ReceiveHalf {
+    if (isUni(id)) {
+      const place = new Place(this.arrivingUni, 2)
+      const half = this.receive(id, place)
+      this.arrivingUni.push(half, place)
+      return half
+    }
+    const place = new Place(this.arrivingBi, 3)
+    const readable = this.receive(id, place)
+    this.arrivingBi.push({
+      readable,
+      writable: this.send(id, this.parameters!.maxStreamDataBidiLocal, place)
+    }, place)
+    return readable
+  }
+
+  private account(ofStream: number, most: number, bytes: number): void {
+    this.received += bytes
+    if (ofStream > most || this.received > this.window) throw new Error("flow control error")
+  }
+
+  // bytes that were received are no longer held
+  private take(bytes: number): void {
+    const { maxData } = this.limits
+    this.taken += bytes
+    if (this.window - this.taken > maxData / 2) return
+    this.window = this.taken + maxData
+    this.say(Wire.frame.maxData, this.window)
+  }
+
+  private onFrame(type: number, record: Wire.Cursor): void {
+    switch (type) {
+      case Wire.frame.padding:
+        return
+      case Wire.frame.resetStream:
+      case Wire.frame.resetStreamAt: {
+        const id = record.varint()
+        const code = record.varint() % 2 ** 32
+        const size = record.varint()
+        if (type === Wire.frame.resetStreamAt && record.varint() > size) throw new Error("a reset behind its own end")
+        return this.onReset(id, code, size)
+      }
+      case Wire.frame.stopSending: {
+        const half = this.sending.get(record.varint())
+        const code = record.varint() % 2 ** 32
+        return half?.finish(new StreamError(code), code)
+      }
+      case Wire.frame.maxData:
+        return this.outbox.allow(record.varint())
+      case Wire.frame.maxStreamData: {
+        const half = this.sending.get(record.varint())
+        const max = record.varint()
+        if (half === undefined) return
+        half.max = Math.max(half.max, max)
+        return this.outbox.flushSoon()
+      }
+      case Wire.frame.maxStreamsBidi:
+        return this.openingBi.allow(record.varint())
+      case Wire.frame.maxStreamsUni:
+        return this.openingUni.allow(record.varint())
+      case Wire.frame.streamDataBlocked:
+        record.varint()
+        return void record.varint()
+      case Wire.frame.dataBlocked:
+      case Wire.frame.streamsBlockedBidi:
+      case Wire.frame.streamsBlockedUni:
+        return void record.varint()
+      case Wire.frame.connectionClose:
+      case Wire.frame.applicationClose:
+        return this.onClose(type, record)
+      default:
+        if (type !== Wire.frame.ping || !this.onPing(record)) {
+          throw new Error(`Invalid QMux frame type: 0x${type.toString(16)}`)
+        }
+    }
+  }
+
+  // numbers do not tell a ping from its answer
+  private onPing(record: Wire.Cursor): boolean {
+    const { at, low } = record
+    const number = record.varint()
+    if (low === Wire.low.ping) this.outbox.say(Wire.encodePing(Wire.low.answer, record.bytes.slice(at, record.at)))
+    else if (low === Wire.low.answer) {
+      // an answer to one that was never sent is of no consequence
+      const onAnswer = this.asking.get(number)
+      this.asking.delete(number)
+      onAnswer?.()
+    } else return false
+    return true
+  }
+
+  // its end
+
+  // the shorter of both sides' timeouts, where 0 is none
+  private get timeout(): number {
+    return Math.min(...[this.limits.idleTimeout, this.parameters!.idleTimeout].filter((one) => one > 0))
+  }
+
+  // A ping keeps the peer from giving us up where we have nothing to say, and proves it alive where it has not.
+  private look(): void {
+    const now = Date.now()
+    const third = this.timeout / 3
+    if (now - this.heardAt >= this.timeout) this.socket.fail(new Error("idle timeout"))
+    else if (now - this.askedAt >= third && now - Math.min(this.heardAt, this.outbox.saidAt) >= third) {
+      this.askedAt = now
+      this.sendPing()
+    }
+  }
+
+  private onClose(type: number, record: Wire.Cursor): void {
+    const closeCode = record.varint()
+    if (type === Wire.frame.connectionClose) record.varint()
+    const reason = new TextDecoder().decode(record.take(record.varint()))
+    if (type === Wire.frame.applicationClose) this.finish({ closeCode, reason })
+    else this.lose(new Error(reason === "" ? `it gave up, with code ${closeCode}` : reason))
+    this.socket.close()
+  }
+
+  private refuse(error: Error): void {
+    this.onWarning(`Protocol violation: ${error.message}`)
+    this.lose(error)
+    this.outbox.leave(Wire.encodeClose(Wire.frame.connectionClose, violation, "Protocol violation"))
+  }
+
+  private lose(error: Error): void {
+    if (this.isOver) return
+    // as the W3C marks what is not the end of one stream alone
+    this.settle.reject(Object.assign(error, { source: "session" }))
+    this.tearDown(error)
+  }
+
+  private finish(info: CloseInfo): void {
+    if (this.isOver) return
+    this.settle.resolve(info)
+    this.tearDown(Object.assign(new Error("it closed the connection"), { source: "session" }))
+  }
+
+  private tearDown(error: Error): void {
+    this.isOver = true
+    clearInterval(this.idleTimer)
+    this.problem = error.message
+    this.onStarted?.(this.problem)
+    for (const half of this.sending.values()) half.finish(error)
+    for (const half of this.receiving.values()) half.fail(error)
+    for (const streams of [this.openingBi, this.openingUni, this.arrivingBi, this.arrivingUni]) streams.fail(error)
+    this.receiving.clear()
+  }
+}
+
+interface CloseInfo {
+  readonly closeCode: number
+  readonly reason: string
+}
+
+interface Bidirectional {
+  readonly readable: ReceiveHalf
+  readonly writable: SendHalf
 }
 
 // internal
 
-// absent in Node 20, and used by the package; nothing else of ours needs it
-const polyfill = (): void => {
-  const promise = Promise as unknown as { withResolvers?: unknown }
-  promise.withResolvers ??= () => {
-    let resolve!: (value: unknown) => void
-    let reject!: (reason: unknown) => void
-    const made = new Promise((onValue, onReason) => {
-      resolve = onValue
-      reject = onReason
-    })
-    return { promise: made, resolve, reject }
-  }
-}
-
-// How long a dead peer can stay unnoticed. The package takes the shorter of both sides' timeouts (0 is none). It looks six
-// times in that time, sends a ping after a third of it, and counts from the first thing sent after the last thing heard.
-const noticedWithin = (ours: number, theirs: number): number => {
-  const timeout = Math.min(...[ours, theirs].filter((one) => one > 0))
-  return timeout + timeout / 3 + 2 * Math.max(50, timeout / 6)
-}
-
-// the session as a WebTransport object whose aborts are immediate, and whose streams are counted
-const adapt = (
-  session: Session,
-  socket: QmuxSocket,
-  arrivals: Arrivals,
-  role: "client" | "server",
-  limits: Bounds
-): WebTransport.WebTransportLike => {
-  // an answer holds its place until our half has ended: the package frees it when the peer's half has
-  const answers = new Places(limits.maxStreamsBidi)
-  const bi = new Places(arrivals.maxStreams)
-  const uni = new Places(arrivals.maxStreams)
-  const release = () => {
-    for (const places of [answers, bi, uni]) places.open()
-  }
-  session.closed.then(release, release)
-
-  const own = (writable: WritableStream<Uint8Array>, id: number, places: Places): void => {
-    let open = true
-    const ended = () => {
-      if (!open) return
-      open = false
-      places.give()
-    }
-    const abort = (reason: unknown): Promise<void> => {
-      socket.unshift(stopSending(id, codeOf(reason)))
-      ended()
-      return Promise.resolve()
-    }
-    const getWriter = writable.getWriter.bind(writable)
-    Object.assign(writable, {
-      abort,
-      getWriter: () => {
-        const writer = Object.assign(getWriter(), { abort })
-        writer.closed.then(ended, ended)
-        return writer
-      }
-    })
-  }
-
-  const initiator = role === "client" ? 0 : 1
-  let nextBi = initiator
-  let nextUni = initiator + 2
-  const incoming = session.incomingBidirectionalStreams.getReader()
-  const incomingUni = session.incomingUnidirectionalStreams.getReader()
-  return {
-    ready: session.ready,
-    closed: session.closed.catch((error) => Promise.reject(explain(socket, error))),
-    close(info) {
-      session.close(info)
-      // the package gives a close that waits for room a tenth of a second, and then goes without
-      socket.finish()
-    },
-    // the package's promises settle in the order in which it numbers the streams
-    createBidirectionalStream: async (options) => {
-      await bi.take()
-      return session.createBidirectionalStream(options).then((pair) => {
-        own(pair.writable, nextBi, bi)
-        count(pair.readable, arrivals, arrivals.answer(nextBi))
-        nextBi += 4
-        return pair
-      })
-    },
-    createUnidirectionalStream: async (options) => {
-      await uni.take()
-      return session.createUnidirectionalStream(options).then((writable) => {
-        own(writable, nextUni, uni)
-        nextUni += 4
-        return writable
-      })
-    },
-    incomingUnidirectionalStreams: new ReadableStream<ReadableStream<Uint8Array>>({
-      async pull(controller) {
-        const next = await incomingUni.read()
-        if (next.done) return controller.close()
-        count(next.value, arrivals, arrivals.nextUni())
-        controller.enqueue(next.value)
-      }
-    }, { highWaterMark: 0 }),
-    incomingBidirectionalStreams: new ReadableStream<WebTransportBidirectionalStream>({
-      async pull(controller) {
-        await answers.take()
-        const next = await incoming.read()
-        if (next.done) return controller.close()
-        const arrived = arrivals.nextBi()
-        own(next.value.writable, arrived.id, answers)
-        count(next.value.readable, arrivals, arrived)
-        controller.enqueue(next.value)
-      }
-    }, { highWaterMark: 0 })
-  }
-}
-
-// Has reads counted. They are when they are asked for: a promise more would keep what lies ready from coming in one batch.
-const count = (readable: ReadableStream<Uint8Array>, arrivals: Arrivals, arrived: Arrived): void => {
-  const counted = (cancel: (reason?: unknown) => Promise<void>) => (reason: unknown) => {
-    arrivals.drop(arrived)
-    return cancel(reason)
-  }
-  const getReader = readable.getReader.bind(readable) as () => ReadableStreamDefaultReader<Uint8Array>
-  Object.assign(readable, {
-    cancel: counted(readable.cancel.bind(readable)),
-    getReader: () => {
-      const reader = getReader()
-      const read = reader.read.bind(reader)
-      return Object.assign(reader, {
-        cancel: counted(reader.cancel.bind(reader)),
-        read: () => {
-          arrived.unread.read()
-          return read()
-        }
-      })
-    }
-  })
-}
-
-// the package puts the numbers of WebSocket and QMux before what it knows, which is often nothing
-const explain = (socket: QmuxSocket, error: unknown): Error => {
-  if (socket.failure !== undefined) return socket.failure
-  const known = error instanceof Error ? error.message.replace(/^Connection closed: \d+ ?/, "") : ""
-  return new Error(known === "" ? "the other end has gone" : known)
-}
-
-// how many may be open at once; whoever comes later waits
-class Places {
-  private free: number
-  private readonly waiting: Array<() => void>
-
-  constructor(count: number) {
-    this.free = count
-    this.waiting = []
-  }
-
-  take(): Promise<void> | undefined {
-    if (this.free > 0) {
-      this.free--
-      return undefined
-    }
-    return new Promise((resolve) => this.waiting.push(resolve))
-  }
-
-  give(): void {
-    const next = this.waiting.shift()
-    if (next === undefined) this.free++
-    else next()
-  }
-
-  /** From now on nobody waits. */
-  open(): void {
-    this.free = Infinity
-    for (const next of this.waiting.splice(0)) next()
-  }
-}
-
-// The numbers of pings must rise, and the package neither lets us send one nor tells of answers. So ours and its own are
-// numbered here, and it never sees an answer.
-class Pings {
-  private sent = 0
-  private readonly waiting = new Map<number, () => void>()
-
-  /** The next ping. */
-  next(): Uint8Array {
-    const message = new Uint8Array(16)
-    new DataView(message.buffer).setUint32(0, 0xf48c6752)
-    new DataView(message.buffer).setUint32(4, 0x9ef8c7bd)
-    writeVarint(message, 8, this.sent++)
-    return message
-  }
-
-  /** The next ping, and a call once it is answered. */
-  ask(onAnswer: () => void): { readonly message: Uint8Array; readonly forget: () => void } {
-    const number = this.sent
-    this.waiting.set(number, onAnswer)
-    return { message: this.next(), forget: () => void this.waiting.delete(number) }
-  }
-
-  /** An answer to one that was never sent is of no consequence. */
-  answered(number: number): void {
-    const onAnswer = this.waiting.get(number)
-    this.waiting.delete(number)
-    onAnswer?.()
-  }
-}
-
-// no other message begins like this: the package sends a control frame alone, and streams have small types
-const isPing = (message: Uint8Array): boolean =>
-  message[0] === 0xf4 && message[1] === 0x8c && message[2] === 0x67 && message[7] === 0xbd
-
-const codeOf = (reason: unknown): number =>
-  typeof reason === "object" && reason !== null && "streamErrorCode" in reason &&
-    typeof reason.streamErrorCode === "number"
-    ? reason.streamErrorCode >>> 0
-    : 0
-
-const stopSending = (id: number, code: number): Uint8Array => {
-  const bytes = new Uint8Array(17)
-  bytes[0] = 0x05
-  writeVarint(bytes, 1, id)
-  writeVarint(bytes, 9, code)
-  return bytes
-}
-
-// always in eight bytes: decoders take every length
-const writeVarint = (bytes: Uint8Array, at: number, value: number): void => {
-  const view = new DataView(bytes.buffer)
-  view.setUint32(at, Math.floor(value / 2 ** 32) | 0xc0000000)
-  view.setUint32(at + 4, value % 2 ** 32)
-}
-
 // how much more than the window for data what is unread may cost
 const wasteful = 4
+
+// the code of what breaks the rules of QMux, as other implementations have it
+const violation = 1002
+
+const noop = (): void => {}
+
+const isUni = (id: number): boolean => id % 4 > 1
+
+// how often it is looked for silence
+const tickOf = (timeout: number): number => Math.max(50, timeout / 6)

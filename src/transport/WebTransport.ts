@@ -25,9 +25,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { Bag } from "../core/Bag.ts"
 import { SessionClosed } from "../core/MoqError.ts"
-import { Condition } from "../core/Waiters.ts"
+import { Condition, Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 import {
   attempt,
@@ -35,8 +37,8 @@ import {
   type Dispatcher,
   field,
   ignore,
-  noop,
   type Owner,
+  type Part,
   Receiving,
   Sending
 } from "./WebTransportStream.ts"
@@ -105,7 +107,7 @@ export interface Options {
   readonly streamError?: ((code: number) => unknown) | undefined
   /** The code in an error that a stream ended with, `undefined` for other errors; `streamErrorCode` by default. */
   readonly codeOf?: ((error: unknown) => number | undefined) | undefined
-  /** The most bytes in one write to the object; 16 KiB by default. */
+  /** The most bytes in one write to the object; 64 KiB by default. */
   readonly chunkSize?: number | undefined
 }
 
@@ -130,15 +132,13 @@ export const fromObject = (
   object: WebTransportLike,
   options: Options
 ): Effect.Effect<Transport.Connection, SessionClosed, Scope.Scope> =>
-  Effect.flatMap(Effect.scope, (scope) =>
-    Effect.suspend(() => {
-      const connection = new ObjectConnection(object, options)
-      return Scope.addFinalizer(scope, connection.close(0, "")).pipe(
-        Effect.andThen(Effect.forkIn(connection.giveUpWhenLost, scope)),
-        Effect.andThen(connection.opened),
-        Effect.as(connection)
-      )
-    }))
+  Effect.withFiber((fiber) => {
+    const connection = new ObjectConnection(object, options, fiber.context)
+    return Scope.addFinalizer(scopeOf(fiber.context), connection.close(0, "")).pipe(
+      Effect.andThen(connection.opened),
+      Effect.as(connection)
+    )
+  })
 
 // -----------------------------------------------------------------------------
 // internal
@@ -163,19 +163,18 @@ class ObjectConnection implements Transport.Connection, Owner {
   readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
   end: SessionClosed | undefined
-  readonly halves = new Set<Sending | Receiving>()
+  readonly parts = new Bag<Part>()
   private readonly object: WebTransportLike
-  private readonly incomingBi: Incoming<BidirectionalStreamLike>
-  private readonly incomingUni: Incoming<ReadableStream<Uint8Array>>
-  private readonly opening = new Set<(dispatcher: Dispatcher) => void>()
-  private readonly closing = new Condition(() => this.end !== undefined)
+  private readonly context: Context.Context<never>
+  private readonly incomingBi: Incoming<BidirectionalStreamLike, Transport.BiStream>
+  private readonly incomingUni: Incoming<ReadableStream<Uint8Array>, Transport.ReceiveStream>
+  private readonly waiters = new Waiters()
   private isReady = false
-  private readonly becomingReady = new Condition(() => this.isReady || this.end !== undefined)
-  private lost: { readonly error: unknown } | undefined
-  private readonly losing = new Condition(() => this.lost !== undefined)
+  private losing: Fiber.Fiber<void> | undefined
 
-  constructor(object: WebTransportLike, options: Options) {
+  constructor(object: WebTransportLike, options: Options, context: Context.Context<never>) {
     this.object = object
+    this.context = context
     this.info = options.info
     this.capabilities = {
       codes: "byte",
@@ -193,44 +192,37 @@ class ObjectConnection implements Transport.Connection, Owner {
     this.ping = Effect.suspend(() => this.end === undefined ? Effect.raceFirst(pong, over) : Effect.fail(this.end))
     this.streamError = options.streamError ?? defaultStreamError
     this.codeOf = options.codeOf ?? codeOf
-    this.chunkSize = options.chunkSize ?? 16 * 1024
-    this.incomingBi = new Incoming(this, object.incomingBidirectionalStreams, this.discardBi)
-    this.incomingUni = new Incoming(this, object.incomingUnidirectionalStreams, this.discardReadable)
+    this.chunkSize = options.chunkSize ?? 64 * 1024
+    this.incomingBi = new Incoming(this, object.incomingBidirectionalStreams, biStreams)
+    this.incomingUni = new Incoming(this, object.incomingUnidirectionalStreams, receiveStreams)
+    const onBroken = (error: unknown) => this.finish(broken(error))
     // both reject when connecting fails, so both are always handled
-    object.ready.then(
-      () => {
-        this.isReady = true
-        this.becomingReady.wake()
-      },
-      (error) => this.finish(broken(error))
-    )
-    object.closed.then(
-      (info) => {
-        const code = field(info, "closeCode")
-        const reason = field(info, "reason")
-        this.finish(
-          new SessionClosed({
-            code: typeof code === "number" ? code : 0,
-            reason: typeof reason === "string" ? reason : "",
-            by: "remote"
-          })
-        )
-      },
-      (error) => this.finish(broken(error))
+    object.ready.then(() => {
+      this.isReady = true
+      this.waiters.wake()
+    }, onBroken)
+    object.closed.then((info) => {
+      const code = field(info, "closeCode")
+      const reason = field(info, "reason")
+      this.finish(
+        new SessionClosed({
+          code: typeof code === "number" ? code : 0,
+          reason: typeof reason === "string" ? reason : "",
+          by: "remote"
+        })
+      )
+    }, onBroken)
+  }
+
+  get opened(): Effect.Effect<void, SessionClosed> {
+    return Effect.andThen(
+      this.waiters.until(() => this.isReady || this.end !== undefined),
+      Effect.suspend(() => this.end === undefined ? Effect.void : Effect.fail(this.end))
     )
   }
 
-  readonly opened: Effect.Effect<void, SessionClosed> = Effect.suspend(() => {
-    if (this.end !== undefined) return Effect.fail(this.end)
-    return this.isReady ? Effect.void : Effect.flatMap(this.becomingReady.wait, () => this.opened)
-  })
-
   readonly openBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.open(
-      () => this.object.createBidirectionalStream({ waitUntilAvailable: true }),
-      this.discardBi,
-      this.ownBi
-    )
+    this.open(() => this.object.createBidirectionalStream({ waitUntilAvailable: true }), biStreams)
   )
 
   readonly openUni: Transport.Connection["openUni"] = (options) =>
@@ -241,22 +233,15 @@ class ObjectConnection implements Transport.Connection, Owner {
             ? { waitUntilAvailable: true }
             : { waitUntilAvailable: true, sendOrder: options.priority }
         ),
-      this.discardWritable,
-      (writable, scope) => {
-        const send = new Sending(this, writable)
-        return Effect.as(Scope.addFinalizer(scope, send.reset(0)), send)
-      }
+      sendStreams
     )
 
   readonly acceptBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingBi.accept(this.ownBi)
+    this.incomingBi.accept
   )
 
   readonly acceptUni: Effect.Effect<Transport.ReceiveStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingUni.accept((readable, scope) => {
-      const receive = new Receiving(this, readable)
-      return Effect.as(Scope.addFinalizer(scope, receive.stop(0)), receive)
-    })
+    this.incomingUni.accept
   )
 
   readonly close = (code: number, reason: string): Effect.Effect<void> =>
@@ -267,39 +252,29 @@ class ObjectConnection implements Transport.Connection, Owner {
       return Effect.void
     })
 
-  readonly closed: Effect.Effect<SessionClosed> = Effect.suspend(() =>
-    this.end === undefined ? Effect.flatMap(this.closing.wait, () => this.closed) : Effect.succeed(this.end)
+  readonly closed: Effect.Effect<SessionClosed> = Effect.map(
+    this.waiters.until(() => this.end !== undefined),
+    () => this.end!
   )
 
   /** Something that a living connection does not do: it gets a moment to tell how it ended, then it is given up. */
   lose(error: unknown): void {
-    this.lost ??= { error }
-    this.losing.wake()
+    if (this.losing !== undefined || this.end !== undefined) return
+    const giveUp = Effect.withFiber((fiber) => {
+      this.finish(broken(error), fiber.currentDispatcher)
+      this.closeObject(4, "")
+      return Effect.void
+    })
+    this.losing = Effect.runForkWith(this.context)(Effect.andThen(Effect.sleep(lastWords), giveUp))
   }
-
-  readonly giveUpWhenLost: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.lost === undefined) return Effect.flatMap(this.losing.wait, () => this.giveUpWhenLost)
-    const { error } = this.lost
-    return Effect.flatMap(Effect.sleep(lastWords), () =>
-      Effect.withFiber((fiber) => {
-        if (this.end !== undefined) return Effect.void
-        this.finish(broken(error), fiber.currentDispatcher)
-        this.closeObject(4, "")
-        return Effect.void
-      }))
-  })
 
   private finish(end: SessionClosed, dispatcher?: Dispatcher): void {
     if (this.end !== undefined) return
     this.end = end
     const exit = Exit.fail(end)
-    for (const half of this.halves) half.cut(exit, dispatcher)
-    this.halves.clear()
-    for (const opening of this.opening) opening(dispatcher)
-    this.incomingBi.end(dispatcher)
-    this.incomingUni.end(dispatcher)
-    this.becomingReady.wake(dispatcher)
-    this.closing.wake(dispatcher)
+    for (const part of this.parts.drain()) part.cut(exit, dispatcher)
+    this.losing?.interruptUnsafe()
+    this.waiters.wake(dispatcher)
   }
 
   private closeObject(closeCode: number, reason: string): void {
@@ -313,55 +288,30 @@ class ObjectConnection implements Transport.Connection, Owner {
   // the object cannot take an opening back, so only the wait is interruptible, and a stream that comes too late is ended
   private open<S, A>(
     create: () => PromiseLike<S>,
-    discard: (stream: S) => void,
-    own: (stream: S, scope: Scope.Scope) => Effect.Effect<A>
+    kind: Kind<S, A>
   ): Effect.Effect<A, SessionClosed, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
         if (this.end !== undefined) return Effect.fail(this.end)
         const created = Effect.callback<S, SessionClosed>((resume) => {
-          let waiting = true
-          const stopWaiting = () => {
-            waiting = false
-            this.opening.delete(onEnd)
+          const opening: Part = {
+            place: -1,
+            cut: (end, dispatcher) => {
+              if (dispatcher === undefined) return resume(end)
+              dispatcher.scheduleTask(() => resume(end), 0)
+            }
           }
-          const onEnd = (dispatcher: Dispatcher) => {
-            stopWaiting()
-            const failure = Effect.fail(this.end!)
-            if (dispatcher === undefined) return resume(failure)
-            dispatcher.scheduleTask(() => resume(failure), 0)
-          }
-          this.opening.add(onEnd)
+          const forget = () => this.parts.delete(opening)
+          this.parts.add(opening)
           attempt(create).then(
-            (stream) => {
-              if (!waiting) return discard(stream)
-              stopWaiting()
-              resume(Effect.succeed(stream))
-            },
+            (stream) => forget() ? resume(Effect.succeed(stream)) : kind.discard(this, stream),
             (error) => this.lose(error)
           )
-          return Effect.sync(stopWaiting)
+          return Effect.sync(forget)
         })
-        return Effect.flatMap(restore(created), (stream) => own(stream, scopeOf(fiber.context)))
+        return Effect.flatMap(restore(created), (stream) => kind.own(this, stream, scopeOf(fiber.context)))
       })
     )
-  }
-
-  private readonly ownBi = (stream: BidirectionalStreamLike, scope: Scope.Scope): Effect.Effect<Transport.BiStream> => {
-    const send = new Sending(this, stream.writable)
-    const receive = new Receiving(this, stream.readable)
-    return Effect.as(Scope.addFinalizer(scope, Effect.andThen(send.reset(0), receive.stop(0))), { send, receive })
-  }
-
-  private readonly discardReadable = (readable: ReadableStream<Uint8Array>): void =>
-    ignore(() => readable.cancel(this.streamError(0)))
-
-  private readonly discardWritable = (writable: WritableStream<Uint8Array>): void =>
-    ignore(() => writable.abort(this.streamError(0)))
-
-  private readonly discardBi = (stream: BidirectionalStreamLike): void => {
-    this.discardReadable(stream.readable)
-    this.discardWritable(stream.writable)
   }
 }
 
@@ -371,33 +321,66 @@ const broken = (error: unknown): SessionClosed =>
 const scopeOf = (context: Context.Context<never>): Scope.Scope =>
   Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
 
+/** What becomes of a stream of the object: it has an owner from now on, or nobody wants it. */
+interface Kind<S, A> {
+  readonly own: (owner: Owner, stream: S, scope: Scope.Scope) => Effect.Effect<A>
+  readonly discard: (owner: Owner, stream: S) => void
+}
+
+const sendStreams: Kind<WritableStream<Uint8Array>, Transport.SendStream> = {
+  own: (owner, writable, scope) => {
+    const send = new Sending(owner, writable)
+    return Effect.as(Scope.addFinalizer(scope, send.reset(0)), send)
+  },
+  discard: (owner, writable) => ignore(() => writable.abort(owner.streamError(0)))
+}
+
+const receiveStreams: Kind<ReadableStream<Uint8Array>, Transport.ReceiveStream> = {
+  own: (owner, readable, scope) => {
+    const receive = new Receiving(owner, readable)
+    return Effect.as(Scope.addFinalizer(scope, receive.stop(0)), receive)
+  },
+  discard: (owner, readable) => ignore(() => readable.cancel(owner.streamError(0)))
+}
+
+const biStreams: Kind<BidirectionalStreamLike, Transport.BiStream> = {
+  own: (owner, { readable, writable }, scope) => {
+    const send = new Sending(owner, writable)
+    const receive = new Receiving(owner, readable)
+    return Effect.as(Scope.addFinalizer(scope, Effect.andThen(send.reset(0), receive.stop(0))), { send, receive })
+  },
+  discard: (owner, { readable, writable }) => {
+    receiveStreams.discard(owner, readable)
+    sendStreams.discard(owner, writable)
+  }
+}
+
 /**
  * The streams of one kind that the peer opens. It reads on only while somebody waits; what arrived for a fiber that was
  * interrupted is for the next one.
  */
-class Incoming<S> {
+class Incoming<S, A> implements Part {
+  place = -1
   private readonly connection: ObjectConnection
   private readonly reader: ReadableStreamDefaultReader<S>
-  private readonly discard: (stream: S) => void
+  private readonly kind: Kind<S, A>
   private readonly arrived: Array<S> = []
-  private reading = false
+  private isReading = false
   private readonly waiters = new Condition(() => this.arrived.length > 0 || this.connection.end !== undefined)
 
-  constructor(connection: ObjectConnection, streams: ReadableStream<S>, discard: (stream: S) => void) {
+  constructor(connection: ObjectConnection, streams: ReadableStream<S>, kind: Kind<S, A>) {
     this.connection = connection
-    this.discard = discard
+    this.kind = kind
     this.reader = streams.getReader()
-    this.reader.closed.then(noop, noop)
+    connection.parts.add(this)
   }
 
-  accept<A>(
-    own: (stream: S, scope: Scope.Scope) => Effect.Effect<A>
-  ): Effect.Effect<A, SessionClosed, Scope.Scope> {
+  get accept(): Effect.Effect<A, SessionClosed, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) => {
       const next: Effect.Effect<A, SessionClosed, Scope.Scope> = Effect.withFiber((fiber) => {
         if (this.connection.end !== undefined) return Effect.fail(this.connection.end)
         const stream = this.arrived.shift()
-        if (stream !== undefined) return own(stream, scopeOf(fiber.context))
+        if (stream !== undefined) return this.kind.own(this.connection, stream, scopeOf(fiber.context))
         this.read()
         return Effect.flatMap(restore(this.waiters.wait), () => next)
       })
@@ -405,21 +388,21 @@ class Incoming<S> {
     })
   }
 
-  end(dispatcher: Dispatcher): void {
-    for (const stream of this.arrived.splice(0)) this.discard(stream)
+  cut(_end: unknown, dispatcher: Dispatcher): void {
+    for (const stream of this.arrived.splice(0)) this.kind.discard(this.connection, stream)
     this.waiters.wake(dispatcher)
   }
 
   private read(): void {
-    if (this.reading) return
-    this.reading = true
-    this.reader.read().then(this.onRead, (error) => this.connection.lose(error))
+    if (this.isReading) return
+    this.isReading = true
+    this.reader.read().then((result) => this.onRead(result), (error) => this.connection.lose(error))
   }
 
-  private readonly onRead = (result: ReadableStreamReadResult<S>): void => {
+  private onRead(result: ReadableStreamReadResult<S>): void {
     if (result.done) return this.connection.lose(new Error("the connection takes no more streams"))
-    this.reading = false
-    if (this.connection.end !== undefined) return this.discard(result.value)
+    this.isReading = false
+    if (this.connection.end !== undefined) return this.kind.discard(this.connection, result.value)
     this.arrived.push(result.value)
     // each waiting fiber wants a stream of its own
     if (this.waiters.size > this.arrived.length) this.read()

@@ -9,13 +9,19 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type * as Scheduler from "effect/Scheduler"
+import type { Bag, Item } from "../core/Bag.ts"
 import { type SessionClosed, StreamReset } from "../core/MoqError.ts"
 import { Condition } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 
+/** What ends with its connection. */
+export interface Part extends Item {
+  readonly cut: (end: Exit.Exit<never, SessionClosed>, dispatcher: Dispatcher) => void
+}
+
 /** What the halves need of their connection. */
 export interface Owner {
-  readonly halves: Set<Sending | Receiving>
+  readonly parts: Bag<Part>
   readonly streamError: (code: number) => unknown
   readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
@@ -26,11 +32,16 @@ export type Dispatcher = Scheduler.SchedulerDispatcher | undefined
 
 type End = Exit.Exit<never, StreamReset | SessionClosed>
 
+type Wait<A, E> = Effect.Effect<A, StreamReset | SessionClosed | E>
+
 // a pull hands out no more than this at once, of what lies ready in the object's own queue
 const batchChunks = 64
 const batchBytes = 256 * 1024
 
 export const noop = (): void => {}
+
+// cheaper than `queueMicrotask`, of which Node makes a resource each time
+const settled = Promise.resolve()
 
 const done: Exit.Exit<never, Cause.Done> = Exit.fail(Cause.Done())
 
@@ -55,163 +66,228 @@ export const attempt = <A>(call: () => PromiseLike<A>): PromiseLike<A> => {
 
 export const ignore = (call: () => PromiseLike<unknown>): void => void attempt(call).then(noop, noop)
 
-export class Sending implements Transport.SendStream {
-  private readonly connection: Owner
+// A session has many of these: what their members give is made when it is asked for. There is a place for one fiber that
+// waits, which is not cleared when that is interrupted: resuming it does nothing then.
+abstract class Half implements Part {
+  place: number
+  protected readonly connection: Owner
+  protected end: End | typeof done | undefined
+  private waiter: (() => void) | undefined
+
+  constructor(connection: Owner) {
+    this.connection = connection
+    this.end = undefined
+    this.waiter = undefined
+    this.place = -1
+    connection.parts.add(this)
+  }
+
+  protected abstract get isWaiting(): boolean
+
+  protected get isAwaited(): boolean {
+    return this.waiter !== undefined
+  }
+
+  /** Suspends until there is something to go on for. */
+  protected wait<A, E>(next: () => Wait<A, E>): Wait<A, E> {
+    return Effect.callback((resume) => {
+      const goOn = () => resume(Effect.suspend(next))
+      // the fiber may have yielded since it looked
+      if (this.isWaiting) this.waiter = goOn
+      else goOn()
+    })
+  }
+
+  protected wake(dispatcher: Dispatcher): void {
+    const { waiter } = this
+    if (waiter === undefined) return
+    this.waiter = undefined
+    if (dispatcher === undefined) waiter()
+    else dispatcher.scheduleTask(waiter, 0)
+  }
+
+  protected settle(end: End | typeof done, dispatcher: Dispatcher): void {
+    this.end = end
+    this.connection.parts.delete(this)
+    this.wake(dispatcher)
+  }
+
+  abstract cut(end: End, dispatcher: Dispatcher): void
+
+  protected abstract fail(code: number): void
+
+  protected onError(error: unknown): void {
+    if (this.end !== undefined) return
+    const code = this.connection.codeOf(error)
+    if (code !== undefined) return this.fail(code)
+    // An error without a code is the end of the connection, which tells its own story in a moment, or of a stream that
+    // somebody ended without one.
+    if (field(error, "source") === "session") return this.connection.lose(error)
+    setTimeout(() => this.cut(resetWith(0), undefined), 0)
+  }
+}
+
+export class Sending extends Half implements Transport.SendStream {
   private readonly writable: WritableStream<Uint8Array>
   private readonly writer: WritableStreamDefaultWriter<Uint8Array>
-  private end: End | undefined
-  private finishing = false
-  private finished = false
-  private awaitingReady = false
+  private isBlocked = false
+  private isFinishing = false
   private stopCode: number | undefined
-  private readonly progress = new Condition(() => this.end !== undefined || !(this.awaitingReady || this.finishing))
   // few ever ask for it
   private stopping: Condition | undefined
 
   constructor(connection: Owner, writable: WritableStream<Uint8Array>) {
-    this.connection = connection
+    super(connection)
     this.writable = writable
     this.writer = writable.getWriter()
-    this.writer.closed.then(noop, this.onError)
-    connection.halves.add(this)
+    this.writer.closed.then(noop, (error) => this.onError(error))
   }
 
-  readonly write = (chunks: NonEmptyReadonlyArray<Uint8Array>): Effect.Effect<void, StreamReset | SessionClosed> =>
-    Effect.suspend(() => this.writePieces(new Pieces(chunks, this.connection.chunkSize), false))
+  get write(): Transport.SendStream["write"] {
+    return (chunks) => Effect.suspend(() => this.put(cut(chunks, this.connection.chunkSize), 0, false))
+  }
 
-  // once `ready` has resolved a piece goes out whatever `desiredSize` says, so that an odd object cannot make it spin
-  private writePieces(pieces: Pieces, admitted: boolean): Effect.Effect<void, StreamReset | SessionClosed> {
-    while (pieces.remaining > 0) {
-      if (this.end !== undefined) return this.end
-      if (this.finishing) return resetWith(0)
-      if (!admitted && (this.writer.desiredSize ?? 0) <= 0) {
-        this.awaitReady()
-        return Effect.flatMap(this.progress.wait, () => this.writePieces(pieces, true))
+  // Once `ready` has resolved a piece goes out whatever `desiredSize` says, so that an odd object cannot make it spin.
+  // What becomes of a single write shows in `ready` and `closed` of the writer.
+  private put(
+    pieces: ReadonlyArray<Uint8Array>,
+    index: number,
+    isAdmitted: boolean
+  ): Effect.Effect<void, StreamReset | SessionClosed> {
+    const { writer } = this
+    for (; index < pieces.length; index++) {
+      if (this.failure !== undefined) return this.failure
+      if (this.isFinishing) return resetWith(0)
+      if (!isAdmitted && (writer.desiredSize ?? 0) <= 0) {
+        this.block()
+        const from = index
+        return this.wait(() => this.put(pieces, from, true))
       }
-      admitted = false
-      this.put(pieces.next())
+      isAdmitted = false
+      try {
+        writer.write(pieces[index]!).then(undefined, noop)
+      } catch (error) {
+        this.onError(error)
+      }
     }
-    return this.end ?? Effect.void
+    return this.failure ?? Effect.void
   }
 
-  // what becomes of a single write shows in `ready` and `closed` of the writer
-  private put(piece: Uint8Array): void {
-    try {
-      this.writer.write(piece).then(undefined, noop)
-    } catch (error) {
-      this.onError(error)
-    }
-  }
-
-  private awaitReady(): void {
-    if (this.awaitingReady) return
-    this.awaitingReady = true
+  private block(): void {
+    if (this.isBlocked) return
+    this.isBlocked = true
+    // where a stop leaves a write in flight, `ready` rejects and `closed` waits
     this.writer.ready.then(() => {
-      this.awaitingReady = false
-      this.progress.wake()
-    }, this.onError)
+      this.isBlocked = false
+      this.wake(undefined)
+    }, (error) => this.onError(error))
   }
 
-  readonly finish: Effect.Effect<void, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.finished) return Effect.void
-    if (this.end !== undefined) return this.end
-    if (!this.finishing) {
-      this.finishing = true
+  get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
+    return Effect.suspend(() => this.close())
+  }
+
+  private close(): Effect.Effect<void, StreamReset | SessionClosed> {
+    if (this.end !== undefined) return this.failure ?? Effect.void
+    if (!this.isFinishing) {
+      this.isFinishing = true
       attempt(() => this.writer.close()).then(() => {
-        if (this.end !== undefined) return
-        this.finished = true
-        this.settle(resetWith(0), undefined)
-      }, this.onError)
+        if (this.end === undefined) this.settle(done, undefined)
+      }, (error) => this.onError(error))
     }
-    return Effect.flatMap(this.progress.wait, () => this.finish)
-  })
+    return this.wait(() => this.close())
+  }
 
-  readonly reset = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (this.end !== undefined) return Effect.void
-      this.settle(resetWith(code), fiber.currentDispatcher)
-      // it may wait for a write in flight; nobody waits for it
-      ignore(() => this.writer.abort(this.connection.streamError(code)))
-      return Effect.void
+  get reset(): Transport.SendStream["reset"] {
+    return (code) =>
+      Effect.withFiber((fiber) => {
+        if (this.end !== undefined) return Effect.void
+        this.settle(resetWith(code), fiber.currentDispatcher)
+        // it may wait for a write in flight; nobody waits for it
+        ignore(() => this.writer.abort(this.connection.streamError(code)))
+        return Effect.void
+      })
+  }
+
+  get setPriority(): Transport.SendStream["setPriority"] {
+    return (priority) =>
+      Effect.sync(() => {
+        if ("sendOrder" in this.writable) this.writable.sendOrder = priority
+      })
+  }
+
+  get stopped(): Effect.Effect<number> {
+    return Effect.suspend(() => {
+      this.stopping ??= new Condition(() => this.stopCode !== undefined)
+      return Effect.map(this.stopping.wait, () => this.stopCode!)
     })
-
-  readonly setPriority = (priority: number): Effect.Effect<void> =>
-    Effect.sync(() => {
-      if ("sendOrder" in this.writable) this.writable.sendOrder = priority
-    })
-
-  readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
-    if (this.stopCode !== undefined) return Effect.succeed(this.stopCode)
-    this.stopping ??= new Condition(() => this.stopCode !== undefined)
-    return Effect.flatMap(this.stopping.wait, () => this.stopped)
-  })
+  }
 
   cut(end: End, dispatcher: Dispatcher): void {
     if (this.end === undefined) this.settle(end, dispatcher)
   }
 
-  private settle(end: End, dispatcher: Dispatcher): void {
-    this.end = end
-    this.connection.halves.delete(this)
-    this.progress.wake(dispatcher)
+  private get failure(): End | undefined {
+    return this.end === done ? undefined : this.end as End | undefined
   }
 
-  private readonly onError = (error: unknown): void => {
-    if (this.end !== undefined) return
-    const code = this.connection.codeOf(error)
-    if (code === undefined) return explain(this.connection, this, error)
+  protected get isWaiting(): boolean {
+    return this.end === undefined && (this.isBlocked || this.isFinishing)
+  }
+
+  protected fail(code: number): void {
     this.stopCode = code
     this.stopping?.wake()
     this.settle(resetWith(code), undefined)
   }
 }
 
-export class Receiving implements Transport.ReceiveStream {
-  private readonly connection: Owner
+export class Receiving extends Half implements Transport.ReceiveStream {
   private readonly reader: ReadableStreamDefaultReader<Uint8Array>
   private chunks: Array<Uint8Array> = []
   private bytes = 0
   // taken from `chunks`, not yet handed out: an interruption in between leaves it to the next pull
   private claimed: NonEmptyReadonlyArray<Uint8Array> | undefined
-  private reading = false
+  private isReading = false
   private seen = 0
-  private gathering = false
-  private end: End | typeof done | undefined
-  private readonly readable = new Condition(() => this.chunks.length > 0 || this.end !== undefined)
+  private isGathering = false
 
   constructor(connection: Owner, readable: ReadableStream<Uint8Array>) {
-    this.connection = connection
+    super(connection)
     this.reader = readable.getReader()
-    this.reader.closed.then(noop, noop)
-    connection.halves.add(this)
   }
 
-  private readonly take = Effect.sync(() => {
-    const claimed = this.claimed!
-    this.claimed = undefined
-    return claimed
-  })
+  get pull(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
+    return Effect.suspend(() => this.next())
+  }
 
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.claimed !== undefined) return this.take
-    if (this.chunks.length > 0) {
+  private next(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
+    if (this.claimed === undefined) {
+      if (this.chunks.length === 0) {
+        if (this.end !== undefined) return this.end
+        this.read()
+        return this.wait(() => this.next())
+      }
       this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
       this.chunks = []
       this.bytes = 0
-      return this.take
     }
-    if (this.end !== undefined) return this.end
-    this.read()
-    return Effect.flatMap(this.readable.wait, () => this.pull)
-  })
-
-  readonly stop = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (this.end !== undefined && this.chunks.length === 0) return Effect.void
-      this.cut(resetWith(code), fiber.currentDispatcher)
-      ignore(() => this.reader.cancel(this.connection.streamError(code)))
-      return Effect.void
+    return Effect.sync(() => {
+      const claimed = this.claimed!
+      this.claimed = undefined
+      return claimed
     })
+  }
+
+  get stop(): Transport.ReceiveStream["stop"] {
+    return (code) =>
+      Effect.withFiber((fiber) => {
+        if (this.end !== undefined && this.chunks.length === 0) return Effect.void
+        this.cut(resetWith(code), fiber.currentDispatcher)
+        ignore(() => this.reader.cancel(this.connection.streamError(code)))
+        return Effect.void
+      })
+  }
 
   cut(end: End, dispatcher: Dispatcher): void {
     if (this.end !== undefined && this.chunks.length === 0) return
@@ -220,20 +296,22 @@ export class Receiving implements Transport.ReceiveStream {
     this.settle(end, dispatcher)
   }
 
-  private settle(end: End | typeof done, dispatcher: Dispatcher): void {
-    this.end = end
-    this.connection.halves.delete(this)
-    this.readable.wake(dispatcher)
+  protected get isWaiting(): boolean {
+    return this.chunks.length === 0 && this.end === undefined
+  }
+
+  protected fail(code: number): void {
+    this.cut(resetWith(code), undefined)
   }
 
   private read(): void {
-    if (this.reading) return
-    this.reading = true
-    attempt(() => this.reader.read()).then(this.onRead, this.onError)
+    if (this.isReading) return
+    this.isReading = true
+    attempt(() => this.reader.read()).then((result) => this.onRead(result), (error) => this.onError(error))
   }
 
-  private readonly onRead = (result: ReadableStreamReadResult<Uint8Array>): void => {
-    this.reading = false
+  private onRead(result: ReadableStreamReadResult<Uint8Array>): void {
+    this.isReading = false
     if (this.end !== undefined) return
     if (result.done) return this.settle(done, undefined)
     if (result.value.length > 0) {
@@ -241,85 +319,62 @@ export class Receiving implements Transport.ReceiveStream {
       this.bytes += result.value.length
     }
     // with nobody waiting any more, this chunk is the last one read before the next pull
-    if (this.readable.size === 0) return
+    if (!this.isAwaited) return
     if (this.mayGather) this.read()
-    if (this.gathering) return
-    this.gathering = true
+    if (this.isGathering) return
+    this.isGathering = true
     this.seen = this.chunks.length
-    queueMicrotask(this.deliver)
+    settled.then(() => this.deliver())
   }
 
   // what lies ready in the object's queue comes with the next microtask, so the waiting fiber is woken one later
-  private readonly deliver = (): void => {
+  private deliver(): void {
     if (this.chunks.length > this.seen && this.mayGather) {
       this.seen = this.chunks.length
-      return queueMicrotask(this.deliver)
+      return void settled.then(() => this.deliver())
     }
-    this.gathering = false
-    this.readable.wake()
+    this.isGathering = false
+    if (!this.isWaiting) this.wake(undefined)
   }
 
   private get mayGather(): boolean {
     return this.chunks.length < batchChunks && this.bytes < batchBytes
   }
-
-  private readonly onError = (error: unknown): void => {
-    if (this.end !== undefined) return
-    const code = this.connection.codeOf(error)
-    if (code === undefined) return explain(this.connection, this, error)
-    this.cut(resetWith(code), undefined)
-  }
 }
 
-// An error without a code is the end of the connection, which tells its own story in a moment, or of a stream that
-// somebody ended without one.
-const explain = (connection: Owner, half: Sending | Receiving, error: unknown): void => {
-  if (field(error, "source") === "session") return connection.lose(error)
-  setTimeout(() => half.cut(resetWith(0), undefined), 0)
-}
-
-/**
- * Cuts what is to be written into pieces of at most `size` bytes: views where a chunk is large or alone, and fresh
- * buffers where chunks are small, so that a header travels with what follows it.
- */
-class Pieces {
-  remaining = 0
-  private readonly chunks: NonEmptyReadonlyArray<Uint8Array>
-  private readonly size: number
-  private index = 0
-  private offset = 0
-
-  constructor(chunks: NonEmptyReadonlyArray<Uint8Array>, size: number) {
-    this.chunks = chunks
-    this.size = size
-    for (let i = 0; i < chunks.length; i++) this.remaining += chunks[i]!.length
+/** Cuts what is to be written into pieces of at most `size` bytes: views of large chunks, and small ones joined. */
+const cut = (chunks: NonEmptyReadonlyArray<Uint8Array>, size: number): ReadonlyArray<Uint8Array> => {
+  if (chunks.length === 1 && chunks[0].length <= size) return chunks[0].length === 0 ? [] : chunks
+  const pieces: Array<Uint8Array> = []
+  let from = 0
+  let bytes = 0
+  const join = (to: number) => {
+    if (bytes > 0) pieces.push(joined(chunks, from, to, bytes))
+    from = to
+    bytes = 0
   }
-
-  next(): Uint8Array {
-    while (this.offset === this.chunks[this.index]!.length) this.skip()
-    const left = this.chunks[this.index]!.length - this.offset
-    if (left >= this.size || left === this.remaining) return this.view(Math.min(left, this.size))
-    const joined = new Uint8Array(Math.min(this.size, this.remaining))
-    for (let filled = 0; filled < joined.length;) {
-      const chunk = this.chunks[this.index]!
-      const part = this.view(Math.min(chunk.length - this.offset, joined.length - filled))
-      joined.set(part, filled)
-      filled += part.length
-      if (this.offset === chunk.length) this.skip()
+  for (let i = 0; i < chunks.length; i++) {
+    const chunk = chunks[i]!
+    const { length } = chunk
+    if (length >= size / 2) {
+      join(i)
+      from++
+      for (let at = 0; at < length; at += size) pieces.push(length <= size ? chunk : chunk.subarray(at, at + size))
+    } else {
+      if (bytes + length > size) join(i)
+      bytes += length
     }
-    return joined
   }
+  join(chunks.length)
+  return pieces
+}
 
-  private view(length: number): Uint8Array {
-    const chunk = this.chunks[this.index]!
-    const start = this.offset
-    this.offset += length
-    this.remaining -= length
-    return length === chunk.length ? chunk : chunk.subarray(start, this.offset)
+const joined = (chunks: ReadonlyArray<Uint8Array>, from: number, to: number, bytes: number): Uint8Array => {
+  if (chunks[from]!.length === bytes) return chunks[from]!
+  const all = new Uint8Array(bytes)
+  for (let i = from, at = 0; i < to; i++) {
+    all.set(chunks[i]!, at)
+    at += chunks[i]!.length
   }
-
-  private skip(): void {
-    this.index++
-    this.offset = 0
-  }
+  return all
 }

@@ -34,8 +34,8 @@ const check = async (make: () => Promise<Bundle>): Promise<void> => {
     assert.isTrue(has(start, module), module)
   }
   // what few pages need comes later, or never
-  assert.isFalse(has(start, "@moq/qmux"), "QMux at the start")
-  assert.isTrue(has(chunks, "@moq/qmux"), "no QMux at all")
+  assert.isFalse(has(start, "dist/transport/QmuxSession.js"), "QMux at the start")
+  assert.isTrue(has(chunks, "dist/transport/QmuxSession.js"), "no QMux at all")
   assert.isFalse(has(chunks, "effect/dist/Schema"), "Schema, of which a session needs nothing")
   assert.isAtMost(sum(start), mostAtStart)
   assert.isAtMost(sum(chunks), mostWithFallback)

@@ -42,7 +42,7 @@ describe("Fibers", () => {
       const scope = yield* Scope.make()
       const fibers = yield* Scope.provide(Fibers.make, scope)
       const ended: Array<string> = []
-      const begin = (name: string): void =>
+      const begin = (name: string) =>
         fibers.fork(Effect.ensuring(
           Effect.never,
           Effect.sync(() => {
@@ -61,6 +61,33 @@ describe("Fibers", () => {
       assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(running)))
       yield* fibers.awaitEmpty()
       assert.deepStrictEqual(ended, ["a", "b"])
+    }))
+
+  it.effect("one of them may close their scope: it does not wait for itself", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const fibers = yield* Scope.provide(Fibers.make, scope)
+      const [start, closed] = [Deferred.makeUnsafe<void>(), Deferred.makeUnsafe<void>()]
+      const ended: Array<string> = []
+      fibers.fork(Effect.ensuring(Effect.never, Effect.sync(() => ended.push("the other"))))
+      fibers.fork(
+        Deferred.await(start).pipe(
+          Effect.andThen(Scope.close(scope, Exit.void)),
+          Effect.andThen(Effect.sync(() => ended.push("itself"))),
+          Effect.andThen(Deferred.succeed(closed, undefined))
+        )
+      )
+      yield* Deferred.succeed(start, undefined)
+      yield* Deferred.await(closed)
+      assert.deepStrictEqual(ended, ["the other", "itself"])
+    }))
+
+  it.effect("how they end is nobody's business", () =>
+    Effect.gen(function*() {
+      const fibers = yield* Fibers.make
+      fibers.fork(Effect.fail("no"))
+      fibers.fork(Effect.andThen(Effect.yieldNow, Effect.die("bug")))
+      yield* fibers.awaitEmpty()
     }))
 })
 

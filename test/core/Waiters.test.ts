@@ -45,6 +45,61 @@ describe("Waiters", () => {
       assert.strictEqual(asked, 1)
     }))
 
+  it.live("a wake does not wait for the event loop", () =>
+    Effect.gen(function*() {
+      let isReady = false
+      const condition = new Condition(() => isReady)
+      const fiber = yield* Effect.forkChild(condition.wait)
+      yield* settle
+      isReady = true
+      condition.wake(yield* dispatcher)
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* Effect.promise(() => Promise.resolve())
+      assert.isDefined(fiber.pollUnsafe())
+    }))
+
+  it.live("fibers that keep waking each other let the event loop have its turn", () =>
+    Effect.gen(function*() {
+      const waiters = new Waiters()
+      let turn = 0
+      let isOver = false
+      const play = (me: number): Effect.Effect<void> =>
+        Effect.flatMap(waiters.until(() => isOver || turn % 2 === me), () => {
+          // a failure must not hang
+          if (++turn >= 100_000) isOver = true
+          waiters.notify()
+          return isOver ? Effect.void : play(me)
+        })
+      const players = yield* Effect.forEach([0, 1], (me) => Effect.forkChild(play(me), { startImmediately: true }))
+      yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+      assert.isBelow(turn, 1_000)
+      isOver = true
+      waiters.notify()
+      for (const player of players) yield* Fiber.join(player)
+    }))
+
+  it("under a scheduler of another kind a wake is a task of it", () => {
+    class Other implements Scheduler.Scheduler {
+      readonly executionMode = "async"
+      readonly tasks: Array<() => void> = []
+      shouldYield = () => false
+      makeDispatcher = () => ({
+        scheduleTask: (task: () => void) => void this.tasks.push(task),
+        flush: () => {}
+      })
+    }
+    const scheduler = new Other()
+    const waiters = new Waiters()
+    let isReady = false
+    const fiber = Effect.runFork(waiters.until(() => isReady), { scheduler })
+    isReady = true
+    waiters.notify()
+    assert.strictEqual(scheduler.tasks.length, 1)
+    assert.isUndefined(fiber.pollUnsafe())
+    scheduler.tasks[0]!()
+    assert.isDefined(fiber.pollUnsafe())
+  })
+
   it.effect("where no fiber acts it comes at once", () =>
     Effect.gen(function*() {
       let isReady = false

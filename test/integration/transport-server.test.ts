@@ -464,13 +464,13 @@ describe("peers that misbehave lose their connection, and no other", () => {
       })
       const accept = Effect.tap(server.acceptBi, (far) => far.receive.pull)
       const held = yield* Effect.forEach([0, 1, 2], () => Effect.andThen(open, accept))
-      // as far as the peer's own half goes, there is room
-      const near = yield* open
-      const fourth = yield* Effect.forkChild(accept, { startImmediately: true })
+      // the peer's own halves are over, but ours keep their places
+      const fourth = yield* Effect.forkChild(open, { startImmediately: true })
       for (let i = 0; i < 20; i++) yield* client.ping
       assert.isUndefined(fourth.pollUnsafe())
       yield* held[1]!.send.finish
-      const far = yield* Fiber.join(fourth)
+      const near = yield* Fiber.join(fourth)
+      const far = yield* accept
       yield* far.send.write([Uint8Array.of(2)])
       assert.deepStrictEqual(yield* near.receive.pull, [new Uint8Array([2])])
     }), outer)

@@ -1,12 +1,23 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Schema, Stream } from "effect"
-import { Cancelled, Evicted, SessionClosed, WrongSize } from "../../src/core/MoqError.ts"
+import { Cancelled, Evicted, Lagged, SessionClosed, WrongSize } from "../../src/core/MoqError.ts"
+import * as Body from "../../src/model/Body.ts"
 import * as Frame from "../../src/model/Frame.ts"
+import * as Group from "../../src/model/Group.ts"
 import { attached, bytes, nobody, settle, text } from "./fixtures.ts"
 
 const chunksOf = (frame: Frame.Frame) => Effect.map(Stream.runCollect(frame.chunks), (chunks) => chunks.map(text))
 
-const growing = (size: number) => Frame.makeGrowing(size, () => {})
+/** A frame of a group of its own, that grows. */
+const growing = (size: number) => {
+  const group = Group.makeUnsafe(0)
+  const producer = group.createFrameUnsafe(size)!
+  const body = Group.bodyOf(group.group)
+  const place = Body.openUnsafe(body)
+  const [frame] = Body.takeFramesUnsafe(body, place)!
+  Body.closeUnsafe(body, place)
+  return { body, frame, producer, fail: (error: Frame.ReadError) => Group.endUnsafe(group, error) }
+}
 
 describe("Frame", () => {
   it.effect("is whole from the start when made from bytes", () =>
@@ -40,7 +51,7 @@ describe("Frame", () => {
       assert.deepStrictEqual(attached(frame), nobody)
     }))
 
-  it.effect("joins its chunks once, for all readers, and does not keep the bytes twice", () =>
+  it.effect("joins its chunks once, for all readers", () =>
     Effect.gen(function*() {
       const { frame, producer } = growing(4)
       yield* producer.write(bytes("ab"))
@@ -53,22 +64,41 @@ describe("Frame", () => {
       // who is on the way through the chunks still gets the rest of them
       assert.deepStrictEqual((yield* slow).map(text), ["cd"])
 
-      const other = growing(4)
-      yield* other.producer.write(bytes("ab"))
-      yield* other.producer.write(bytes("cd"))
-      assert.strictEqual(text(other.frame.payload!), "abcd")
-      const log = Frame.logOf(other.frame)!
-      assert.strictEqual(log.next - log.first, 0)
-      assert.deepStrictEqual(yield* chunksOf(other.frame), ["abcd"])
+      assert.deepStrictEqual(yield* chunksOf(frame), ["abcd"])
+    }))
+
+  it.effect("keeps its bytes when its group loses them", () =>
+    Effect.gen(function*() {
+      for (const missing of [0, 2]) {
+        const group = Group.makeUnsafe(0)
+        const frame = yield* group.createFrame(4)
+        const [there] = yield* yield* group.group.reader
+        const slow = yield* there.reader
+        yield* frame.write(bytes("ab"))
+        assert.deepStrictEqual((yield* slow).map(text), ["ab"])
+        if (missing === 0) yield* frame.write(bytes("cd"))
+        const error = new Lagged({})
+        Group.dropUnsafe(group, error)
+        assert.strictEqual(group.group.size, 0)
+        if (missing === 0) {
+          assert.deepStrictEqual((yield* slow).map(text), ["cd"])
+          assert.strictEqual(text(yield* there.bytes), "abcd")
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(slow)))
+        } else {
+          assert.strictEqual(yield* Effect.flip(slow), error)
+          assert.strictEqual(yield* Effect.flip(there.bytes), error)
+          assert.strictEqual(text((yield* yield* there.reader)[0]), "ab")
+        }
+      }
     }))
 
   it.effect("of one chunk is that chunk, and of no bytes is complete at once", () =>
     Effect.gen(function*() {
-      const { frame, producer } = growing(3)
-      const chunk = bytes("abc")
+      const { frame, producer } = growing(300)
+      const chunk = new Uint8Array(300)
       yield* producer.write(chunk)
       assert.strictEqual(frame.payload, chunk)
-      assert.deepStrictEqual(yield* chunksOf(frame), ["abc"])
+      assert.deepStrictEqual(yield* Stream.runCollect(frame.chunks), [chunk])
       const none = growing(0)
       assert.isTrue(none.frame.isComplete)
       assert.strictEqual((yield* none.frame.bytes).length, 0)
@@ -159,26 +189,24 @@ describe("Frame", () => {
       assert.deepStrictEqual(attached(frame), nobody)
     }))
 
-  it.effect("keeps pieces that follow each other in memory as one, and gives none of them twice", () =>
+  it.effect("puts small pieces together, and gives none of them twice", () =>
     Effect.gen(function*() {
-      const payload = bytes("abcdef")
-      const { frame, producer } = growing(6)
+      const { frame, producer } = growing(600)
       const reader = yield* frame.reader
-      yield* producer.write(payload.subarray(0, 1))
-      yield* producer.write(payload.subarray(1, 2))
-      assert.deepStrictEqual((yield* reader).map(text), ["ab"])
+      const byte = (value: number) => producer.write(Uint8Array.of(value))
+      for (let i = 0; i < 100; i++) yield* byte(i)
+      const first = yield* reader
+      assert.deepStrictEqual(first.flatMap((chunk) => Array.from(chunk)), Array.from({ length: 100 }, (_, i) => i))
+      assert.isBelow(first.length, 10)
       const waiting = yield* Effect.forkChild(reader, { startImmediately: true })
       yield* settle
-      yield* producer.write(payload.subarray(2, 3))
-      assert.deepStrictEqual((yield* Fiber.join(waiting)).map(text), ["c"])
-      yield* producer.write(payload.subarray(3, 4))
-      // from elsewhere
-      yield* producer.write(bytes("e"))
-      yield* producer.write(payload.subarray(5))
-      assert.deepStrictEqual((yield* reader).map(text), ["d", "e", "f"])
+      yield* byte(100)
+      assert.deepStrictEqual((yield* Fiber.join(waiting)).map((chunk) => Array.from(chunk)), [[100]])
+      for (let i = 101; i < 600; i++) yield* byte(i)
+      assert.strictEqual((yield* reader).reduce((sum, { length }) => sum + length, 0), 499)
       assert.isTrue(Exit.isFailure(yield* Effect.exit(reader)))
-      assert.deepStrictEqual(yield* chunksOf(frame), ["abcd", "e", "f"])
-      assert.strictEqual(text(yield* frame.bytes), "abcdef")
+      assert.isBelow((yield* Stream.runCollect(frame.chunks)).length, 12)
+      assert.deepStrictEqual(yield* frame.bytes, Uint8Array.from({ length: 600 }, (_, i) => i))
     }))
 
   it.effect.prop("is its bytes, however they are cut", [
@@ -187,14 +215,13 @@ describe("Frame", () => {
     Effect.gen(function*() {
       const size = lengths.reduce((total, length) => total + length, 0)
       const expected = Uint8Array.from({ length: size }, (_, i) => i)
-      let heard = 0
-      const { frame, producer } = Frame.makeGrowing(size, (delta) => void (heard += delta))
+      const { body, frame, producer } = growing(size)
       let at = 0
       for (const length of lengths) {
         assert.isTrue(producer.writeUnsafe(expected.subarray(at, at + length)))
         at += length
       }
-      assert.strictEqual(heard, size)
+      assert.strictEqual(body.size, size)
       const chunks = yield* Stream.runCollect(frame.chunks)
       assert.deepStrictEqual(chunks.flatMap((chunk) => Array.from(chunk)), Array.from(expected))
       assert.deepStrictEqual(Array.from(yield* frame.bytes), Array.from(expected))

@@ -52,16 +52,19 @@ export const poll = <A, E>(pull: Pull.Pull<A, E>): Effect.Effect<A | undefined, 
   })
 
 interface Inside {
-  readonly log: Log.Any & {
-    readonly waiting: { readonly size: number }
-    readonly watching: { readonly size: number }
-  }
+  readonly readers: number
+  readonly waiting: { readonly size: number } | undefined
+  readonly watching: { readonly size: number } | undefined
 }
 
-/** Who is still attached to what: open cursors and suspended fibers. All zero when nothing leaks. */
-export const attached = (of: Track.Producer | Group.Group | Frame | { readonly log: Log.Any }) => {
-  const { log } = of as unknown as Inside
-  return { readers: log.readers, pulling: log.waiting.size, watching: log.watching.size }
+/** Who is still attached to what: open places and suspended fibers. All zero when nothing leaks. */
+export const attached = (
+  of: Track.Producer | Group.Group | Group.Producer | Frame | { readonly log: Pick<Log.Log<never>, "readers"> }
+) => {
+  const { impl, log, wire } = of as { readonly impl?: Inside; readonly log?: Inside; readonly wire?: Inside }
+  const { readers, waiting, watching } = (log ?? wire ?? impl)!
+  // a frame that grows has no places of its own
+  return { readers: wire === undefined ? readers : 0, pulling: waiting?.size ?? 0, watching: watching?.size ?? 0 }
 }
 
 /** What {@link attached} says when nobody is. */

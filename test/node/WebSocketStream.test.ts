@@ -21,18 +21,18 @@ class Wire extends EventEmitter {
   }
 }
 
-const make = () => {
+const make = (onMessage: (message: Uint8Array) => void, onEnd: () => void = () => {}) => {
   const wire = new Wire()
-  const stream = new WebSocketStream(wire as unknown as WebSocket, new EventEmitter() as Socket, {
-    protocol: "",
+  const stream = new WebSocketStream(wire as unknown as WebSocket, new EventEmitter() as Socket, false, {
     maxBacklog: 1,
     writeTimeout: 1,
-    onMessage: () => {},
-    onSend: (message) => message,
-    ask: () => {},
-    onWarning: () => {}
+    onMessage,
+    onEnd,
+    onRoom: () => {},
+    ask: () => {}
   })
-  return { wire, stream }
+  assert.isTrue(stream.isOpen)
+  return wire
 }
 
 // something of a few hundred microseconds
@@ -41,48 +41,45 @@ const work = (): void => {
   while (performance.now() < until);
 }
 
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
 describe("WebSocketStream", () => {
   it("hands over a burst in several turns of the event loop, and takes no more from the network meanwhile", async () => {
-    const { stream, wire } = make()
-    const reader = (await stream.opened).readable.getReader()
-    for (let i = 0; i < 100; i++) wire.emit("message", Buffer.of(i), true)
-
     const read: Array<number> = []
     const turns: Array<number> = []
-    let turn = 0
-    const tick = () => {
-      turn++
-      if (read.length < 100) setImmediate(tick)
-    }
-    setImmediate(tick)
-    for (let i = 0; i < 100; i++) {
-      const delivery = await reader.read()
-      work()
-      read.push(delivery.value![0]!)
-      turns.push(turn)
+    let count = 0
+    const wire = make(([value]) => {
+      read.push(value!)
+      turns.push(count)
+      // what follows from a message counts as well
+      queueMicrotask(work)
+    })
+    for (let i = 0; i < 100; i++) wire.emit("message", Buffer.of(i), true)
+    assert.deepStrictEqual(read, [0], "the first one at once")
+    while (read.length < 100) {
+      await turn()
+      count++
+      if (read.length > 10 && read.length < 90) assert.isTrue(wire.isPaused)
     }
     assert.deepStrictEqual(read, Array.from({ length: 100 }, (_, i) => i))
     assert.isAbove(new Set(turns).size, 5)
-    assert.isTrue(wire.isPaused)
-    // the next read has to wait for the network
-    const next = reader.read()
+    assert.strictEqual(wire.pauses > 0, true)
+    await turn()
     assert.isFalse(wire.isPaused)
     wire.emit("message", Buffer.of(100), true)
-    assert.strictEqual((await next).value![0], 100)
+    assert.strictEqual(read.at(-1), 100)
   })
 
-  it("hands over what has arrived before the end, after it", async () => {
-    const { stream, wire } = make()
-    const reader = (await stream.opened).readable.getReader()
+  it("hands over what has arrived before the end, after it, and then tells of the end", async () => {
+    const read: Array<number | "end"> = []
+    const wire = make(([value]) => {
+      read.push(value!)
+      queueMicrotask(work)
+    }, () => read.push("end"))
     for (let i = 0; i < 20; i++) wire.emit("message", Buffer.of(i), true)
-    const reads: Array<number | undefined> = []
     wire.emit("close", 1000, "")
-    while (true) {
-      const delivery = await reader.read()
-      work()
-      if (delivery.done) break
-      reads.push(delivery.value[0])
-    }
-    assert.deepStrictEqual(reads, Array.from({ length: 20 }, (_, i) => i))
+    assert.deepStrictEqual(read, [0])
+    for (let i = 0; i < 50; i++) await turn()
+    assert.deepStrictEqual(read, [...Array.from({ length: 20 }, (_, i) => i), "end"])
   })
 })

@@ -431,7 +431,7 @@ class World {
         const unread = peer.subscriber.context.unread.bytes
         if (unread > tight.unread) throw new Broken(`peer ${index} has ${unread} bytes unread`)
         let unsent = 0
-        for (const one of peer.publisher.sending.droppable) unsent += one.unsent
+        for (const one of peer.publisher.sending.droppable ?? []) unsent += one.unsent
         if (unsent > tight.unsent) throw new Broken(`peer ${index} has ${unsent} bytes unsent`)
       })
     })

@@ -7,6 +7,7 @@ import * as Fetch from "../../src/message/Fetch.ts"
 import * as FetchUpdate from "../../src/message/FetchUpdate.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as SessionServer from "../../src/message/SessionServer.ts"
+import * as Group from "../../src/model/Group.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Rank from "../../src/session/Rank.ts"
 import * as Session from "../../src/session/Session.ts"
@@ -86,7 +87,7 @@ for (const profile of Profile.all) {
         yield* settle
         yield* leaves.stream.receive.stop(0)
         yield* settle
-        assert.strictEqual((group.group as never as { log: { readers: number } }).log.readers, 1)
+        assert.strictEqual(Group.bodyOf(group.group).readers, 1)
         yield* group.writeFrame(bytes("b"))
         yield* group.finish
         assert.deepStrictEqual(yield* reply(stays), concat(frame("a"), frame("b")))

@@ -4,7 +4,7 @@ import { vi } from "vitest"
 import * as Bounds from "../../src/transport/Bounds.ts"
 import * as Qmux from "../../src/transport/Qmux.ts"
 import * as QmuxSession from "../../src/transport/QmuxSession.ts"
-import { type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
+import { join, type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
 
 /** One end of a WebSocket in this process. While it is narrow, what it is given stays with it. */
 class MemorySocket extends QmuxSocket {
@@ -17,9 +17,9 @@ class MemorySocket extends QmuxSocket {
 
   close(): void {
     this.widen()
-    this.end(1000, "")
+    this.end()
     // an event of its own, after those of the messages
-    setImmediate(() => this.peer.end(1000, ""))
+    setImmediate(() => this.peer.end())
   }
 
   arrive(message: Uint8Array): void {
@@ -33,11 +33,11 @@ class MemorySocket extends QmuxSocket {
   }
 
   protected terminate(): void {
-    this.end(1006, "")
-    this.peer.end(1006, "")
+    this.end()
+    this.peer.end()
   }
 
-  protected get isOpen(): boolean {
+  get isOpen(): boolean {
     return !this.ended && !this.isClosing
   }
 
@@ -45,7 +45,8 @@ class MemorySocket extends QmuxSocket {
     return this.held.reduce((sum, { length }) => sum + length, 0)
   }
 
-  protected transmit(message: Uint8Array): void {
+  protected transmit(parts: ReadonlyArray<Uint8Array>, length: number): void {
+    const message = join(parts, length)
     this.sent.push(message.slice())
     if (this.isNarrow) this.held.push(message)
     else this.pass(message)
@@ -82,13 +83,12 @@ const pair = Effect.fnUntraced(function*(
   // each socket must know its peer before its session sends the first message
   for (const role of ["client", "server"] as const) {
     const late: Options = {
-      protocol: "qmux-02.test",
       maxBacklog: Bounds.resolve().maxBacklog,
       writeTimeout: Bounds.resolve().writeTimeout,
       onMessage: (message) => options[role]!.onMessage(message),
-      onSend: (message) => options[role]!.onSend(message),
-      ask: () => options[role]!.ask(),
-      onWarning: (line) => options[role]!.onWarning(line)
+      onRoom: () => options[role]!.onRoom(),
+      onEnd: () => options[role]!.onEnd(),
+      ask: () => options[role]!.ask()
     }
     sockets[role] = new MemorySocket(late)
   }
@@ -101,7 +101,7 @@ const pair = Effect.fnUntraced(function*(
 
 const isPing = (message: Uint8Array): boolean => message[0] === 0xf4 && message[7] === 0xbd
 
-const numberOf = (ping: Uint8Array): number => new DataView(ping.buffer, ping.byteOffset).getUint32(12)
+const numberOf = (ping: Uint8Array): number => ping[8]!
 
 describe("Qmux", () => {
   it.effect("a ping is answered, at once or behind others, on both ends", () =>
@@ -114,12 +114,12 @@ describe("Qmux", () => {
       assert.isFalse(near.ended || far.ended)
     }))
 
-  it.effect("pings of the package and ours are numbered together", () =>
+  it.effect("pings that look for silence and those that are asked for are numbered together", () =>
     Effect.gen(function*() {
       const { client, near, server } = yield* pair()
       for (let i = 0; i < 3; i++) {
         yield* client.ping
-        // the package asks after a third of 20 seconds, which it looks for every sixth
+        // it asks after a third of 20 seconds, which it looks for every sixth
         vi.advanceTimersByTime(10_000)
         yield* server.ping
       }
@@ -144,7 +144,7 @@ describe("Qmux", () => {
       const { client, server } = yield* pair({ server: { idleTimeout: 6_000 } })
       assert.deepStrictEqual(
         [client.capabilities.idleTimeout, server.capabilities.idleTimeout],
-        [10_000, 10_000]
+        [7_000, 7_000]
       )
     }))
 
@@ -156,6 +156,18 @@ describe("Qmux", () => {
       vi.advanceTimersByTime(server.capabilities.idleTimeout)
       const { by, reason } = yield* server.closed
       assert.deepStrictEqual({ by, reason }, { by: "transport", reason: "idle timeout" })
+    }).pipe(withFakeTimers))
+
+  it.effect("who only listens says so, or would be given up", () =>
+    Effect.gen(function*() {
+      const { near, server } = yield* pair()
+      const send = yield* server.openUni()
+      for (let i = 0; i < 5; i++) {
+        yield* send.write([Uint8Array.of(i)])
+        yield* turns
+        vi.advanceTimersByTime(2_000)
+      }
+      assert.deepStrictEqual(near.sent.filter(isPing).map(numberOf), [0])
     }).pipe(withFakeTimers))
 
   it.effect("a socket that is full makes writes wait, and asks for a sign of life behind them", () =>
@@ -236,6 +248,95 @@ describe("Qmux", () => {
       near.close()
       assert.deepStrictEqual(yield* Fiber.await(closing), Exit.void)
       assert.strictEqual((yield* client.closed).by, "local")
+    }))
+
+  it.effect("what is written in one turn leaves in one message, of one stream and of several", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair()
+      const one = yield* client.openUni()
+      const other = yield* client.openUni()
+      near.sent.length = 0
+      for (let i = 0; i < 10; i++) yield* one.write([new Uint8Array(100).fill(i)])
+      yield* other.write([Uint8Array.of(1, 2, 3)])
+      yield* other.finish
+      yield* turns
+      assert.deepStrictEqual(near.sent.map(({ length }) => length), [1000 + 5 + 3 + 4])
+      const receive = yield* server.acceptUni
+      assert.deepStrictEqual((yield* receive.pull).map(({ length }) => length), [1000])
+      assert.deepStrictEqual(yield* (yield* server.acceptUni).pull, [Uint8Array.of(1, 2, 3)])
+    }))
+
+  it.effect("of what waits, the higher rank leaves first, and equals in turns", () =>
+    Effect.gen(function*() {
+      const { client, near } = yield* pair()
+      const filler = yield* client.openUni()
+      const streams = yield* Effect.forEach([0, 0, 5], (priority) => client.openUni({ priority }))
+      near.isNarrow = true
+      yield* Effect.forkChild(filler.write([new Uint8Array(256 * 1024)]))
+      const more = yield* client.openUni({ priority: 9 })
+      yield* Effect.forkChild(more.write([new Uint8Array(100_000)]))
+      yield* turns
+      assert.isTrue(isPing(near.sent.at(-1)!), "it is full")
+      for (const stream of streams) yield* stream.write([new Uint8Array(30_000)])
+      near.sent.length = 0
+      near.widen()
+      yield* turns
+      // client streams 2, 6, 10, 14 and 18
+      const order = near.sent.filter((message) => message[0] === 0x0e).map((message) => message[1]! >> 2)
+      const first = (index: number) => order.indexOf(index)
+      assert.isBelow(order.lastIndexOf(4), first(3), "9 before 5")
+      assert.isBelow(order.lastIndexOf(3), Math.min(first(1), first(2)), "5 before 0")
+      assert.isBelow(first(2), order.lastIndexOf(1), "in turns")
+      assert.isBelow(first(1), order.lastIndexOf(2), "in turns")
+    }))
+
+  it.effect("a reset drops what has not left", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair()
+      const send = yield* client.openUni()
+      yield* send.write([new Uint8Array(10)])
+      yield* turns
+      near.sent.length = 0
+      yield* send.write([new Uint8Array(20_000)])
+      yield* send.reset(7)
+      yield* turns
+      // RESET_STREAM of stream 2, code 7, after 10 bytes
+      assert.deepStrictEqual(near.sent, [Uint8Array.of(0x04, 2, 7, 10)])
+      const receive = yield* server.acceptUni
+      assert.strictEqual((yield* Effect.flip(Effect.forever(receive.pull)))._tag, "MoqStreamReset")
+    }))
+
+  it.effect("what arrives for streams that were stopped, and what resets leave out, is given back to the window", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair({ server: { maxData: 100_000 } })
+      for (let i = 0; i < 40; i++) {
+        const id = [0x40, 2 + 4 * i]
+        far.arrive(Uint8Array.of(0x0a, ...id, 1, 0))
+        const receive = yield* server.acceptUni
+        yield* receive.stop(1)
+        far.arrive(Uint8Array.of(0x0a, ...id, 0x67, 0x10, ...new Uint8Array(10_000)))
+        // RESET_STREAM at 15,001 bytes
+        far.arrive(Uint8Array.of(0x04, ...id, 0, 0x7a, 0x99))
+        yield* turns
+      }
+      assert.isFalse(far.ended)
+      assert.isFalse(far.sent.some(([type]) => type === 0x1c))
+    }))
+
+  it.effect.each<readonly [string, ReadonlyArray<number>]>([
+    ["a stream that may not be opened", [0x0a, 0x40 | 0x20, 0x02, 1, 0]],
+    ["more than a stream may carry", [0x0a, 0x02, 0x44, 0x01, ...new Uint8Array(1025)]],
+    ["a reset beyond what a stream may carry", [0x04, 0x02, 0, 0x44, 0x01]],
+    ["bytes for a stream that only receives", [0x0a, 0x03, 1, 0]],
+    ["a frame without its end", [0x0a, 0x02, 9, 0]],
+    ["transport parameters again", [0xff, 0x51, 0x53, 0x30, 0x0d, 0x0a, 0x0d, 0x0a, 0]],
+    ["a ping that is none", [0xf4, 0x8c, 0x67, 0x52, 0x9e, 0xf8, 0xc7, 0xbf, 0]]
+  ])("%s ends the connection, and says so", ([, bytes]) =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair({ server: { maxStreamData: 1024, maxStreamsUni: 8 } })
+      far.arrive(Uint8Array.from(bytes))
+      assert.strictEqual((yield* server.closed).by, "transport")
+      assert.strictEqual(far.sent.at(-1)![0], 0x1c)
     }))
 
   it.effect("a peer that begins with something else is refused in words", () =>

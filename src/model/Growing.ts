@@ -1,0 +1,106 @@
+/**
+ * A frame of which not all bytes have come.
+ *
+ * @since 0.1.0
+ */
+import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Stream from "effect/Stream"
+import { untilAny, Waiters } from "../core/Waiters.ts"
+import type * as Frame from "./Frame.ts"
+import * as Log from "./Log.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * The last frame of a group, as it comes. Once it is complete, or has failed, it keeps its bytes itself: they stay even
+ * when the group loses them.
+ *
+ * @internal
+ */
+export class Growing implements Frame.Frame {
+  readonly size: number
+  readonly wire: Wire.Wire
+  /** The positions of its first byte, and after its last. */
+  readonly from: number
+  readonly until: number
+  kept: Array<Uint8Array> | undefined
+  isComplete: boolean
+  constructor(wire: Wire.Wire, from: number, size: number) {
+    this.size = size
+    this.wire = wire
+    this.from = from
+    this.until = from + size
+    this.kept = undefined
+    this.isComplete = false
+  }
+
+  /** Takes what there is for all there will be. */
+  settle(): void {
+    this.kept = this.after(0)
+    this.isComplete = this.wire.tip >= this.until
+    this.wire.growing = undefined
+  }
+
+  get payload(): Uint8Array | undefined {
+    const { isComplete, kept } = this
+    if (!isComplete || kept === undefined) return undefined
+    if (kept.length > 1) {
+      const whole = new Uint8Array(this.size)
+      let at = 0
+      for (const chunk of kept) {
+        whole.set(chunk, at)
+        at += chunk.length
+      }
+      this.kept = [whole]
+    }
+    return this.kept![0] ?? Wire.empty
+  }
+  get bytes(): Effect.Effect<Uint8Array, Frame.ReadError> {
+    return Effect.flatMap(this.awaitUntil(() => this.kept !== undefined), () => {
+      const { payload } = this
+      return payload === undefined ? this.failure : Effect.succeed(payload)
+    })
+  }
+  get chunks(): Stream.Stream<Uint8Array, Frame.ReadError> {
+    return Log.toStream(this.reader)
+  }
+  get reader(): Frame.Frame["reader"] {
+    return Effect.sync(() => {
+      let taken = 0
+      const wait = this.awaitUntil(() => this.kept !== undefined || this.wire.tip - this.from > taken)
+      return Log.handingOut<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError | Cause.Done>(
+        () => {
+          const chunks = this.after(taken)
+          for (const chunk of chunks) taken += chunk.length
+          return isReadonlyArrayNonEmpty(chunks) ? chunks : undefined
+        },
+        (again) =>
+          taken === this.size ? Cause.done() : this.kept === undefined ? Effect.andThen(wait, again) : this.failure
+      )
+    })
+  }
+
+  private get failure(): Effect.Effect<never, Frame.ReadError> {
+    return this.wire.end as Exit.Exit<never, Frame.ReadError>
+  }
+
+  // the chunks that are here, without so many bytes at the beginning
+  private after(skipped: number): Array<Uint8Array> {
+    const { from, kept, until, wire } = this
+    if (kept === undefined) return Wire.between(wire, from + skipped, until)
+    const out: Array<Uint8Array> = []
+    let at = 0
+    for (const chunk of kept) {
+      const start = Math.max(0, skipped - at)
+      if (start < chunk.length) out.push(start === 0 ? chunk : chunk.subarray(start))
+      at += chunk.length
+    }
+    return out
+  }
+
+  private awaitUntil(ready: () => boolean): Effect.Effect<void> {
+    return untilAny([this.wire.waiting ??= new Waiters()], ready)
+  }
+}
