@@ -408,7 +408,7 @@ export const empty: Uint8Array = new Uint8Array(0)
 
 const pageSize = 64 * 1024
 
-const maxCopied = 32 * 1024
+const maxCopied = 8 * 1024
 
 // Pieces below this size are put together, and those that are less than this part of their memory: whoever cuts them
 // decides how finely, and each keeps alive all that it was cut from.

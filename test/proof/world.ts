@@ -449,7 +449,7 @@ interface Inside {
     readonly peer: {
       readonly subscriber: { readonly context: { readonly unread: { readonly bytes: number } } }
       readonly publisher: {
-        readonly sending: { readonly droppable: ReadonlySet<{ readonly unsent: number }> }
+        readonly sending: { readonly droppable?: ReadonlySet<{ readonly unsent: number }> }
       }
     }
   }
