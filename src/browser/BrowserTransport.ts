@@ -143,5 +143,5 @@ const begin = (
   Effect.timeoutOrElse(inOwnScope(attempt), {
     duration: timeout,
     orElse: () =>
-      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.toSeconds(timeout)} s` }))
+      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.toMillis(timeout)} ms` }))
   })

@@ -30,8 +30,21 @@ export const connect: (
     // such a certificate is one for development, with which a relay takes loopback peers without TLS
     address.protocol = "ws:"
   } else if (url.protocol === "https:") address.protocol = "wss:"
-  const { begin } = yield* load
-  const dialled = yield* dial(address)
+  const { begin, dial } = yield* load
+  const failed = (detail: string) => new TransportError({ detail: `a WebSocket to ${address.host} failed: ${detail}` })
+  const outcome = Deferred.makeUnsafe<Dialled, TransportError>()
+  const tell = (dialled: Dialled | string): void => {
+    Deferred.doneUnsafe(outcome, typeof dialled === "string" ? Exit.fail(failed(dialled)) : Exit.succeed(dialled))
+  }
+  yield* Effect.acquireRelease(
+    Effect.try({
+      try: () => dial(address, Qmux.subprotocols(alpn), tell),
+      // as for `ws:` on a page that came over https
+      catch: (error) => failed(said(error))
+    }),
+    (webSocket) => Effect.sync(() => webSocket.close())
+  )
+  const dialled = yield* Deferred.await(outcome)
   return yield* Qmux.make((onWarning) => begin(dialled, { limits: Bounds.resolve(limits), onWarning }), url.host).pipe(
     Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message })))
   )
@@ -41,43 +54,7 @@ export const connect: (
 
 const load = Effect.tryPromise({
   try: () => import("./WebSocketSession.ts"),
-  catch: (error) =>
-    new TransportError({
-      detail: `the code for WebSocket cannot be loaded: ${error instanceof Error ? error.message : error}`
-    })
+  catch: (error) => new TransportError({ detail: `the code for WebSocket cannot be loaded: ${said(error)}` })
 })
 
-const dial = (address: URL): Effect.Effect<Dialled, TransportError, Scope.Scope> => {
-  const failed = (detail: string) => new TransportError({ detail: `a WebSocket to ${address.host} failed: ${detail}` })
-  return Effect.acquireRelease(
-    Effect.try({
-      try: () => {
-        const webSocket = new WebSocket(address, [...Qmux.subprotocols(alpn)])
-        const outcome = Deferred.makeUnsafe<Dialled, TransportError>()
-        const early: Array<unknown> = []
-        let onMessage = (data: unknown): void => void early.push(data)
-        const listen: Dialled["listen"] = (listener) => {
-          onMessage = listener
-          for (const data of early.splice(0)) listener(data)
-        }
-        webSocket.binaryType = "arraybuffer"
-        webSocket.addEventListener("message", ({ data }) => onMessage(data))
-        webSocket.addEventListener("open", () =>
-          Deferred.doneUnsafe(
-            outcome,
-            webSocket.protocol === ""
-              ? Exit.fail(failed("it does not speak QMux with Transfork"))
-              : Exit.succeed({ webSocket, listen })
-          ))
-        webSocket.addEventListener("close", () => Deferred.doneUnsafe(outcome, Exit.fail(failed(unknown))))
-        return { webSocket, outcome }
-      },
-      // as for `ws:` on a page that came over https
-      catch: (error) => failed(error instanceof Error ? error.message : String(error))
-    }),
-    ({ webSocket }) => Effect.sync(() => webSocket.close())
-  ).pipe(Effect.flatMap(({ outcome }) => Deferred.await(outcome)))
-}
-
-const unknown =
-  "the browser does not say why; nothing listens there, the relay refused, or its certificate is not trusted"
+const said = (error: unknown): string => error instanceof Error ? error.message : String(error)

@@ -14,9 +14,9 @@
  * linear.
  *
  * Bytes that are wrong throw {@link DecodeError}, a length beyond a limit {@link BoundsExceeded}, before anything is
- * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a field that straddles
- * pieces, and pieces that are small, or a small part of a larger buffer: those are joined, so that what is read from them
- * costs memory in proportion, however finely a peer cuts. What is returned are views, so nobody may change a piece once
+ * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a message of which a field
+ * straddles pieces, with what is there behind it, and pieces that are small, or a small part of a larger buffer: those are
+ * joined, so that what is read from them costs memory in proportion, however finely a peer cuts. What is returned are views, so nobody may change a piece once
  * it is pushed.
  *
  * @since 0.1.0
@@ -132,11 +132,9 @@ export const decode = <A, P>(
 
 // internal
 
-// where a list stands: its items so far, and the place after them
+// where a list stands: its items so far, and the bytes of the message up to the place after them
 interface Mark {
   readonly items: Array<unknown>
-  index: number
-  offset: number
   taken: number
   budget: number
 }
@@ -156,41 +154,35 @@ const wasteful = 8
 // the largest page for small pieces
 const pageSize = 16 * 1024
 
-// how many pieces that were read may pile up before they are dropped from the front of the array
-const batch = 64
-
 class ReaderImpl implements Reader {
   available: number
   needed: number
-  private readonly chunks: Array<Uint8Array>
-  // the piece that is read from, `chunks[index]`, and the place in it
+  // the piece that is read from, the place in it, and the pieces after it
   private current: Uint8Array
-  private index: number
   private offset: number
-  // the state of the attempt that runs: what was available at its start, the place of the start, what `available` may
-  // fall to within the limit, and whether it has run out of bytes
+  private readonly chunks: Array<Uint8Array>
+  // where in the piece the message begins
+  private begun: number
+  // the state of the attempt that runs: what was available at its start, what `available` may fall to within the limit,
+  // and whether it has run out of bytes
   private start: number
-  private startIndex: number
-  private startOffset: number
   private floor: number
   private short: boolean
   private budget: number
   private readonly marks: Array<Mark>
   private lists: number
-  // where small pieces go, and how much of it is in use
+  // where pieces are joined, and how much of it is in use
   private page: Uint8Array
   private filled: number
 
   constructor() {
     this.available = 0
     this.needed = 0
-    this.chunks = []
     this.current = empty
-    this.index = 0
     this.offset = 0
+    this.chunks = []
     this.start = 0
-    this.startIndex = 0
-    this.startOffset = 0
+    this.begun = 0
     this.floor = 0
     this.short = false
     this.budget = Infinity
@@ -203,37 +195,33 @@ class ReaderImpl implements Reader {
   push(chunk: Uint8Array): void {
     const { length } = chunk
     if (length === 0) return
-    const isSmall = length < smallPiece || length * wasteful < chunk.buffer.byteLength
-    if (!isSmall || !this.extend(chunk)) this.append(isSmall ? this.copy(chunk) : chunk)
+    // the rest of a message that was cut would be joined anyway
+    const isCopied = this.needed > 0 || length < smallPiece || length * wasteful < chunk.buffer.byteLength
+    if (!isCopied || !this.extend(chunk)) this.append(isCopied ? this.copy(chunk) : chunk)
   }
 
   append(piece: Uint8Array): void {
     if (this.available === 0) {
-      this.chunks.length = 0
-      this.index = 0
-      this.offset = 0
       this.current = piece
+      this.offset = 0
+      this.begun = 0
+    } else {
+      this.chunks.push(piece)
     }
-    this.chunks.push(piece)
     this.available += piece.length
   }
 
   take(max: number): Uint8Array | undefined {
     if (this.available === 0 || max <= 0) return undefined
-    if (this.offset === this.current.length) this.next()
-    const offset = this.offset
-    const length = Math.min(max, this.current.length - offset)
-    const taken = length === this.current.length ? this.current : this.current.subarray(offset, offset + length)
-    this.offset = offset + length
-    this.available -= length
+    const { current, offset } = this
+    const taken = offset === 0 && max >= current.length ? current : current.subarray(offset, offset + max)
+    this.skip(taken.length)
     this.done()
     return taken
   }
 
   begin(limit: number): void {
     this.start = this.available
-    this.startIndex = this.index
-    this.startOffset = this.offset
     this.floor = this.available - limit
     this.lists = 0
   }
@@ -241,8 +229,7 @@ class ReaderImpl implements Reader {
   end(): boolean {
     if (this.short) {
       this.short = false
-      this.available = this.start
-      this.seek(this.startIndex, this.startOffset)
+      this.seek(0)
       return false
     }
     this.done()
@@ -251,25 +238,22 @@ class ReaderImpl implements Reader {
 
   u8(): number {
     if (!this.has(1)) return 0
-    return this.byte()
+    this.available -= 1
+    return this.current[this.offset++]!
   }
 
   varint(): number {
     if (!this.has(1)) return 0
-    if (this.offset === this.current.length) this.next()
-    const current = this.current
-    let at = this.offset
-    const first = current[at]!
+    const first = this.current[this.offset]!
     if (first < 0x40) {
-      this.offset = at + 1
-      this.available -= 1
+      this.skip(1)
       return first
     }
     const size = 1 << (first >> 6)
     if (!this.has(size)) return 0
-    if (at + size > current.length) return this.straddlingVarint(size)
-    this.offset = at + size
-    this.available -= size
+    const { current } = this
+    let at = this.offset
+    this.skip(size)
     if (size === 2) return ((first & 0x3f) << 8) | current[at + 1]!
     let high = ((first & 0x3f) << 24) | (current[++at]! << 16) | (current[++at]! << 8) | current[++at]!
     if (size === 4) return high
@@ -287,23 +271,9 @@ class ReaderImpl implements Reader {
 
   bytes(length: number): Uint8Array {
     if (!this.has(length) || length === 0) return empty
-    if (this.offset === this.current.length) this.next()
-    const offset = this.offset
-    this.available -= length
-    if (offset + length <= this.current.length) {
-      this.offset = offset + length
-      return this.current.subarray(offset, offset + length)
-    }
-    const whole = new Uint8Array(length)
-    let at = 0
-    while (at < length) {
-      if (this.offset === this.current.length) this.next()
-      const end = Math.min(this.current.length, this.offset + length - at)
-      whole.set(this.current.subarray(this.offset, end), at)
-      at += end - this.offset
-      this.offset = end
-    }
-    return whole
+    const { current, offset } = this
+    this.skip(length)
+    return current.subarray(offset, offset + length)
   }
 
   blob(limit: number): Uint8Array {
@@ -312,10 +282,8 @@ class ReaderImpl implements Reader {
 
   string(): string {
     const length = this.spend(this.varint())
-    if (length < shortText && this.has(length)) {
-      const text = this.ascii(length)
-      if (text !== undefined) return text
-    }
+    const text = length < shortText && this.has(length) ? this.ascii(length) : undefined
+    if (text !== undefined) return text
     const bytes = this.bytes(length)
     try {
       return decoder.decode(bytes)
@@ -328,11 +296,10 @@ class ReaderImpl implements Reader {
     if (this.short) return []
     let mark = this.marks[this.lists++]
     if (mark === undefined) {
-      mark = { items: [], index: this.index, offset: this.offset, taken: this.start - this.available, budget }
+      mark = { items: [], taken: this.start - this.available, budget }
       this.marks.push(mark)
     } else {
-      this.seek(mark.index, mark.offset)
-      this.available = this.start - mark.taken
+      this.seek(mark.taken)
     }
     const items = mark.items as Array<A>
     this.budget = mark.budget
@@ -340,8 +307,6 @@ class ReaderImpl implements Reader {
       const item = read(this)
       if (this.short) break
       items.push(item)
-      mark.index = this.index
-      mark.offset = this.offset
       mark.taken = this.start - this.available
       mark.budget = this.budget
     }
@@ -349,16 +314,20 @@ class ReaderImpl implements Reader {
     return items
   }
 
-  // asks for `length` bytes: true when they are there, else the attempt is over; throws when they are beyond the limit
+  // Asks for `length` bytes: true when they are there, in one piece, else the attempt is over; throws when they are
+  // beyond the limit.
   private has(length: number): boolean {
     if (this.short) return false
     if (length > this.available - this.floor) {
       throw new BoundsExceeded({ detail: `a message is longer than ${this.start - this.floor} bytes` })
     }
-    if (length <= this.available) return true
-    this.short = true
-    this.needed = this.start - this.available + length
-    return false
+    if (length > this.available) {
+      this.short = true
+      this.needed = this.start - this.available + length
+      return false
+    }
+    if (length > this.current.length - this.offset) this.join()
+    return true
   }
 
   private spend(length: number): number {
@@ -367,40 +336,31 @@ class ReaderImpl implements Reader {
     return length
   }
 
-  // reads a short text when it is ASCII and in one piece; else reads nothing
+  // reads a short text when it is ASCII; else reads nothing
   private ascii(length: number): string | undefined {
-    const current = this.current
-    const end = this.offset + length
-    if (end > current.length) return undefined
+    const { current, offset } = this
     let text = ""
-    for (let i = this.offset; i < end; i++) {
+    for (let i = offset; i < offset + length; i++) {
       const byte = current[i]!
       if (byte > 0x7f) return undefined
       text += String.fromCharCode(byte)
     }
-    this.offset = end
-    this.available -= length
+    this.skip(length)
     return text
   }
 
-  private straddlingVarint(size: number): number {
-    let high = this.byte() & 0x3f
-    if (size === 2) return (high << 8) | this.byte()
-    for (let i = 0; i < 3; i++) high = (high << 8) | this.byte()
-    if (size === 4) return high
-    let low = 0
-    for (let i = 0; i < 4; i++) low = (low << 8) | this.byte()
-    return combine(high, low >>> 0)
+  private skip(length: number): void {
+    this.offset += length
+    this.available -= length
   }
 
-  private byte(): number {
-    if (this.offset === this.current.length) this.next()
-    this.available -= 1
-    return this.current[this.offset++]!
+  // goes to a place in the message that is read
+  private seek(taken: number): void {
+    this.offset = this.begun + taken
+    this.available = this.start - taken
   }
 
-  // Puts a small piece on the page. A page is as large as what came before, so that one small piece costs no more than
-  // itself.
+  // Puts a piece on the page. A page is as large as what came before, so that one small piece costs no more than itself.
   private copy(chunk: Uint8Array): Uint8Array {
     if (chunk.length > this.page.length - this.filled) {
       this.page = new Uint8Array(Math.max(chunk.length, Math.min(2 * this.page.length, pageSize)))
@@ -412,45 +372,49 @@ class ReaderImpl implements Reader {
     return this.page.subarray(start, this.filled)
   }
 
-  // makes a small piece part of the last one, where that is the last on the page, and there is room
+  // makes a piece part of the last one, where that is the last on the page, and there is room
   private extend(chunk: Uint8Array): boolean {
     if (this.available === 0 || chunk.length > this.page.length - this.filled) return false
     const last = this.chunks.length - 1
-    const { buffer, byteOffset, length } = this.chunks[last]!
+    const { buffer, byteOffset, length } = this.chunks[last] ?? this.current
     if (buffer !== this.page.buffer || byteOffset + length !== this.filled) return false
     this.page.set(chunk, this.filled)
     this.filled += chunk.length
     this.available += chunk.length
-    this.chunks[last] = this.page.subarray(byteOffset, this.filled)
-    if (this.index === last) this.current = this.chunks[last]!
+    const extended = this.page.subarray(byteOffset, this.filled)
+    if (last < 0) this.current = extended
+    else this.chunks[last] = extended
     return true
   }
 
-  private next(): void {
-    this.index += 1
-    this.current = this.chunks[this.index]!
-    this.offset = 0
-  }
-
-  private seek(index: number, offset: number): void {
-    this.index = index
-    this.offset = offset
-    this.current = this.chunks[index] ?? empty
+  // Makes one piece of all that is there, on a page with room for as much again: however often that happens to a message,
+  // it costs no more than twice its length.
+  private join(): void {
+    const unread = this.current.subarray(this.begun)
+    const page = new Uint8Array(2 * (this.offset - this.begun + this.available))
+    page.set(unread)
+    let filled = unread.length
+    for (const chunk of this.chunks) {
+      page.set(chunk, filled)
+      filled += chunk.length
+    }
+    this.chunks.length = 0
+    this.current = page.subarray(0, filled)
+    this.offset -= this.begun
+    this.begun = 0
+    this.page = page
+    this.filled = filled
   }
 
   // forgets what was read, and the last attempt; only between messages, for an attempt may go back
   private done(): void {
     this.needed = 0
     if (this.marks.length > 0) this.marks.length = 0
-    if (this.available === 0) {
-      this.chunks.length = 0
-      this.current = empty
-      this.index = 0
+    if (this.offset === this.current.length) {
+      this.current = this.chunks.shift() ?? empty
       this.offset = 0
-    } else if (this.index >= batch && this.index * 2 >= this.chunks.length) {
-      this.chunks.splice(0, this.index)
-      this.index = 0
     }
+    this.begun = this.offset
   }
 }
 

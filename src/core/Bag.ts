@@ -22,6 +22,10 @@ export class Bag<A extends Item> {
     return this.items.length
   }
 
+  get all(): ReadonlyArray<A> {
+    return this.items
+  }
+
   has(item: A): boolean {
     return item.place >= 0 && this.items[item.place] === item
   }

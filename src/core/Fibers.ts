@@ -9,6 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { Bag, type Item } from "./Bag.ts"
 
 /**
  * When the scope closes, those that still run are interrupted, and no more begin.
@@ -26,7 +27,7 @@ export class Fibers {
   )
 
   private readonly context: Context.Context<never>
-  private running: Set<Fiber.Fiber<unknown, unknown>> | undefined
+  private running: Bag<Running> | undefined
   private isClosed: boolean
   constructor(context: Context.Context<never>) {
     this.context = context
@@ -35,7 +36,7 @@ export class Fibers {
   }
 
   /** Starts one, on the stack of the caller; `undefined` once the scope has closed. Who does not look hears nothing of it. */
-  readonly fork = <A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined => {
+  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined {
     if (this.isClosed) return undefined
     const fiber = Effect.runForkWith(this.context)(effect)
     this.add(fiber)
@@ -45,15 +46,17 @@ export class Fibers {
   /** Counts one that runs already as one of these. */
   add(fiber: Fiber.Fiber<unknown, unknown>): void {
     if (this.isClosed) return fiber.interruptUnsafe()
-    const running = this.running ??= new Set()
-    running.add(fiber)
-    fiber.addObserver(() => running.delete(fiber))
+    if (fiber.pollUnsafe() !== undefined) return
+    const running = this.running ??= new Bag()
+    const item: Running = { place: -1, fiber }
+    running.add(item)
+    fiber.addObserver(() => running.delete(item))
   }
 
   /** Suspends until none of them runs. */
   awaitEmpty(): Effect.Effect<void> {
     return Effect.suspend(() =>
-      this.running?.size ? Effect.andThen(Fiber.awaitAll(this.running), this.awaitEmpty()) : Effect.void
+      this.running?.size ? Effect.andThen(Fiber.awaitAll(this.fibers), this.awaitEmpty()) : Effect.void
     )
   }
 
@@ -61,8 +64,17 @@ export class Fibers {
     return Effect.withFiber((fiber) => {
       this.isClosed = true
       // one of them may be what closes the scope: it would wait for itself
-      this.running?.delete(fiber)
-      return Fiber.interruptAll(this.running ?? [])
+      return Fiber.interruptAll(this.fibers.filter((other) => other !== fiber))
     })
   }
+
+  private get fibers(): Array<Fiber.Fiber<unknown, unknown>> {
+    return (this.running?.all ?? []).map(({ fiber }) => fiber)
+  }
+}
+
+// internal
+
+interface Running extends Item {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
 }

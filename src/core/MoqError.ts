@@ -10,6 +10,7 @@
  *
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 
 // `detail` says what exactly, in words; it never travels except as the reason of a session's close
@@ -19,17 +20,24 @@ type Detail = { readonly detail?: string }
 const describe = (summary: string, detail = ""): string =>
   detail === "" ? summary : detail.startsWith(`${summary}: `) ? detail : `${summary}: ${detail}`
 
+// most say what has happened, and the detail
+const Described = <Tag extends string>(
+  tag: Tag,
+  summary: string
+): new(fields: Detail) => Cause.YieldableError & Detail & { readonly _tag: Tag } =>
+  class extends Data.TaggedError(tag)<Detail> {
+    override get message() {
+      return describe(summary, this.detail)
+    }
+  }
+
 /**
  * Code 0: the other side, or a relay between, let go before the end: a publisher was interrupted, or a subscriber left.
  *
  * @category errors
  * @since 0.1.0
  */
-export class Cancelled extends Data.TaggedError("MoqCancelled")<Detail> {
-  override get message() {
-    return describe("cancelled", this.detail)
-  }
-}
+export class Cancelled extends Described("MoqCancelled", "cancelled") {}
 
 /**
  * Code 1: the peer demands an extension that this side does not speak.
@@ -37,11 +45,7 @@ export class Cancelled extends Data.TaggedError("MoqCancelled")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class RequiredExtension extends Data.TaggedError("MoqRequiredExtension")<Detail> {
-  override get message() {
-    return describe("a required extension is missing", this.detail)
-  }
-}
+export class RequiredExtension extends Described("MoqRequiredExtension", "a required extension is missing") {}
 
 /**
  * Code 2: a group was dropped because its `expires` had passed since it finished.
@@ -49,11 +53,7 @@ export class RequiredExtension extends Data.TaggedError("MoqRequiredExtension")<
  * @category errors
  * @since 0.1.0
  */
-export class Expired extends Data.TaggedError("MoqExpired")<Detail> {
-  override get message() {
-    return describe("expired", this.detail)
-  }
-}
+export class Expired extends Described("MoqExpired", "expired") {}
 
 /**
  * Code 3: something that a limit gives a time to did not happen in that time: the handshake, the first message of a
@@ -62,11 +62,7 @@ export class Expired extends Data.TaggedError("MoqExpired")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class Timeout extends Data.TaggedError("MoqTimeout")<Detail> {
-  override get message() {
-    return describe("timed out", this.detail)
-  }
-}
+export class Timeout extends Described("MoqTimeout", "timed out") {}
 
 /**
  * Code 4: the transport under a session could not be opened, or broke.
@@ -74,11 +70,7 @@ export class Timeout extends Data.TaggedError("MoqTimeout")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class TransportError extends Data.TaggedError("MoqTransportError")<Detail> {
-  override get message() {
-    return describe("transport failed", this.detail)
-  }
-}
+export class TransportError extends Described("MoqTransportError", "transport failed") {}
 
 /**
  * Code 5: bytes are not the message that they should be: a value out of its set, text that is not UTF-8, a message cut
@@ -87,11 +79,7 @@ export class TransportError extends Data.TaggedError("MoqTransportError")<Detail
  * @category errors
  * @since 0.1.0
  */
-export class DecodeError extends Data.TaggedError("MoqDecodeError")<Detail> {
-  override get message() {
-    return describe("malformed message", this.detail)
-  }
-}
+export class DecodeError extends Described("MoqDecodeError", "malformed message") {}
 
 /**
  * Code 6: the relay refuses this session or this path.
@@ -99,11 +87,7 @@ export class DecodeError extends Data.TaggedError("MoqDecodeError")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class Unauthorized extends Data.TaggedError("MoqUnauthorized")<Detail> {
-  override get message() {
-    return describe("not authorised", this.detail)
-  }
-}
+export class Unauthorized extends Described("MoqUnauthorized", "not authorised") {}
 
 /**
  * Code 9: client and server share no version of the protocol.
@@ -111,11 +95,7 @@ export class Unauthorized extends Data.TaggedError("MoqUnauthorized")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class UnsupportedVersion extends Data.TaggedError("MoqUnsupportedVersion")<Detail> {
-  override get message() {
-    return describe("no common version", this.detail)
-  }
-}
+export class UnsupportedVersion extends Described("MoqUnsupportedVersion", "no common version") {}
 
 /**
  * Code 10: a stream of an unknown type, or one that must not be opened now.
@@ -123,11 +103,7 @@ export class UnsupportedVersion extends Data.TaggedError("MoqUnsupportedVersion"
  * @category errors
  * @since 0.1.0
  */
-export class UnexpectedStream extends Data.TaggedError("MoqUnexpectedStream")<Detail> {
-  override get message() {
-    return describe("unexpected stream", this.detail)
-  }
-}
+export class UnexpectedStream extends Described("MoqUnexpectedStream", "unexpected stream") {}
 
 /**
  * Code 11: a number, a length or a count is beyond what the protocol or this side allows.
@@ -135,11 +111,7 @@ export class UnexpectedStream extends Data.TaggedError("MoqUnexpectedStream")<De
  * @category errors
  * @since 0.1.0
  */
-export class BoundsExceeded extends Data.TaggedError("MoqBoundsExceeded")<Detail> {
-  override get message() {
-    return describe("out of bounds", this.detail)
-  }
-}
+export class BoundsExceeded extends Described("MoqBoundsExceeded", "out of bounds") {}
 
 /**
  * Code 12: something that must be unique exists already: a second publisher of a path, a group sequence written twice.
@@ -147,11 +119,7 @@ export class BoundsExceeded extends Data.TaggedError("MoqBoundsExceeded")<Detail
  * @category errors
  * @since 0.1.0
  */
-export class Duplicate extends Data.TaggedError("MoqDuplicate")<Detail> {
-  override get message() {
-    return describe("duplicate", this.detail)
-  }
-}
+export class Duplicate extends Described("MoqDuplicate", "duplicate") {}
 
 /**
  * Code 13: nobody publishes that path, or nobody has that group.
@@ -159,11 +127,7 @@ export class Duplicate extends Data.TaggedError("MoqDuplicate")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class NotFound extends Data.TaggedError("MoqNotFound")<Detail> {
-  override get message() {
-    return describe("not found", this.detail)
-  }
-}
+export class NotFound extends Described("MoqNotFound", "not found") {}
 
 /**
  * Code 14: a frame got more or fewer bytes than its announced size.
@@ -171,11 +135,7 @@ export class NotFound extends Data.TaggedError("MoqNotFound")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class WrongSize extends Data.TaggedError("MoqWrongSize")<Detail> {
-  override get message() {
-    return describe("wrong frame size", this.detail)
-  }
-}
+export class WrongSize extends Described("MoqWrongSize", "wrong frame size") {}
 
 /**
  * Code 15: the peer broke a rule of the protocol that no other code names.
@@ -183,11 +143,7 @@ export class WrongSize extends Data.TaggedError("MoqWrongSize")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class ProtocolViolation extends Data.TaggedError("MoqProtocolViolation")<Detail> {
-  override get message() {
-    return describe("protocol violation", this.detail)
-  }
-}
+export class ProtocolViolation extends Described("MoqProtocolViolation", "protocol violation") {}
 
 /**
  * Code 26: a reader of a group was overtaken: the frames that it had not read were cut to keep memory bounded.
@@ -195,11 +151,7 @@ export class ProtocolViolation extends Data.TaggedError("MoqProtocolViolation")<
  * @category errors
  * @since 0.1.0
  */
-export class Lagged extends Data.TaggedError("MoqLagged")<Detail> {
-  override get message() {
-    return describe("lagged", this.detail)
-  }
-}
+export class Lagged extends Described("MoqLagged", "lagged") {}
 
 /**
  * Code 27: a frame is larger than the limit.
@@ -207,11 +159,7 @@ export class Lagged extends Data.TaggedError("MoqLagged")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class FrameTooLarge extends Data.TaggedError("MoqFrameTooLarge")<Detail> {
-  override get message() {
-    return describe("frame too large", this.detail)
-  }
-}
+export class FrameTooLarge extends Described("MoqFrameTooLarge", "frame too large") {}
 
 /**
  * Code 31: a group, or its beginning, was cached once and is no longer.
@@ -219,11 +167,7 @@ export class FrameTooLarge extends Data.TaggedError("MoqFrameTooLarge")<Detail> 
  * @category errors
  * @since 0.1.0
  */
-export class Evicted extends Data.TaggedError("MoqEvicted")<Detail> {
-  override get message() {
-    return describe("evicted", this.detail)
-  }
-}
+export class Evicted extends Described("MoqEvicted", "evicted") {}
 
 /**
  * An application's own code, 0 and up; it travels as 64 + `code`. A `code` that is no such integer throws a `RangeError`.
@@ -298,11 +242,7 @@ export class StreamReset extends Data.TaggedError("MoqStreamReset")<{ readonly c
  * @category errors
  * @since 0.1.0
  */
-export class Overflow extends Data.TaggedError("MoqOverflow")<Detail> {
-  override get message() {
-    return describe("no room", this.detail)
-  }
-}
+export class Overflow extends Described("MoqOverflow", "no room") {}
 
 /**
  * The peer's version of the protocol, or the peer itself, cannot do what was asked. Local: it has no code.
@@ -310,11 +250,7 @@ export class Overflow extends Data.TaggedError("MoqOverflow")<Detail> {
  * @category errors
  * @since 0.1.0
  */
-export class NotSupportedByPeer extends Data.TaggedError("MoqNotSupportedByPeer")<Detail> {
-  override get message() {
-    return describe("not supported by the peer", this.detail)
-  }
-}
+export class NotSupportedByPeer extends Described("MoqNotSupportedByPeer", "not supported by the peer") {}
 
 /**
  * The errors that a code on the wire can stand for.

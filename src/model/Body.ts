@@ -183,13 +183,20 @@ export const endUnsafe = (self: Body, exit: Exit.Exit<void, ReadError>): boolean
 export const cutUnsafe = (self: Body, maxBytes: number, maxFrames: number): void => {
   const wire = self as Wire.Wire
   const { bytes, frames, position } = excess(wire, wire.size - maxBytes, wire.next - wire.first - maxFrames)
-  if (frames === 0) return
-  wire.first += frames
-  wire.begin = position
-  wire.size -= bytes
-  Wire.unlinkUntil(wire, position)
-  wire.watching?.notify()
-  wire.changed(-bytes, -frames)
+  if (frames > 0) cutTo(wire, position, frames, bytes)
+}
+
+/**
+ * Drops what every open place has passed, if there is one, in whole pieces of memory; the last frame stays.
+ *
+ * @internal
+ */
+export const letGoUnsafe = (self: Body): void => {
+  const wire = self as Wire.Wire
+  let last: Wire.Segment | undefined
+  for (let { head } = wire; head?.next !== undefined && hasPassed(wire, head.next); head = head.next) last = head.next
+  if (last === undefined) return
+  cutTo(wire, last.begin, last.frame - wire.first, last.payload + wire.size - wire.total)
 }
 
 /**
@@ -256,6 +263,7 @@ export const closeUnsafe = (self: Body, place: Place): void => {
   if (after !== undefined) after.before = before
   wire.readers--
   wire.watching?.notify()
+  wire.took()
 }
 
 /**
@@ -312,6 +320,20 @@ export const isAwaited = (self: Body, before?: number): boolean => {
     if (before !== undefined ? spot.position < before : spot.position < wire.tip && !isAtGrowing(wire, spot)) {
       return true
     }
+  }
+  return false
+}
+
+/**
+ * Whether a place is at the end, but for a frame that grows: its reader waits for that, or has been given it.
+ *
+ * @internal
+ */
+export const isFollowed = (self: Body): boolean => {
+  const wire = self as Wire.Wire
+  const last = complete(wire)
+  for (let spot = wire.spots; spot !== undefined; spot = spot.after) {
+    if (spot.index >= last && isPlaced(wire, spot)) return true
   }
   return false
 }
@@ -413,10 +435,16 @@ export const takeFramesUnsafe = (self: Body, place: Place): NonEmptyReadonlyArra
   if (spot.index < wire.next && isPlaced(wire, spot) && !isLagging(wire, spot)) {
     const segment = Wire.segmentAt(wire, spot)
     const { position } = spot
-    wire.growing ??= new Growing(wire, Wire.payloadOf(segment, position), Wire.sizeOf(segment, position))
-    out.push(wire.growing)
+    const growing = wire.growing ??= new Growing(
+      wire,
+      segment,
+      Wire.payloadOf(segment, position),
+      Wire.sizeOf(segment, position)
+    )
+    if (wire.end !== undefined) growing.settle()
+    out.push(growing)
     spot.index++
-    spot.position = wire.growing.until
+    spot.position = growing.until
     took(wire)
   }
   return out.length === 0 ? undefined : out as unknown as NonEmptyReadonlyArray<Frame>
@@ -517,9 +545,34 @@ const gained = (wire: Wire.Wire, payload: number, frames: number): void => {
   wire.changed(payload, frames)
 }
 
+const cutTo = (wire: Wire.Wire, position: number, frames: number, bytes: number): void => {
+  wire.first += frames
+  wire.begin = position
+  wire.size -= bytes
+  Wire.unlinkUntil(wire, position)
+  wire.watching?.notify()
+  wire.changed(-bytes, -frames)
+}
+
+// whether every place has passed what is before the first frame that begins in a segment, or after it
+const hasPassed = (wire: Wire.Wire, { begin, frame }: Wire.Segment): boolean => {
+  let isRead = false
+  if (frame >= wire.next) return false
+  for (let spot = wire.spots; spot !== undefined; spot = spot.after) {
+    if (!isPlaced(wire, spot) || isLagging(wire, spot)) continue
+    if (spot.position < begin) {
+      Wire.bringForward(wire, spot)
+      return false
+    }
+    isRead = true
+  }
+  return isRead
+}
+
 const took = (wire: Wire.Wire): void => {
   wire.onTake?.()
   wire.watching?.notify()
+  wire.took()
 }
 
 // the frames at the beginning that go when so many bytes and frames are too much, and where the rest begins; one that

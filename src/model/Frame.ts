@@ -4,11 +4,13 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Cancelled, type SessionClosed, type WireError, type WrongSize } from "../core/MoqError.ts"
+import * as Log from "./Log.ts"
 
 /**
  * How reading a frame, or the group around it, can fail: with the code that its publisher or a relay gave, or because
@@ -103,6 +105,13 @@ class Whole implements Frame {
     return this.size === 0 ? Stream.empty : Stream.succeed(this.payload)
   }
   get reader(): Frame["reader"] {
-    return Stream.toPull(this.chunks)
+    return Effect.sync(() => {
+      let left: NonEmptyReadonlyArray<Uint8Array> | undefined = this.size === 0 ? undefined : [this.payload]
+      return Log.handingOut<NonEmptyReadonlyArray<Uint8Array>, Cause.Done>(() => {
+        const chunks = left
+        left = undefined
+        return chunks
+      }, () => Cause.done())
+    })
   }
 }

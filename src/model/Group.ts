@@ -42,7 +42,27 @@ export const maxBytes = 32 * 1024 * 1024
 export const maxFrames = 65_536
 
 /**
+ * The most bytes of payload that a received group keeps for readers that come later: 1 MiB. Beyond that, frames that
+ * every open reader has taken go.
+ *
+ * **Details**
+ *
+ * It holds for the groups of a subscription of a session, and as long as somebody reads the group: what nobody has taken
+ * stays up to {@link maxBytes} and {@link maxFrames}, and so does the last frame. A group that has lost its beginning is
+ * no place to join any more.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxTaken = 1024 * 1024
+
+/**
  * A group to read. Every reader gets every frame, from the first one on, at its own pace.
+ *
+ * **Gotchas**
+ *
+ * A group that was received over a session lets go of what its readers have taken, beyond {@link maxTaken}: a reader that
+ * opens when others have had more than that gets {@link Lagged}.
  *
  * @category models
  * @since 0.1.0
@@ -128,6 +148,7 @@ export const makeUnsafe = (sequence: number, options?: {
   const { first, onChange, onEnd } = options ?? {}
   if (onChange === undefined && onEnd === undefined) return new GroupImpl(sequence, first ?? 0, undefined)
   return new GroupImpl(sequence, first ?? 0, {
+    maxTaken: Infinity,
     resize: (_, bytes, frames) => onChange?.(bytes, frames),
     release: () => onEnd?.()
   })
@@ -139,6 +160,8 @@ export const makeUnsafe = (sequence: number, options?: {
  * @internal
  */
 export interface Keeper {
+  /** Beyond how many bytes of payload the group lets go of what every reader has taken. */
+  readonly maxTaken: number
   /** Hears how many bytes and frames the group gained, or lost when frames were cut. */
   readonly resize: (group: Group, bytes: number, frames: number) => void
   /** Hears once that the group has ended. */
@@ -406,6 +429,12 @@ class GroupImpl extends Wire.Wire implements Group, Producer {
   override changed(bytes: number, frames: number): void {
     this.keeper?.resize(this, bytes, frames)
     if (this.isOverfull(0, 0)) Body.cutUnsafe(this, maxBytes, maxFrames)
+  }
+  // once it is no place to join, what was taken is of no use to anybody
+  override took(): void {
+    const { first, held, keeper, size, start } = this
+    if (keeper === undefined || keeper.maxTaken === Infinity || held > 0) return
+    if (size > keeper.maxTaken || first > start) Body.letGoUnsafe(this)
   }
   // with so many bytes and frames more
   isOverfull(bytes: number, frames: number): boolean {

@@ -25,20 +25,24 @@ export class Growing implements Frame.Frame {
   /** The positions of its first byte, and after its last. */
   readonly from: number
   readonly until: number
+  // where its size is, and so near to where its bytes are; until it keeps them itself
+  segment: Wire.Segment | undefined
   kept: Array<Uint8Array> | undefined
   isComplete: boolean
-  constructor(wire: Wire.Wire, from: number, size: number) {
+  constructor(wire: Wire.Wire, segment: Wire.Segment, from: number, size: number) {
     this.size = size
     this.wire = wire
     this.from = from
     this.until = from + size
+    this.segment = segment
     this.kept = undefined
     this.isComplete = false
   }
 
   /** Takes what there is for all there will be. */
   settle(): void {
-    this.kept = this.after(0)
+    this.kept = Wire.viewsUntil(this.wire, this.begin, this.until)
+    this.segment = undefined
     this.isComplete = this.wire.tip >= this.until
     this.wire.growing = undefined
   }
@@ -68,16 +72,15 @@ export class Growing implements Frame.Frame {
   }
   get reader(): Frame.Frame["reader"] {
     return Effect.sync(() => {
-      let taken = 0
-      const wait = this.awaitUntil(() => this.kept !== undefined || this.wire.tip - this.from > taken)
+      const { begin: spot, until } = this
+      const wait = this.awaitUntil(() => this.kept !== undefined || this.wire.tip > spot.position)
       return Log.handingOut<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError | Cause.Done>(
         () => {
-          const chunks = this.after(taken)
-          for (const chunk of chunks) taken += chunk.length
+          const chunks = this.take(spot)
           return isReadonlyArrayNonEmpty(chunks) ? chunks : undefined
         },
         (again) =>
-          taken === this.size ? Cause.done() : this.kept === undefined ? Effect.andThen(wait, again) : this.failure
+          spot.position === until ? Cause.done() : this.kept === undefined ? Effect.andThen(wait, again) : this.failure
       )
     })
   }
@@ -86,17 +89,23 @@ export class Growing implements Frame.Frame {
     return this.wire.end as Exit.Exit<never, Frame.ReadError>
   }
 
-  // the chunks that are here, without so many bytes at the beginning
-  private after(skipped: number): Array<Uint8Array> {
+  private get begin(): { position: number; segment: Wire.Segment | undefined } {
+    return { position: this.from, segment: this.segment }
+  }
+
+  // the chunks that are here, from a spot on
+  private take(spot: { position: number; segment: Wire.Segment | undefined }): Array<Uint8Array> {
     const { from, kept, until, wire } = this
-    if (kept === undefined) return Wire.between(wire, from + skipped, until)
+    if (kept === undefined) return Wire.viewsUntil(wire, spot, until)
     const out: Array<Uint8Array> = []
-    let at = 0
+    let at = from
     for (const chunk of kept) {
-      const start = Math.max(0, skipped - at)
+      const start = Math.max(0, spot.position - at)
       if (start < chunk.length) out.push(start === 0 ? chunk : chunk.subarray(start))
       at += chunk.length
     }
+    spot.position = at
+    spot.segment = undefined
     return out
   }
 

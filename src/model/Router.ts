@@ -3,11 +3,11 @@
  *
  * @since 0.1.0
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Pull from "effect/Pull"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { ignore } from "../core/Ignore.ts"
 import {
@@ -21,11 +21,12 @@ import {
 import { inOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
+import { Turns } from "../core/Turns.ts"
 import * as Announced from "./Announced.ts"
 import * as Group from "./Group.ts"
 import * as Routes from "./Routes.ts"
 import * as Subscription from "./Subscription.ts"
-import type * as Track from "./Track.ts"
+import * as Track from "./Track.ts"
 
 /**
  * What is known of a track without reading it.
@@ -237,7 +238,10 @@ export const rendezvous = <E>(
  * @category constructors
  * @since 0.1.0
  */
-export const fromTrack = (track: Track.Track): Source => fromEffect(track.path, Effect.succeed(track))
+export const fromTrack = (track: Track.Track): Source => {
+  Track.keepTakenUnsafe(track)
+  return fromEffect(track.path, Effect.succeed(track))
+}
 
 /**
  * Gives the source of a track that is made, or found, for whoever asks, for as long as the scope.
@@ -354,25 +358,21 @@ const mirror = (
       const key = Path.key(event.path)
       return offered.has(key) && offered.get(key) === undefined ? ignore(begin(event.path)) : Effect.void
     }
-    const pull = yield* Stream.toPull(theirs)
-    const there = Pull.catchDone(pull, () => Effect.succeed([Announced.live("marker")]))
-    let isLive = false
-    while (!isLive) {
-      for (const event of yield* there) {
-        yield* hearTheirs(event)
-        isLive ||= event._tag === "Live"
-      }
-    }
     // one at a time: what is being offered must not be withdrawn, or offered again, meanwhile
-    const inTurn = Semaphore.makeUnsafe(1)
-    const follow = (
+    const inTurn = new Turns()
+    const follow = <E>(
       events: Stream.Stream<Announced.Announced>,
-      hear: (event: Announced.Announced) => Effect.Effect<void>
-    ) =>
-      Effect.forkScoped(Stream.runForEach(events, (event) => inTurn.withPermit(hear(event))), {
-        startImmediately: true
-      })
-    yield* follow(Stream.fromPull(Effect.succeed(pull)), (event) => Effect.catch(hearTheirs(event), leaveOut))
+      hear: (event: Announced.Announced) => Effect.Effect<void, E>
+    ): Effect.Effect<Fiber.Fiber<void, E>, never, Scope.Scope> =>
+      Effect.forkScoped(Stream.runForEach(events, (event) => inTurn.take(hear(event))), { startImmediately: true })
+    const live = Deferred.makeUnsafe<void, PublishError>()
+    const followed = yield* follow(theirs, (event) => {
+      if (event._tag === "Live") return Deferred.succeed(live, undefined)
+      return Deferred.isDoneUnsafe(live) ? Effect.catch(hearTheirs(event), leaveOut) : hearTheirs(event)
+    })
+    // where nothing tells that all are there, the end does
+    followed.addObserver((exit) => Deferred.doneUnsafe(live, exit))
+    yield* Deferred.await(live)
     yield* follow(ours, hearOurs)
   })
 

@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import { Cancelled, type RequestError } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import type { ReadError } from "./Frame.ts"
-import type * as Track from "./Track.ts"
+import * as Track from "./Track.ts"
 
 /** @internal */
 export interface HeldOptions<A> {
@@ -137,6 +137,7 @@ export class Share extends Held<Track.Track, Options> {
   // internal
 
   override follow(track: Track.Track): Effect.Effect<unknown, never, Scope.Scope> {
+    Track.keepTakenUnsafe(track)
     return Effect.forkScoped(Effect.flatMap(track.ended, (end) => this.ended(end)))
   }
 

@@ -6,10 +6,10 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Semaphore from "effect/Semaphore"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { BoundsExceeded, type RequestError, type UpdateError } from "../core/MoqError.ts"
 import type { Priority } from "../core/Priority.ts"
+import { Turns } from "../core/Turns.ts"
 import type { ReadError } from "./Frame.ts"
 import * as Track from "./Track.ts"
 
@@ -99,6 +99,12 @@ export interface Changes {
 /**
  * A track to read, as it was asked for.
  *
+ * **Gotchas**
+ *
+ * What comes over a session stays for further readers of the same subscription only up to `Group.maxTaken` of a group,
+ * once a reader has it: one that opens later than that begins with the next group. Open all readers before the first of
+ * them reads, or subscribe once for each.
+ *
  * **Example** (From now on, nothing above group 99, and less important than before)
  *
  * ```ts
@@ -158,7 +164,7 @@ export const leaveUnsafe = (self: Subscription, error: ReadError): void => {
 class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range {
   readonly onUpdate: ((next: Request) => Effect.Effect<void, UpdateError>) | undefined
   // one change after the other: each tells all that is wanted
-  readonly updating: Semaphore.Semaphore
+  updating: Turns | undefined
   request: Request
   // where it began, or what it was narrowed to: the newest group may be another one by now
   lowest: number
@@ -171,7 +177,7 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
     super((track as Track.Handle).impl)
     this.request = request
     this.onUpdate = onUpdate
-    this.updating = Semaphore.makeUnsafe(1)
+    this.updating = undefined
     this.lowest = this.begin
     this.left = undefined
   }
@@ -193,7 +199,7 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
     return this
   }
   readonly update = (changes: Changes): Effect.Effect<void, UpdateError> =>
-    this.updating.withPermit(Effect.suspend(() => this.change(changes)))
+    Effect.suspend(() => (this.updating ??= new Turns()).take(Effect.suspend(() => this.change(changes))))
   change({
     from: first,
     to = this.request.to,

@@ -170,6 +170,12 @@ export interface CacheOptions {
   readonly maxAge?: Duration.Input | undefined
   /** How many bytes all groups may hold before the oldest go; 32 MiB by default. */
   readonly maxBytes?: number | undefined
+  /**
+   * Beyond how many bytes a group lets go of what every reader has taken.
+   *
+   * @internal
+   */
+  readonly maxTaken?: number | undefined
   /** @internal */
   readonly account?: TrackCache.Account | undefined
 }
@@ -313,6 +319,25 @@ export const failGroupsUnsafe = (self: Producer, error: ReadError): void => (sel
 export const evictUnsafe = (self: Producer, through?: number): void => (self as TrackImpl).evict(through)
 
 /**
+ * Keeps what was taken as well: there are others to come, who cannot ask anybody else.
+ *
+ * @internal
+ */
+export const keepTakenUnsafe = (self: Track): void => {
+  ;(self as Handle).impl.maxTaken = Infinity
+}
+
+/**
+ * Whether a reader that begins there would find the first frames of all groups that it finds.
+ *
+ * @internal
+ */
+export const isWholeFrom = (self: Track, start: Start): boolean => {
+  const { impl } = self as Handle
+  return impl.isWholeFrom(impl.beginOf(start))
+}
+
+/**
  * The sequence after all that have come or were said not to come.
  *
  * @internal
@@ -336,9 +361,10 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
     options: Options
   ) {
     super(clock, {
-      maxAge: Duration.toMillis(Duration.fromInputUnsafe(options.cache?.maxAge ?? "10 seconds")),
+      maxAge: Duration.toMillis(options.cache?.maxAge ?? "10 seconds"),
       maxBytes: options.cache?.maxBytes ?? 32 * 1024 * 1024,
       first: options.first ?? 0,
+      maxTaken: options.cache?.maxTaken,
       account: options.cache?.account
     })
     this.path = path

@@ -19,6 +19,7 @@ export interface Limits {
   readonly maxBytes: number
   /** The lowest sequence that can come. */
   readonly first: number
+  readonly maxTaken?: number | undefined
   readonly account?: Account | undefined
 }
 
@@ -52,6 +53,7 @@ export class TrackCache implements Group.Keeper {
   readonly clock: Clock.Clock
   readonly maxAge: number
   readonly maxBytes: number
+  maxTaken: number
   readonly account: Account | undefined
   readonly log: Log.Log<TrackEvent.TrackEvent, ReadError>
   // by sequence, lowest first, never overlapping
@@ -68,10 +70,11 @@ export class TrackCache implements Group.Keeper {
   /** And their frames. */
   frames: number
   trimAt: number
-  constructor(clock: Clock.Clock, { account, first, maxAge, maxBytes }: Limits) {
+  constructor(clock: Clock.Clock, { account, first, maxAge, maxBytes, maxTaken = Infinity }: Limits) {
     this.clock = clock
     this.maxAge = maxAge
     this.maxBytes = maxBytes
+    this.maxTaken = maxTaken
     this.account = account
     this.log = Log.makeUnsafe()
     this.shelf = []
@@ -102,6 +105,18 @@ export class TrackCache implements Group.Keeper {
     this.evict()
     const event = this.shelf[this.placeOf(sequence)]?.event
     return event?._tag === "Group" && event.sequence === sequence ? event : undefined
+  }
+
+  /** Whether a reader that begins there finds the first frames of all groups that it finds. */
+  isWholeFrom(sequence: number): boolean {
+    for (let at = this.placeOf(sequence); at < this.shelf.length; at++) {
+      const { event } = this.shelf[at]!
+      if (event._tag === "Group" && event.first > 0) return false
+    }
+    return true
+  }
+  private holds(group: Group.Group): boolean {
+    return this.shelf[this.placeOf(group.sequence)]?.event === group
   }
 
   // what comes
@@ -163,8 +178,8 @@ export class TrackCache implements Group.Keeper {
   // what goes
 
   resize(group: Group.Group, bytes: number, frames: number): void {
-    // one that has ended counts as it is, until it is forgotten
-    if (group.end !== undefined) return
+    // one that has ended counts only as long as it is kept
+    if (group.end !== undefined && !this.holds(group)) return
     this.size += bytes
     this.frames += frames
     // the latest group is never dropped

@@ -10,6 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { Bag, type Item } from "../core/Bag.ts"
 import type { Parked } from "../core/Waiters.ts"
 import * as Body from "./Body.ts"
 import type { ReadError } from "./Frame.ts"
@@ -36,7 +37,7 @@ class Each implements Parked {
   readonly resume: (exit: Effect.Effect<void, ReadError>) => void
   readonly fiber: Fiber.Fiber<unknown, unknown>
   // the groups of which more may come
-  readonly open: Set<Following>
+  readonly open: Bag<Following>
   isOver: boolean
   constructor(
     reader: TrackReader,
@@ -48,7 +49,7 @@ class Each implements Parked {
     this.f = f
     this.resume = resume
     this.fiber = fiber
-    this.open = new Set()
+    this.open = new Bag()
     this.isOver = false
     Log.waitingOf(reader.log).add(this)
   }
@@ -61,8 +62,12 @@ class Each implements Parked {
     }
     const { end } = reader
     if (end === undefined) return
-    if (end._tag === "Failure") { for (const group of open) group.drain() }
-    else if (open.size > 0) return this.leave()
+    if (end._tag === "Failure") { for (const group of [...open.all]) group.drain() }
+    else if (open.size > 0) {
+      // nobody is to wait for it
+      const { cursor, log } = reader
+      return Log.closeUnsafe(log, cursor)
+    }
     this.finish(end)
   }
 
@@ -76,7 +81,7 @@ class Each implements Parked {
   stop(): void {
     this.isOver = true
     this.leave()
-    for (const group of this.open) group.leave()
+    for (const group of [...this.open.all]) group.leave()
   }
 
   // nobody is to wait for it
@@ -87,16 +92,18 @@ class Each implements Parked {
   }
 }
 
-class Following implements Parked {
+class Following implements Parked, Item {
   readonly each: Each
   readonly sequence: number
   readonly body: Body.Body
-  readonly place: Body.Place
+  readonly spot: Body.Place
+  place: number
   constructor(each: Each, group: Group.Group) {
     this.each = each
     this.sequence = group.sequence
     this.body = Group.bodyOf(group)
-    this.place = Body.openUnsafe(this.body, 0)
+    this.spot = Body.openUnsafe(this.body, 0)
+    this.place = -1
   }
   get fiber(): Fiber.Fiber<unknown, unknown> {
     return this.each.fiber
@@ -110,16 +117,16 @@ class Following implements Parked {
 
   // gives what is there; whether that was all
   drain(): boolean {
-    const { body, each, place } = this
-    Body.eachPayloadUnsafe(body, place, give, this)
-    if (body.end === undefined && !Body.isLagging(body, place) && !each.isOver) return false
+    const { body, each, spot } = this
+    Body.eachPayloadUnsafe(body, spot, give, this)
+    if (body.end === undefined && !Body.isLagging(body, spot) && !each.isOver) return false
     this.leave()
     return true
   }
 
   leave(): void {
-    const { body, each, place } = this
-    Body.closeUnsafe(body, place)
+    const { body, each, spot } = this
+    Body.closeUnsafe(body, spot)
     if (each.open.delete(this)) Body.waitingOf(body).delete(this)
   }
 }

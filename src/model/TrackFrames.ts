@@ -25,12 +25,12 @@ import * as Log from "./Log.ts"
 export interface Source {
   readonly log: Log.Log<Group.Group | Gap, Frame.ReadError>
   /** What has come since the last call. */
-  readonly take: () => ReadonlyArray<Group.Group | Gap>
-  readonly isReady: () => boolean
+  take(): ReadonlyArray<Group.Group | Gap>
+  isReady(): boolean
   /** Whether a group of that sequence is wanted still. */
-  readonly wants: (sequence: number) => boolean
+  wants(sequence: number): boolean
   /** Whether every sequence from `from` up to, and without, `end` has been told of. */
-  readonly knows: (from: number, end: number) => boolean
+  knows(from: number, end: number): boolean
   /** How it has ended, once there is nothing more to take. */
   readonly end: Exit.Exit<void, Frame.ReadError> | undefined
 }
@@ -42,7 +42,7 @@ export const make = (
 ): Stream.Stream<Uint8Array, Frame.ReadError> =>
   Log.toStream(Effect.gen(function*() {
     const reader = new Reader(yield* open, newestFirst)
-    yield* Effect.addFinalizer(() => Effect.sync(() => reader.leave()))
+    yield* Effect.addFinalizer(() => Effect.sync(() => reader.close()))
     return reader.pull
   }))
 
@@ -51,12 +51,19 @@ export const make = (
 // in milliseconds
 const stall = 1_000
 
+/** A group that is to be read; its place keeps for it what others have taken. */
+interface Waiting {
+  readonly sequence: number
+  readonly body: Body.Body
+  readonly place: Body.Place
+}
+
 class Reader {
   readonly source: Source
   readonly newestFirst: boolean
   readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
   // the groups that have been taken and not read, by sequence; when newest first, only the newest
-  waiting: Array<Group.Group>
+  waiting: Array<Waiting>
   last: number
   // until when those after the last group are waited for, and after which one they are not
   overtaken: { readonly last: number; readonly until: number } | undefined
@@ -72,30 +79,35 @@ class Reader {
     this.hurriedOn = -1
     this.body = undefined
     this.place = undefined
-    this.pull = Effect.suspend(() => this.step())
+    this.pull = Log.handingOut(() => this.take(), () => this.step())
   }
   // its subscription was closed: the track may go on for others
   get isLeft(): boolean {
     return this.source.end?._tag === "Failure" && this.source.log.end === undefined
   }
-  step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    if (this.isLeft) {
-      this.leave()
-      return Log.endOf(this.source.end!)
+  take(): NonEmptyReadonlyArray<Uint8Array> | undefined {
+    const { isLeft } = this
+    if (isLeft) {
+      this.close()
+      return undefined
     }
     if (!this.source.wants(this.last)) this.leave()
     // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
     if (this.body === undefined || !this.hasNext) this.collect()
+    const { body, place } = this
+    return body === undefined || place === undefined ? undefined : Body.takePayloadsUnsafe(body, place)
+  }
+  // when there is nothing to take
+  step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
+    if (this.isLeft) return Log.endOf(this.source.end!)
     const { body, place } = this
     if (body === undefined || place === undefined) {
       if (this.isOvertaking) return this.awaitOvertaken
       if (this.enter()) return this.pull
       const { end } = this.source
       if (end !== undefined) return Log.endOf(end)
-      return Effect.flatMap(Log.awaitUntil(this.source.log, this.source.isReady), () => this.pull)
+      return Effect.flatMap(Log.awaitUntil(this.source.log, () => this.source.isReady()), () => this.pull)
     }
-    const out = Body.takePayloadsUnsafe(body, place)
-    if (out !== undefined) return Effect.succeed(out)
     // where frames were cut, what follows them is not read: only the next group has a beginning again
     if (body.end !== undefined || Body.isLagging(body, place)) {
       this.leave()
@@ -115,7 +127,7 @@ class Reader {
       if (this.overtaken?.last !== this.last) this.overtaken = { last: this.last, until: now + stall }
       const left = this.overtaken.until - now
       if (left <= 0) this.hurriedOn = this.last
-      const news = Log.awaitUntil(this.source.log, this.source.isReady)
+      const news = Log.awaitUntil(this.source.log, () => this.source.isReady())
       return left <= 0 ? this.pull : Effect.flatMap(Effect.timeoutOption(news, left), () => this.pull)
     })
   }
@@ -127,18 +139,31 @@ class Reader {
       if (event._tag === "Gap" || event.sequence <= this.last) continue
       let at = this.waiting.length
       while (at > 0 && this.waiting[at - 1]!.sequence > event.sequence) at--
-      this.waiting.splice(at, 0, event)
+      const body = Group.bodyOf(event)
+      this.waiting.splice(at, 0, { sequence: event.sequence, body, place: Body.openUnsafe(body, 0) })
     }
-    const wanted = this.waiting.filter((group) => this.source.wants(group.sequence))
-    this.waiting = this.newestFirst ? wanted.slice(-1) : wanted
+    this.keep(({ sequence }) => this.source.wants(sequence))
+    const newest = this.waiting.at(-1)
+    if (this.newestFirst) this.keep((group) => group === newest)
+  }
+  keep(isWanted: (group: Waiting) => boolean): void {
+    this.waiting = this.waiting.filter((group) => {
+      if (isWanted(group)) return true
+      Body.closeUnsafe(group.body, group.place)
+      return false
+    })
   }
   enter(): boolean {
     const group = this.waiting.shift()
     if (group === undefined) return false
     this.last = group.sequence
-    this.body = Group.bodyOf(group)
-    this.place = Body.openUnsafe(this.body, 0)
+    this.body = group.body
+    this.place = group.place
     return true
+  }
+  close(): void {
+    this.leave()
+    this.keep(() => false)
   }
   leave(): void {
     if (this.body !== undefined && this.place !== undefined) Body.closeUnsafe(this.body, this.place)

@@ -48,7 +48,7 @@ export const ordered = (options?: {
     const source = yield* Stream.toPull(events)
     const clock = yield* Clock.Clock
     const scope = yield* Effect.scope
-    const maxWait = Duration.toMillis(Duration.fromInputUnsafe(options?.maxWait ?? "1 second"))
+    const maxWait = Duration.toMillis(options?.maxWait ?? "1 second")
     return Stream.fromPull(Effect.succeed(new Ordering(source, scope, clock, maxWait, options?.from).pull))
   }))
 

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
@@ -75,12 +76,18 @@ export class TrackReader {
     return isOver ? Exit.void : this.log.end
   }
   /** Whether a group of that sequence is wanted still. */
-  readonly wants = (sequence: number): boolean => this.from <= sequence && sequence <= this.to
+  wants(sequence: number): boolean {
+    return this.from <= sequence && sequence <= this.to
+  }
   /** Whether every sequence from `from` up to, and without, `end` has been told of. */
-  readonly knows = (from: number, end: number): boolean => Ranges.covers(this.told, from, end)
-  readonly isReady = (): boolean => Log.isReady(this.log, this.cursor) || this.end !== undefined
+  knows(from: number, end: number): boolean {
+    return Ranges.covers(this.told, from, end)
+  }
+  isReady(): boolean {
+    return Log.isReady(this.log, this.cursor) || this.end !== undefined
+  }
   /** What has come since the last call. */
-  readonly take = (): ReadonlyArray<TrackEvent.TrackEvent> => {
+  take(): ReadonlyArray<TrackEvent.TrackEvent> {
     this.source.evict()
     const out: Array<TrackEvent.TrackEvent> = []
     const isBehind = this.fresh || this.cursor.index < this.log.first
@@ -89,19 +96,23 @@ export class TrackReader {
     else for (const event of news) this.tell(out, event)
     return out
   }
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> = Log.handingOut(
-    () => {
-      const out = this.take()
-      return isReadonlyArrayNonEmpty(out) ? out : undefined
-    },
-    (again) => {
-      const { end } = this
-      if (end === undefined) return Effect.andThen(Log.awaitUntil(this.log, this.isReady), again)
-      // it needs nothing more: nobody is to wait for it
-      Log.closeUnsafe(this.log, this.cursor)
-      return Log.endOf(end)
-    }
-  )
+  /** What takes in batches. It is one pull, which loses nothing when it is interrupted. */
+  get pull(): Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> {
+    const wait = Log.awaitUntil(this.log, () => this.isReady())
+    return Log.handingOut<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError | Cause.Done>(
+      () => {
+        const out = this.take()
+        return isReadonlyArrayNonEmpty(out) ? out : undefined
+      },
+      (again) => {
+        const { end } = this
+        if (end === undefined) return Effect.andThen(wait, again)
+        // it needs nothing more: nobody is to wait for it
+        Log.closeUnsafe(this.log, this.cursor)
+        return Log.endOf(end)
+      }
+    )
+  }
   // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read
   catchUp(out: Array<TrackEvent.TrackEvent>): void {
     const { floor, kept } = this.source

@@ -163,6 +163,6 @@ const fullness = (
   if (group === "single") return () => false
   if ("frames" in group) return (current) => current.count >= group.frames
   if ("bytes" in group) return (current) => current.size >= group.bytes
-  const every = Duration.toMillis(Duration.fromInputUnsafe(group.every))
+  const every = Duration.toMillis(group.every)
   return (_, began) => clock.currentTimeMillisUnsafe() - began >= every
 }

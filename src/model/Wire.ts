@@ -126,6 +126,8 @@ export class Wire {
   }
   /** Hears how many bytes of payload and frames it gained, or lost. */
   changed(_bytes: number, _frames: number): void {}
+  /** Hears that a reader has taken something, or gone. */
+  took(): void {}
 }
 
 // sizes
@@ -226,7 +228,7 @@ export const appendPiece = (wire: Wire, piece: Uint8Array, isForeign: boolean): 
  */
 export const makeRoom = (wire: Wire, need: number): void => {
   if (need <= wire.page.length - wire.filled) return
-  const target = Math.max(need, Math.min(wire.tip - wire.begin, pageSize))
+  const target = Math.max(need, Math.min(wire.tip, pageSize))
   wire.page = new Uint8Array(target - target % need)
   wire.filled = 0
 }
@@ -260,6 +262,22 @@ export const unlinkUntil = (wire: Wire, position: number): void => {
   }
   wire.head = head
   if (head === undefined) wire.tail = undefined
+}
+
+/**
+ * Has a spot that is open be the first one that is looked at.
+ *
+ * @internal
+ */
+export const bringForward = (wire: Wire, spot: Spot): void => {
+  const { after, before } = spot
+  if (before === undefined) return
+  before.after = after
+  if (after !== undefined) after.before = before
+  spot.before = undefined
+  spot.after = wire.spots
+  wire.spots!.before = spot
+  wire.spots = spot
 }
 
 /**
@@ -309,13 +327,11 @@ export const join = (wire: Wire, before: Segment, from: number, to: number): Seg
  *
  * @internal
  */
-export const segmentAt = (wire: Wire, { position, segment }: Spot): Segment => {
-  if (segment !== undefined) {
-    if (segment.start <= position && position < segment.end) return segment
-    const { next } = segment
-    if (next !== undefined && next.start === position) return next
-  }
-  return segmentFrom(wire.head!, position)
+export const segmentAt = (wire: Wire, { position, segment }: Pick<Spot, "position" | "segment">): Segment => {
+  // one that was cut or joined meanwhile leads nowhere
+  let at = segment !== undefined && segment.start <= position ? segment : undefined
+  while (at !== undefined && at.end <= position) at = at.next
+  return at ?? segmentFrom(wire.head!, position)
 }
 
 /**
@@ -381,14 +397,15 @@ export const views = (from: Segment, start: number, end: number, out: Array<Uint
 }
 
 /**
- * Views of what is between two positions, as far as it is here.
+ * Views of what is from a spot on up to a position, as far as it is here; moves the spot to their end.
  *
  * @internal
  */
-export const between = (wire: Wire, from: number, to: number): Array<Uint8Array> => {
+export const viewsUntil = (wire: Wire, spot: Pick<Spot, "position" | "segment">, to: number): Array<Uint8Array> => {
   const out: Array<Uint8Array> = []
   const end = Math.min(to, wire.tip)
-  if (wire.begin <= from && from < end) views(segmentFrom(wire.head!, from), from, end, out)
+  if (spot.position < end) spot.segment = views(segmentAt(wire, spot), spot.position, end, out)
+  spot.position = end
   return out
 }
 

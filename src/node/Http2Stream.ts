@@ -99,7 +99,7 @@ export class Stream implements StreamEvents {
         this.native.streamFinal()
         return this.departure()
       }
-    }, { highWaterMark: 4 })
+    }, new ByteLengthQueuingStrategy({ highWaterMark: 64 * 1024 }))
     return Object.defineProperty(writable, "sendOrder", {
       set: (sendOrder: number) => {
         if (this.sending === undefined) return

@@ -4,9 +4,8 @@
  *
  * **Details**
  *
- * Messages are framed here and go past `ws`, which has a single buffer for a message and masks it byte by byte: so what
- * was written goes to the socket as it is. A client masks with zeros. Masks keep the script of a page from choosing the
- * bytes that proxies see; here the application has the socket anyway, and masks take two thirds of what a byte costs.
+ * Messages are framed here and go past `ws`, which has a single buffer for a message and masks it byte by byte. What a
+ * server writes goes to the socket as it is; what a client writes is copied once, masked.
  *
  * A connection takes a millisecond of each turn of the event loop for what it has received, with all that follows from it
  * at once: a burst of thousands of small messages would keep the others waiting for as long as it takes to handle.
@@ -18,6 +17,7 @@ import type { Socket } from "node:net"
 import { performance } from "node:perf_hooks"
 import type { WebSocket } from "ws"
 import { join, type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
+import * as WebSocketMask from "./WebSocketMask.ts"
 
 /** An open WebSocket of the package `ws`. */
 export class WebSocketStream extends QmuxSocket {
@@ -47,7 +47,9 @@ export class WebSocketStream extends QmuxSocket {
       socket.off("drain", onDrain)
       this.end()
     })
-    ws.resume()
+    // it may have gone since it was opened, and then tells of nothing any more
+    if (ws.readyState === ws.CLOSED) queueMicrotask(() => this.end())
+    else ws.resume()
   }
 
   get isOpen(): boolean {
@@ -75,9 +77,12 @@ export class WebSocketStream extends QmuxSocket {
       process.nextTick(this.uncork)
     }
     this.corked += length + 1
-    socket.write(headerOf(length, this.masks))
-    if (parts.length > fewParts) socket.write(join(parts, length))
-    else for (let i = 0; i < parts.length; i++) socket.write(parts[i]!)
+    if (this.masks) socket.write(WebSocketMask.frame(parts, length))
+    else {
+      socket.write(headerOf(length))
+      if (parts.length > fewParts) socket.write(join(parts, length))
+      else for (let i = 0; i < parts.length; i++) socket.write(parts[i]!)
+    }
     if (this.corked > atOnce) this.uncork()
   }
 
@@ -118,14 +123,12 @@ export class WebSocketStream extends QmuxSocket {
 const fairShare = 1
 
 // a binary message in one frame, shorter than 64 KiB
-const headerOf = (length: number, masks: boolean): Uint8Array => {
-  const isShort = length < 126
-  const size = isShort ? 2 : 4
-  const header = Buffer.allocUnsafe(masks ? size + 4 : size)
+const headerOf = (length: number): Uint8Array => {
+  if (length < 126) return Buffer.of(0x82, length)
+  const header = Buffer.allocUnsafe(4)
   header[0] = 0x82
-  header[1] = (masks ? 0x80 : 0) | (isShort ? length : 126)
-  if (!isShort) header.writeUInt16BE(length, 2)
-  if (masks) header.writeUInt32BE(0, size)
+  header[1] = 126
+  header.writeUInt16BE(length, 2)
   return header
 }
 

@@ -159,7 +159,7 @@ export const make = (options?: {
     const origin = new OriginImpl(
       yield* Effect.scope,
       yield* Clock.Clock,
-      Duration.toMillis(Duration.fromInputUnsafe(linger)),
+      Duration.toMillis(linger),
       new CacheBudget(cache, metrics?.cache ?? (() => {})),
       onEvent ?? (() => {}),
       onServing ?? (() => {})

@@ -5,8 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Semaphore from "effect/Semaphore"
 import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
+import { Turns } from "../core/Turns.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
 import { News } from "./News.ts"
@@ -22,7 +22,7 @@ export class Bitrate {
   readonly context: SessionContext
   readonly control: MessageStream
   // few ever report anything
-  writing: Semaphore.Semaphore | undefined
+  writing: Turns | undefined
   /** What the peer says. */
   readonly news: News<number | undefined>
   // what the peer was told last, in bits a second; 0 for unknown
@@ -50,14 +50,14 @@ export class Bitrate {
       return Effect.fail(new NotSupportedByPeer({ detail: `${profile.name} has no SESSION_UPDATE` }))
     }
     const message: SessionUpdate.SessionUpdate = { _tag: "SessionUpdate", bitrate: toWire(bits) }
-    const writing = this.writing ??= Semaphore.makeUnsafe(1)
+    const writing = this.writing ??= new Turns()
     const tell = Effect.suspend(() => {
       this.told = message.bitrate
       return this.control.send.write([encode(SessionUpdate.encode, message, profile)])
     })
     // not on the fiber of whoever asks: a write that is interrupted would leave half a message
     const reported = Effect.suspend(() => {
-      const fiber = this.context.fibers.fork(writing.withPermit(tell))
+      const fiber = this.context.fibers.fork(writing.take(tell))
       return fiber === undefined ? Effect.fail(closedHere) : Fiber.join(fiber)
     })
     return reported.pipe(

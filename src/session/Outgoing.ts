@@ -44,6 +44,7 @@ export class Outgoing extends Entry implements Sender {
   /** Whether it has a place among the streams of its subscription: once it is about to open its own. */
   isPlaced: boolean
   isFinishing: boolean
+  isOpen: boolean
   /** What sends it, once that has begun. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   private readonly onPlaced: () => void
@@ -76,6 +77,7 @@ export class Outgoing extends Entry implements Sender {
     this.isLive = false
     this.isPlaced = false
     this.isFinishing = false
+    this.isOpen = false
     this.fiber = undefined
     this.onPlaced = onPlaced
     this.body = Group.bodyOf(group)

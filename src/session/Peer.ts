@@ -14,6 +14,7 @@ import {
   type MoqError,
   ProtocolViolation,
   type SessionClosed,
+  Timeout,
   toCode,
   UnexpectedStream
 } from "../core/MoqError.ts"
@@ -22,10 +23,10 @@ import * as SessionUpdate from "../message/SessionUpdate.ts"
 import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
 import { Bitrate } from "./Bitrate.ts"
+import { Deadlines } from "./Deadlines.ts"
 import type { Agreed } from "./Handshake.ts"
 import { MessageStream, type ReceiveError, resetCode } from "./MessageStream.ts"
 import type { Limit } from "./Monitor.ts"
-import { Newcomers } from "./Newcomers.ts"
 import { Publisher } from "./Publisher.ts"
 import { Rate } from "./Rate.ts"
 import type { PublisherContext, SubscriberContext } from "./SessionContext.ts"
@@ -50,15 +51,17 @@ export class Peer {
         return end(connection, error)
       })
     return Effect.gen(function*() {
+      const clock = yield* Clock.Clock
       const context: PublisherContext & SubscriberContext = {
         connection,
         profile: agreed.profile,
         limits,
         monitor,
         router,
-        clock: yield* Clock.Clock,
+        clock,
         fibers,
         end: over,
+        answers: new Deadlines({ clock, fibers }, limits.request),
         unread: new Unread(limits.unread, monitor),
         heard: 0,
         onBytes: () => {
@@ -70,7 +73,10 @@ export class Peer {
       const publisher = yield* Publisher.make(context)
       const peer = new Peer(context, agreed, publisher, subscriber)
       fibers.fork(peer.session)
-      fibers.fork(peer.stopped)
+      const { send } = agreed.stream
+      // the peer ends the session by a stop of the Session stream as well
+      if (send.onStop === undefined) fibers.fork(Effect.andThen(send.stopped, peer.ended))
+      else send.onStop(() => fibers.fork(peer.ended))
       if (connection.capabilities.ping) fibers.fork(peer.keepAlive)
       if (connection.bitrate !== undefined && agreed.profile.sendsSessionUpdate) {
         fibers.fork(peer.bitrate.follow(connection.bitrate))
@@ -88,7 +94,8 @@ export class Peer {
   readonly bitrate: Bitrate
   // how fast the peer asks
   private readonly requests: Rate
-  private readonly newcomers: Newcomers
+  // streams of the peer, until they have said what they are for
+  private readonly newcomers: Deadlines
   constructor(
     context: PublisherContext & SubscriberContext,
     { greeting, stream }: Agreed,
@@ -103,7 +110,7 @@ export class Peer {
     this.subscriber = subscriber
     this.bitrate = new Bitrate(context, stream)
     this.requests = new Rate(clock, limits.requestRate, 4 * limits.requestRate)
-    this.newcomers = new Newcomers(context)
+    this.newcomers = new Deadlines(context, limits.firstMessage)
   }
 
   /** The rest of the Session stream; its end, by either side, is that of the session. */
@@ -120,11 +127,6 @@ export class Peer {
     return Effect.onExit(next, () => Effect.sync(() => this.bitrate.news.end()))
   }
 
-  /** Ends the session when the peer stops the Session stream. */
-  private get stopped(): Effect.Effect<void> {
-    return Effect.andThen(this.control.send.stopped, this.ended)
-  }
-
   private get ended(): Effect.Effect<void> {
     return this.context.connection.close(0, "the session stream was closed")
   }
@@ -132,9 +134,10 @@ export class Peer {
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   private get keepAlive(): Effect.Effect<void, SessionClosed> {
     const { clock, connection, limits, monitor } = this.context
-    const [every, patience] = [limits.keepAlive, limits.idle].map((limit) =>
-      Duration.toMillis(Duration.fromInputUnsafe(limit))
-    ) as [number, number]
+    const [every, patience] = [limits.keepAlive, limits.idle].map((limit) => Duration.toMillis(limit)) as [
+      number,
+      number
+    ]
     const asked = (heard: number): Effect.Effect<void, SessionClosed> => {
       const over = heard + patience
       const left = () => Math.max(0, over - clock.currentTimeMillisUnsafe())
@@ -191,12 +194,23 @@ export class Peer {
   ): Effect.Effect<void> {
     const { profile } = this.context
     const failed = (error: MoqError): Effect.Effect<void> => abort(resetCode(error, this.context))
-    return Effect.matchEffect(this.newcomers.hear(first, abort), {
-      onSuccess: (asked) => Effect.catch(asked, failed),
-      onFailure: (error) =>
-        error._tag === "MoqUnexpectedStream"
-          ? this.unexpected(error, profile.unknownStreamCode, abort)
-          : failed(error)
+    // not inside the object: V8 makes a function that a member begins with in the old generation
+    const onSuccess = (asked: Effect.Effect<void, MoqError>) => Effect.catch(asked, failed)
+    const onFailure = (error: ReceiveError | BoundsExceeded) =>
+      error._tag === "MoqUnexpectedStream"
+        ? this.unexpected(error, profile.unknownStreamCode, abort)
+        : failed(error)
+    return Effect.matchEffect(this.hear(first, abort), { onSuccess, onFailure })
+  }
+
+  // on a fiber of its own: when it is late, the stream is aborted, and that fiber ends
+  private hear<A, E>(first: Effect.Effect<A, E>, abort: (code: number) => Effect.Effect<void>): Effect.Effect<A, E> {
+    return Effect.withFiber((fiber) => {
+      const deadline = this.newcomers.begin(() => {
+        this.context.monitor.limit("firstMessage")
+        fiber.interruptUnsafe()
+      })
+      return Effect.onExit(first, () => deadline.meet() ? Effect.void : abort(resetCode(late, this.context)))
     })
   }
 
@@ -256,6 +270,8 @@ export const early = (connection: Connection): Effect.Effect<void> =>
   end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" }))
 
 // internal
+
+const late = new Timeout({})
 
 const secondSession = new UnexpectedStream({ detail: "a second session stream" })
 

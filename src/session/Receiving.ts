@@ -64,7 +64,7 @@ export class Receiving {
   track: Track.Producer | undefined
   lender: Lender | undefined
   // reads the Subscribe stream
-  listening: Fiber.Fiber<void> | undefined
+  listening: Fiber.Fiber<unknown, unknown> | undefined
   // waits for the last groups
   settling: Fiber.Fiber<void> | undefined
   // the range that is asked for
@@ -109,22 +109,19 @@ export class Receiving {
     this.isClosed = false
   }
 
-  /** Fills the track that INFO has told of, until it ends, or all of the range is here. One that is lent its lender ends. */
+  /**
+   * Fills the track that INFO has told of, until it ends, or all of the range is here. One that is lent its lender ends.
+   * `listen` is to be run next.
+   */
   begin(track: Track.Producer, first: number, last: number, lender?: Lender): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.track = track
       this.lender = lender
       this.waiters.notify()
-      const listening = Effect.map(this.fork(this.listen), (fiber) => {
-        this.listening = fiber
-      })
-      const { withdrawn } = this.owner
-      return Effect.andThen(
-        this.context.profile.announceEndsTracks
-          ? Effect.andThen(listening, this.fork(Effect.andThen(withdrawn, this.conclude)))
-          : listening,
-        this.narrow(first, last)
-      )
+      const narrowed = this.narrow(first, last)
+      return this.context.profile.announceEndsTracks
+        ? Effect.andThen(this.fork(Effect.andThen(this.owner.withdrawn, this.conclude)), narrowed)
+        : narrowed
     })
   }
 
@@ -157,17 +154,21 @@ export class Receiving {
     return Effect.forkIn(effect, this.owner.scope, { startImmediately: true })
   }
 
-  // what the Subscribe stream still says counts until the last group is here: the track may have failed
-  private get listen(): Effect.Effect<void> {
-    return this.readGaps.pipe(
-      Effect.andThen(this.conclude),
-      Effect.catch((error) => {
-        // a session that closes then is for `settled` to judge
-        if (this.isDone || (this.isOver && error._tag === "MoqSessionClosed")) return Effect.void
-        this.settling?.interruptUnsafe()
-        return this.finish(error)
+  /** Reads the Subscribe stream. What that says counts until the last group is here: the track may have failed. */
+  get listen(): Effect.Effect<void> {
+    return Effect.withFiber((fiber) => {
+      if (this.isDone) return Effect.void
+      this.listening = fiber
+      return Effect.matchEffect(this.readGaps, {
+        onSuccess: () => this.conclude,
+        onFailure: (error) => {
+          // a session that closes then is for `settled` to judge
+          if (this.isDone || (this.isOver && error._tag === "MoqSessionClosed")) return Effect.void
+          this.settling?.interruptUnsafe()
+          return this.finish(error)
+        }
       })
-    )
+    })
   }
 
   private get conclude(): Effect.Effect<void> {
@@ -374,10 +375,9 @@ export class Receiving {
       const refused = Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
       return sequence < this.first ? refused : Effect.andThen(this.hasOvertaken(sequence), refused)
     }
-    if (Ranges.has(this.seen, sequence)) {
+    if (!Ranges.claimOne(this.seen, sequence)) {
       return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
     }
-    Ranges.claim(this.seen, sequence)
     const group = Track.beginUnsafe(this.track!, sequence)
     if (Track.isRefusal(group)) return Effect.fail(group)
     if (at !== undefined) Group.setArrivedAt(group.group, at)

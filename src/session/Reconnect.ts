@@ -122,7 +122,7 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
   // the connections
 
   drive<R>({ connect, schedule, stableAfter }: Options<R>): Effect.Effect<never, ConnectError, R> {
-    const stable = Duration.toMillis(Duration.fromInputUnsafe(stableAfter))
+    const stable = Duration.toMillis(stableAfter)
     return Effect.gen({ self: this }, function*() {
       let attempt = 0
       let step = yield* Schedule.toStep(schedule)
@@ -323,8 +323,8 @@ class Reconnecting extends Offering implements Session, Resume.Connections {
 
   readonly subscribe: Session["subscribe"] = (path, { wait, ...options } = {}) =>
     Effect.flatMap(Clock.currentTimeMillis, (since) => {
-      const waits = wait === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(wait))
-      const patience = Math.max(Duration.toMillis(Duration.fromInputUnsafe(this.options.patience)), waits)
+      const waits = wait === undefined ? 0 : Duration.toMillis(wait)
+      const patience = Math.max(Duration.toMillis(this.options.patience), waits)
       const first = this.runWithin(
         patience,
         (session) =>

@@ -20,6 +20,7 @@ import {
 import { withOwnScope } from "../core/OwnScope.ts"
 import type * as Path from "../core/Path.ts"
 import type { ReadError } from "../model/Frame.ts"
+import * as Group from "../model/Group.ts"
 import { Mirror } from "../model/Mirror.ts"
 import * as Router from "../model/Router.ts"
 import * as Subscription from "../model/Subscription.ts"
@@ -59,7 +60,12 @@ export const subscribe = (
   Effect.gen(function*() {
     const subscribed = yield* first
     const { begin, subscription: { info, request } } = subscribed
-    const track = yield* Track.make(path, { ...info, start: request.from, first: begin })
+    const track = yield* Track.make(path, {
+      ...info,
+      start: request.from,
+      first: begin,
+      cache: { maxTaken: Group.maxTaken }
+    })
     yield* Effect.addFinalizer(() => track.fail(left))
     const resuming = new Resuming(connections, path, track, subscribed)
     yield* Effect.forkScoped(resuming.run, { startImmediately: true })

@@ -301,8 +301,12 @@ export class SendQueue<E extends Entry = Entry> {
 
 const maxLeak = 8 * 1024
 
-// the first or the last one most of the time
-const takeOut = (entries: Array<Entry>, entry: Entry): void => {
+/**
+ * Takes one out of a list: the first or the last one most of the time.
+ *
+ * @internal
+ */
+export const takeOut = <A>(entries: Array<A>, entry: A): void => {
   if (entries[0] === entry) entries.shift()
   else if (entries.at(-1) === entry) entries.pop()
   else {

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scheduler from "effect/Scheduler"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
-import { type Entry, patience, SendQueue, usualSize } from "./SendQueue.ts"
+import { type Entry, patience, SendQueue, takeOut, usualSize } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
 
 /**
@@ -34,6 +34,8 @@ export interface Droppable {
  * @internal
  */
 export interface Sender extends Entry {
+  /** Whether it has a place among the streams that may be open. */
+  isOpen: boolean
   /** Wakes it when it waits for its turn, or for a stream. */
   resume: (() => void) | undefined
   /** Whether its stream has still to take its end. */
@@ -57,8 +59,8 @@ export class Sending {
   // subscriptions that may have something to give up: many sessions never have one
   private droppable: Set<Droppable> | undefined
   // those that have a place among the streams that may be open, and those that wait for one
-  private open: Set<Sender> | undefined
-  private homeless: Set<Sender> | undefined
+  private readonly open: Array<Sender>
+  private readonly homeless: Array<Sender>
   private readonly stalled: number
   /** How many bytes a write has: more than usual while the transport takes them at once. */
   writeSize: number
@@ -77,9 +79,9 @@ export class Sending {
     this.dispatcher = dispatcher
     this.queue = new SendQueue()
     this.droppable = undefined
-    this.open = undefined
-    this.homeless = undefined
-    this.stalled = Duration.toMillis(Duration.fromInputUnsafe(context.limits.stalled))
+    this.open = []
+    this.homeless = []
+    this.stalled = Duration.toMillis(context.limits.stalled)
     this.writeSize = usualSize
     this.taken = 0
     this.finishing = 0
@@ -147,8 +149,13 @@ export class Sending {
       if (sender.code === undefined) this.taken = this.clock.currentTimeMillisUnsafe()
     }
     this.queue.remove(sender)
-    this.homeless?.delete(sender)
-    if (this.open?.delete(sender)) this.house()
+    if (sender.isOpen) {
+      sender.isOpen = false
+      takeOut(this.open, sender)
+      this.house()
+    } else if (this.homeless.length > 0) {
+      takeOut(this.homeless, sender)
+    }
     this.wake()
   }
 
@@ -167,10 +174,8 @@ export class Sending {
 
   /** Whether a group may open its stream. */
   isHoused(sender: Sender): boolean {
-    this.open ??= new Set()
-    if (this.open.size >= this.context.connection.capabilities.maxStreams) return this.open.has(sender)
-    this.open.add(sender)
-    return true
+    if (!sender.isOpen && this.open.length < this.context.connection.capabilities.maxStreams) this.admit(sender)
+    return sender.isOpen
   }
 
   /**
@@ -180,24 +185,27 @@ export class Sending {
   housed(sender: Sender): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.queue.done(sender)
-      this.homeless ??= new Set()
-      this.homeless.add(sender)
+      this.homeless.push(sender)
       let last: Sender | undefined
-      for (const other of this.open!) if (last === undefined || goesBefore(last, other)) last = other
+      for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
       if (last !== undefined && goesBefore(sender, last)) last.drop(codeLagged)
       this.wake()
-      return parked(sender, () => this.open!.has(sender))
+      return parked(sender, () => sender.isOpen)
     })
   }
 
+  private admit(sender: Sender): void {
+    sender.isOpen = true
+    this.open.push(sender)
+  }
+
   private house(): void {
-    if (this.homeless === undefined) return
     let first: Sender | undefined
     for (const other of this.homeless) if (first === undefined || goesBefore(other, first)) first = other
     if (first === undefined) return
     const { resume } = first
-    this.homeless.delete(first)
-    this.open!.add(first)
+    takeOut(this.homeless, first)
+    this.admit(first)
     if (resume !== undefined) this.dispatcher.scheduleTask(resume, 0)
   }
 
@@ -298,9 +306,10 @@ const parked = (sender: Sender, isOver: () => boolean): Effect.Effect<void> =>
     const leave = () => {
       sender.resume = undefined
     }
-    sender.resume = () => {
+    const goOn = () => {
       leave()
       resume(Effect.void)
     }
+    sender.resume = goOn
     return Effect.sync(leave)
   })

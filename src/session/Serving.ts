@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import * as Scope from "effect/Scope"
 import * as Writer from "../coding/Writer.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
@@ -67,6 +68,7 @@ export class Serving implements Droppable {
   private done: Deferred.Deferred<void> | undefined
   isFilling: boolean
   track: Track.Track | undefined
+  private reader: TrackReader | undefined
   asked: Pick<Subscribe, "priority" | "order" | "expires">
   min: number
   max: number
@@ -91,6 +93,7 @@ export class Serving implements Droppable {
     this.done = undefined
     this.isFilling = false
     this.track = undefined
+    this.reader = undefined
     this.asked = message
     this.min = message.min ?? 0
     this.max = message.max ?? Infinity
@@ -100,19 +103,28 @@ export class Serving implements Droppable {
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
   get run(): Effect.Effect<void, MoqError> {
-    return Effect.scopedWith((scope) =>
-      Effect.withFiber((fiber) => {
-        this.runFork = Effect.runForkWith(fiber.context)
-        return Effect.raceAllFirst([
-          Effect.as(Scope.provide(this.serve, scope), true),
-          Effect.as(this.readUpdates(), false),
-          Effect.as(this.stream.send.stopped, false)
-        ]).pipe(
-          Effect.flatMap((isServed) => isServed ? this.acknowledged : this.stream.send.finish),
-          Effect.onExit(() => this.close)
-        )
+    return Effect.withFiber(({ context }) => {
+      const scope = Scope.makeUnsafe()
+      const run = this.runFork = Effect.runForkWith(context)
+      const racing: Array<Fiber.Fiber<boolean, MoqError>> = []
+      const first = Effect.callback<boolean, MoqError>((resume) => {
+        const left = Effect.succeed(false)
+        const race = (effect: Effect.Effect<boolean, MoqError>) => {
+          const fiber = run(effect)
+          racing.push(fiber)
+          fiber.addObserver(resume)
+        }
+        const { send } = this.stream
+        race(Effect.as(Scope.provide(this.serve, scope), true))
+        race(Effect.andThen(this.readUpdates(), left))
+        if (send.onStop === undefined) race(Effect.andThen(send.stopped, left))
+        else send.onStop(() => resume(left))
       })
-    )
+      return Effect.onExit(first, () => Fiber.interruptAll(racing)).pipe(
+        Effect.flatMap((isServed) => isServed ? this.acknowledged : this.stream.send.finish),
+        Effect.onExit((exit) => Effect.andThen(this.close, Scope.close(scope, exit)))
+      )
+    })
   }
 
   /** Suspends until what is under way has come to its end: the track, if that has ended, else its groups in flight. */
@@ -134,12 +146,12 @@ export class Serving implements Droppable {
       this.track = track
       this.joined = track.latest ?? -1
       this.begin(message.min ?? latest)
-      const { impl } = track as Track.Track as Track.Handle
-      return Effect.flatMap(impl.openReader({ from: this.min }), (reader) =>
-        this.sendInfo(track.info, latest).pipe(
-          Effect.andThen(this.follow(reader)),
-          Effect.flatMap((why) => why === "closing" ? this.closeDown : this.complete)
-        ))
+      const reader = (track as Track.Track as Track.Handle).impl.openReaderUnsafe({ from: this.min })
+      this.reader = reader
+      return this.sendInfo(track.info, latest).pipe(
+        Effect.andThen(this.follow(reader)),
+        Effect.flatMap((why) => why === "closing" ? this.closeDown : this.complete)
+      )
     })
   }
 
@@ -151,8 +163,7 @@ export class Serving implements Droppable {
       if (events.length > 0) this.arrive(events)
       const end = this.halted ?? reader.end
       if (end === undefined) return Effect.flatMap(Log.awaitUntil(reader.log, isReady), () => next)
-      // nobody is to wait for a reader that needs nothing more
-      Log.closeUnsafe(reader.log, reader.cursor)
+      this.leave()
       return Effect.map(end, (why) => why ?? "complete")
     })
     return next
@@ -193,12 +204,19 @@ export class Serving implements Droppable {
       this.runFork = undefined
       Waiting.clear(this.waiting)
       this.sending.forget(this)
+      this.leave()
       this.over()
       const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
       for (const { fiber } of this.lane.entries) if (fiber !== undefined) fibers.push(fiber)
       if (this.telling !== undefined) fibers.push(this.telling)
       return fibers.length === 0 ? Effect.void : Fiber.interruptAll(fibers)
     })
+  }
+
+  // nobody is to wait for a reader that needs nothing more
+  private leave(): void {
+    const { reader } = this
+    if (reader !== undefined) Log.closeUnsafe(reader.log, reader.cursor)
   }
 
   private over(): void {
@@ -316,20 +334,23 @@ export class Serving implements Droppable {
       const change = outgoing.isPlaced ? outgoing.setRank(Rank.of(priority, place++)) : undefined
       if (change !== undefined) changes.push(change)
     }
-    if (changes.length > 0) this.fork(Effect.all(changes, { discard: true }))
+    if (changes.length > 0) this.fork(Effect.forEach(changes, identity, { discard: true }))
   }
 
   // groups
 
   arrive(events: ReadonlyArray<TrackEvent.TrackEvent>): void {
     for (const event of events) {
-      Ranges.claim(this.told, TrackEvent.first(event), TrackEvent.last(event))
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
-      if (event._tag === "Gap") this.giveUp(event)
-      else if (this.isWanted(event.sequence)) {
-        // what was there before the subscription is the cache's to keep
-        Waiting.add(this.waiting, event.sequence, event.sequence < this.joined ? undefined : event)
+      if (event._tag === "Gap") {
+        Ranges.claim(this.told, event.from, event.to)
+        this.giveUp(event)
+        continue
       }
+      Ranges.claimOne(this.told, event.sequence)
+      // what was there before the subscription is the cache's to keep
+      const group = event.sequence < this.joined ? undefined : event
+      if (this.isWanted(event.sequence)) Waiting.add(this.waiting, event.sequence, group)
     }
     // before the newest leaves, which may be at once
     const { pending } = this

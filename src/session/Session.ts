@@ -313,19 +313,30 @@ class Opening implements Handshake.Terms {
   }
 
   takeUni(): void {
-    this.take(this.connection.acceptUni, (stream) => this.peer?.uni(stream))
+    const { connection } = this
+    const handle = (stream: Transport.ReceiveStream) => this.peer?.uni(stream) ?? Peer.early(connection)
+    if (connection.onUni === undefined) return this.accept(connection.acceptUni, handle)
+    connection.onUni((stream) => this.handle(handle(stream), stream.stop))
   }
 
   takeBi(): void {
-    this.take(this.connection.acceptBi, (stream) => this.peer?.bi(stream))
+    const { connection } = this
+    const handle = (stream: Transport.BiStream) => this.peer?.bi(stream) ?? Peer.early(connection)
+    if (connection.onBi === undefined) return this.accept(connection.acceptBi, handle)
+    connection.onBi((stream) =>
+      this.handle(handle(stream), () => Effect.andThen(stream.send.reset(0), stream.receive.stop(0)))
+    )
   }
 
-  private take<A>(
+  private accept<A>(
     accept: Effect.Effect<A, SessionClosed, Scope.Scope>,
-    handle: (stream: A) => Effect.Effect<void> | undefined
+    handle: (stream: A) => Effect.Effect<void>
   ): void {
-    const { connection, fibers } = this
-    fibers.fork(Peer.acceptAll(accept, fibers, (stream) => handle(stream) ?? Peer.early(connection)))
+    this.fibers.fork(Peer.acceptAll(accept, this.fibers, handle))
+  }
+
+  private handle(handled: Effect.Effect<void>, end: (code: number) => Effect.Effect<void>): void {
+    this.fibers.fork(Effect.onExit(handled, () => end(0)))
   }
 
   opened(

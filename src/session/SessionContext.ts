@@ -10,6 +10,7 @@ import type { MoqError } from "../core/MoqError.ts"
 import type { Profile } from "../message/Profile.ts"
 import type { Router } from "../model/Router.ts"
 import type { Connection } from "../transport/Transport.ts"
+import type { Deadlines } from "./Deadlines.ts"
 import type { Limits } from "./Limits.ts"
 import type { Limit, Monitor } from "./Monitor.ts"
 import type { Unread } from "./Unread.ts"
@@ -37,6 +38,8 @@ export interface PublisherContext extends SessionContext {
 
 /** @internal */
 export interface SubscriberContext extends SessionContext {
+  /** The answers that the peer owes. */
+  readonly answers: Deadlines
   readonly unread: Unread
   /** When the last bytes of a group came, in milliseconds. */
   heard: number

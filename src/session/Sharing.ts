@@ -3,25 +3,29 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { ignore } from "../core/Ignore.ts"
-import { NotSupportedByPeer, type RequestError, type UpdateError } from "../core/MoqError.ts"
+import { NotSupportedByPeer, type RequestError, Timeout, type UpdateError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import * as Info from "../message/Info.ts"
 import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
+import * as Group from "../model/Group.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { encode, inTime, MessageStream, type ReceiveError } from "./MessageStream.ts"
+import { encode, MessageStream, type ReceiveError } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 import { type Owner, Receiving } from "./Receiving.ts"
-import { check, errorOf, left, requestBytes } from "./Requests.ts"
+import { check, errorOf, left as leftHere, requestBytes } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -58,12 +62,12 @@ export class Sharing {
     request: Subscription.Request
   ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
     const subscribed = Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
+      Effect.withFiber(({ context }) => {
         // one that fills somebody's track ends as that somebody wants: it is shared by those who read the track
-        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore)
+        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore, context)
         const key = Path.key(path)
         const found = this.shared.get(key)?.find((shared) => shared.covers(request))
-        return (found ?? this.add(key, path, request)).hold(request, restore)
+        return (found ?? this.add(key, path, request)).hold(request, restore, context)
       })
     )
     return Effect.andThen(check(request), subscribed)
@@ -112,6 +116,7 @@ class Shared implements Owner {
   readonly scope: Scope.Closeable
   readonly holders: Set<Holder>
   readonly opened: Deferred.Deferred<Track.Producer, RequestError>
+  fiber: Fiber.Fiber<void, ReceiveError | RequestError> | undefined
   // how opening it has failed
   end: Exit.Exit<unknown, RequestError> | undefined
   track: Track.Producer | undefined
@@ -125,6 +130,7 @@ class Shared implements Owner {
     this.scope = Scope.makeUnsafe()
     this.holders = new Set()
     this.opened = Deferred.makeUnsafe()
+    this.fiber = undefined
     this.end = undefined
     this.track = undefined
     this.receiving = undefined
@@ -145,31 +151,38 @@ class Shared implements Owner {
   /** Whether it has all that a subscription of its own would give. */
   covers({ from, to = Infinity }: Subscription.Request): boolean {
     if (to > this.asked.max) return false
+    const track = this.track?.track
+    // a group that let go of what its readers took is no place to join
+    if (track !== undefined && !Track.isWholeFrom(track, from)) return false
     if (from === "latest") return true
     // until the publisher has answered, nobody knows where its newest group is
-    if (this.track === undefined) return this.from !== "latest" && from >= this.asked.min
-    return from >= this.asked.min && from >= this.track.track.first
+    if (track === undefined) return this.from !== "latest" && from >= this.asked.min
+    return from >= this.asked.min && from >= track.first
   }
 
   /** The track for as long as the scope. `restore` makes the wait for it interruptible; the rest must not be. */
   hold(
     request: Subscription.Request,
-    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
+    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
+    context: Context.Context<never>
+  ): Effect.Effect<Subscription.Subscription, RequestError> {
     const holder: Holder = { request, begin: this.beginOf(request.from) }
     const isFirst = this.holders.size === 0
     this.holders.add(holder)
-    return (isFirst ? this.open(request) : this.change).pipe(
-      Effect.andThen(restore(Deferred.await(this.opened))),
-      Effect.onError(() => this.leave(holder)),
-      Effect.map(({ track }) => Subscription.make(track, request, (next) => this.update(holder, next))),
-      Effect.tap((subscription) =>
-        Effect.addFinalizer((exit) => {
-          Subscription.leaveUnsafe(subscription, left)
+    if (isFirst) this.open(request, context)
+    const opened = restore(Deferred.await(this.opened))
+    return Effect.matchCauseEffect(isFirst ? opened : Effect.andThen(this.change, opened), {
+      onFailure: (cause) => Effect.andThen(this.leave(holder), Effect.failCause(cause)),
+      onSuccess: ({ track }) => {
+        const subscription = Subscription.make(track, request, (next) => this.update(holder, next))
+        const left = (exit: Exit.Exit<unknown, unknown>) => {
+          Subscription.leaveUnsafe(subscription, leftHere)
           return this.leave(holder, request.into === undefined ? Exit.void : exit)
-        })
-      )
-    )
+        }
+        const scope = Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
+        return Effect.as(Scope.addFinalizerExit(scope, left), subscription)
+      }
+    })
   }
 
   beginOf(from: Track.Start): number {
@@ -183,7 +196,7 @@ class Shared implements Owner {
       this.holders.delete(holder)
       if (this.holders.size > 0) return this.change
       this.retire()
-      return Scope.close(this.scope, this.end ?? exit)
+      return Effect.andThen(this.stop, Scope.close(this.scope, this.end ?? exit))
     })
   }
 
@@ -212,30 +225,46 @@ class Shared implements Owner {
     return this.sharing.withdrawn(this.path)
   }
 
-  // it lives as long as its holders: when the session ends before, its streams fail, and so does everything here
-  open(request: Subscription.Request): Effect.Effect<void> {
-    const opening = this.wire(request).pipe(
-      inTime(this.context, `the answer to SUBSCRIBE ${Path.format(this.path)}`),
-      Effect.mapError(errorOf(this.path)),
-      Scope.provide(this.scope)
-    )
-    return Effect.map(
-      Effect.forkIn(opening, this.scope, { startImmediately: true }),
-      // not by the fiber itself: it may be interrupted before it has begun
-      (fiber) =>
-        fiber.addObserver((exit) => {
-          if (Exit.isFailure(exit)) {
-            this.end = exit
-            this.retire()
-          }
-          Deferred.doneUnsafe(this.opened, exit)
-        })
+  // It lives as long as its holders: when the session ends before, its streams fail, and so does everything here. One
+  // fiber asks, and then hears what else the publisher says.
+  open(request: Subscription.Request, context: Context.Context<never>): void {
+    const { answers, monitor } = this.context
+    const toError = errorOf(this.path)
+    const deadline = answers.begin(() => {
+      monitor.limit("request")
+      this.fail(Exit.fail(toError(new Timeout({ detail: `the answer to SUBSCRIBE ${Path.format(this.path)}` }))))
+      this.fiber?.interruptUnsafe()
+    })
+    const running = Effect.flatMap(Scope.provide(this.wire(request), this.scope), ({ listen, track }) => {
+      deadline.meet()
+      Deferred.doneUnsafe(this.opened, Exit.succeed(track!))
+      return listen
+    })
+    this.fiber = Effect.runForkWith(context)(running)
+    // not by the fiber itself: it may be interrupted before it has begun
+    this.fiber.addObserver((exit) => {
+      deadline.meet()
+      if (Exit.isFailure(exit)) this.fail(Exit.failCause(Cause.map(exit.cause, toError)))
+    })
+  }
+
+  private fail(exit: Exit.Exit<never, RequestError>): void {
+    if (Deferred.isDoneUnsafe(this.opened)) return
+    this.end = exit
+    this.retire()
+    Deferred.doneUnsafe(this.opened, exit)
+  }
+
+  private get stop(): Effect.Effect<void> {
+    return Effect.withFiber(({ id }) =>
+      // it may be what ends the subscription: it would wait for itself
+      this.fiber === undefined || this.fiber.id === id ? Effect.void : Fiber.interrupt(this.fiber)
     )
   }
 
   wire(
     { from, into, to }: Subscription.Request
-  ): Effect.Effect<Track.Producer, ReceiveError | RequestError, Scope.Scope> {
+  ): Effect.Effect<Receiving, ReceiveError | RequestError, Scope.Scope> {
     const { context, sharing } = this
     const { clock, connection, monitor, profile } = context
     return Effect.gen({ self: this }, function*() {
@@ -275,7 +304,8 @@ class Shared implements Owner {
           order: answer.order,
           expires: answer.expires,
           start: from,
-          first
+          first,
+          cache: { maxTaken: Group.maxTaken }
         })
         : yield* into.lend({ ...answer, first })
       this.track = track
@@ -284,7 +314,7 @@ class Shared implements Owner {
       for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
       yield* receiving.begin(track, first, this.asked.max, into)
       yield* this.change
-      return track
+      return receiving
     })
   }
 

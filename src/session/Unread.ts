@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import { Lagged, type MoqError } from "../core/MoqError.ts"
+import * as Body from "../model/Body.ts"
 import * as Group from "../model/Group.ts"
 import * as Track from "../model/Track.ts"
 import type { Monitor } from "./Monitor.ts"
@@ -65,7 +67,7 @@ export class Unread {
       this.monitor.drop("received", "lagged", 1)
       drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
     }
-    return Effect.all(drops, { discard: true })
+    return Effect.forEach(drops, identity, { discard: true })
   }
 }
 
@@ -106,9 +108,16 @@ export class UnreadGroup {
 
   /** Counts bytes that have come. What it gives is to be run. */
   add(bytes: number): Effect.Effect<void> | undefined {
-    const { count } = this.group.group
-    // those of a frame that a reader was given while it grows are its own
+    const { group } = this.group
+    const { count } = group
+    const body = Group.bodyOf(group)
+    // those of a frame that a reader was given while it grows, or waits for, are its own
     if (bytes === 0 || this.given === count) return undefined
+    if (body.missing > 0 && Body.isFollowed(body)) {
+      this.given = count
+      this.clear()
+      return undefined
+    }
     const { unread } = this
     if (this.bytes === 0) this.link()
     const frames = count - this.given - this.frames

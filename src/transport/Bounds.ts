@@ -78,7 +78,7 @@ export const resolve = (limits: Limits = {}): Bounds => ({
  * @since 0.1.0
  */
 export const millis = (input: Duration.Input | undefined, fallback: number): number =>
-  input === undefined ? fallback : Math.min(Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(input))), longest)
+  input === undefined ? fallback : Math.min(Math.ceil(Duration.toMillis(input)), longest)
 
 // internal
 

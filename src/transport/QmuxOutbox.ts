@@ -32,8 +32,9 @@ export class Outbox {
     this.socket = socket
   }
 
-  /** A half has something to send. */
+  /** A half has something to send. While its window is closed it does not wait here, where each record would ask it. */
   add(half: SendHalf): void {
+    if (!half.canSend(Infinity)) return
     if (half.turn === 0) {
       half.turn = ++this.turns
       this.waiting.push(half)
@@ -52,7 +53,7 @@ export class Outbox {
   /** Sends a control frame. */
   say(message: Uint8Array): void {
     this.control.push(message)
-    this.controlBytes += message.length
+    this.controlBytes += costOf(message)
     // answers pile up behind a peer that does not read; one that keeps to the rules stays two orders of magnitude below
     if (this.controlBytes > maxControl) this.socket.fail(new Error("the peer floods and does not read"))
     else this.flushSoon()
@@ -77,7 +78,7 @@ export class Outbox {
   flushSoon(): void {
     if (this.isScheduled) return
     this.isScheduled = true
-    queueMicrotask(this.onTurn)
+    settled.then(this.onTurn)
   }
 
   private readonly onTurn = (): void => {
@@ -98,7 +99,7 @@ export class Outbox {
   private nextControl(): Array<Uint8Array> | undefined {
     const message = this.control.shift()
     if (message === undefined) return undefined
-    this.controlBytes -= message.length
+    this.controlBytes -= costOf(message)
     return [message]
   }
 
@@ -132,7 +133,7 @@ export class Outbox {
     half.take(length, parts)
     this.sent += length
     if (isLast) half.finish()
-    else if (half.queued === 0) this.delete(half)
+    else if (!half.canSend(Infinity)) this.delete(half)
     else half.turn = ++this.turns
     return header.length + length
   }
@@ -140,8 +141,14 @@ export class Outbox {
 
 // internal
 
-// what of control frames may wait, in bytes
-const maxControl = 256 * 1024
+// cheaper than `queueMicrotask`, of which Node makes a resource each time
+const settled = Promise.resolve()
+
+// what the control frames that wait may cost, in bytes
+const maxControl = 4 * 1024 * 1024
+
+// they are small: what keeps them costs more than what they carry
+const costOf = (message: Uint8Array): number => message.length + 256
 
 // less room than this in a record is left empty
 const leastRest = 64

@@ -16,7 +16,7 @@ import type { Bounds } from "./Bounds.ts"
 import { Outbox } from "./QmuxOutbox.ts"
 import type { Options, QmuxSocket } from "./QmuxSocket.ts"
 import { type Arrival, type Owner, ReceiveHalf, SendHalf, StreamError } from "./QmuxStream.ts"
-import { Arriving, Opening, Place } from "./QmuxStreams.ts"
+import { Arriving, ById, Opening, Place } from "./QmuxStreams.ts"
 import * as Wire from "./QmuxWire.ts"
 import type * as WebTransport from "./WebTransport.ts"
 
@@ -52,8 +52,8 @@ export class QmuxSession implements Owner {
   private readonly closed: Promise<CloseInfo>
   private settle!: { readonly resolve: (info: CloseInfo) => void; readonly reject: (error: Error) => void }
 
-  private readonly sending = new Map<number, SendHalf>()
-  private readonly receiving = new Map<number, ReceiveHalf>()
+  private readonly sending = new ById<SendHalf>()
+  private readonly receiving = new ById<ReceiveHalf>()
   private readonly openingBi = new Opening()
   private readonly openingUni = new Opening()
   private readonly arrivingBi: Arriving<Bidirectional>
@@ -141,7 +141,8 @@ export class QmuxSession implements Owner {
   /** The session as the W3C has it. */
   adapt(): WebTransport.WebTransportLike {
     const { maxStreamsBidi, maxStreamsUni } = this.parameters!
-    this.openingBi.start(this.maxStreams, maxStreamsBidi)
+    // these last until the peer's half is over as well, which it may never be, however many it allows
+    this.openingBi.start(Math.max(1, Math.min(maxStreamsBidi, mostHalfOpen)), maxStreamsBidi)
     this.openingUni.start(this.maxStreams, maxStreamsUni)
     const like = {
       ready: Promise.resolve(),
@@ -185,12 +186,14 @@ export class QmuxSession implements Owner {
   }
 
   ended(half: SendHalf, code: number | undefined): void {
+    if (code !== undefined) this.introduce(half.id)
     this.sending.delete(half.id)
     this.outbox.delete(half)
     if (code !== undefined) this.say(Wire.frame.resetStream, half.id, code, half.sent)
   }
 
   stop(half: ReceiveHalf, code: number): void {
+    this.introduce(half.id)
     this.say(Wire.frame.stopSending, half.id, code)
   }
 
@@ -213,9 +216,18 @@ export class QmuxSession implements Owner {
     this.socket.send([Wire.encodePing(Wire.low.ping, Wire.encode(this.pings++))])
   }
 
+  // There are implementations that know a stream by its first STREAM frame alone, and would not answer for their half.
+  private introduce(id: number): void {
+    const half = this.sending.get(id)
+    if (half === undefined || half.isBegun || isUni(id) || id % 2 !== this.own || this.isOver) return
+    half.isBegun = true
+    this.outbox.say(Wire.encodeHeader(id, 0, 0, false))
+  }
+
   private openBi(id: number, sendOrder: number | undefined): Bidirectional {
-    const writable = this.send(id, this.parameters!.maxStreamDataBidiRemote, new Place(this.openingBi, 1), sendOrder)
-    return { readable: this.receive(id, undefined), writable }
+    const place = new Place(this.openingBi, 2)
+    const writable = this.send(id, this.parameters!.maxStreamDataBidiRemote, place, sendOrder)
+    return { readable: this.receive(id, place), writable }
   }
 
   private openUni(id: number, sendOrder: number | undefined): SendHalf {
@@ -224,13 +236,13 @@ export class QmuxSession implements Owner {
 
   private send(id: number, max: number, place: Place, sendOrder: number = 0): SendHalf {
     const half = new SendHalf(this, id, max, place, sendOrder)
-    this.sending.set(id, half)
+    this.sending.add(half)
     return half
   }
 
-  private receive(id: number, place: Place | undefined): ReceiveHalf {
+  private receive(id: number, place: Place): ReceiveHalf {
     const half = new ReceiveHalf(this, id, this.limits.maxStreamData, place)
-    this.receiving.set(id, half)
+    this.receiving.add(half)
     return half
   }
 
@@ -289,17 +301,25 @@ export class QmuxSession implements Owner {
 
   private onReset(id: number, code: number, size: number): void {
     const half = this.receiving.get(id)
-    const isNew = half === undefined && this.isNew(id)
-    if (half === undefined && !isNew) return
+    if (half === undefined && !this.isNew(id)) return
     // there are implementations of these drafts that give a size of 0
     const missing = Math.max(0, size - (half?.received ?? 0))
     this.account(size, half?.max ?? this.limits.maxStreamData, missing)
     this.take(missing)
-    this.receiving.delete(id)
-    half?.over()
-    half?.fail(new StreamError(code))
     // nobody will ever see this one
-    if (isNew) (isUni(id) ? this.arrivingUni : this.arrivingBi).free()
+    if (half === undefined && isUni(id)) return this.arrivingUni.free()
+    const reset = half ?? this.arrive(id)
+    this.receiving.delete(id)
+    reset.over()
+    reset.fail(new StreamError(code))
+  }
+
+  // A half that the peer speaks of. It may be the first word of a stream, which goes ahead of what waits to be sent.
+  private spokenOf(id: number): SendHalf | undefined {
+    const half = this.sending.get(id)
+    if (half !== undefined || isUni(id) || !this.isNew(id)) return half
+    this.arrive(id)
+    return this.sending.get(id)
   }
 
   // whether a stream of the peer begins; one that is over, or was opened here and is over, does not
@@ -353,18 +373,18 @@ export class QmuxSession implements Owner {
         return this.onReset(id, code, size)
       }
       case Wire.frame.stopSending: {
-        const half = this.sending.get(record.varint())
+        const half = this.spokenOf(record.varint())
         const code = record.varint() % 2 ** 32
         return half?.finish(new StreamError(code), code)
       }
       case Wire.frame.maxData:
         return this.outbox.allow(record.varint())
       case Wire.frame.maxStreamData: {
-        const half = this.sending.get(record.varint())
+        const half = this.spokenOf(record.varint())
         const max = record.varint()
         if (half === undefined) return
         half.max = Math.max(half.max, max)
-        return this.outbox.flushSoon()
+        return this.outbox.add(half)
       }
       case Wire.frame.maxStreamsBidi:
         return this.openingBi.allow(record.varint())
@@ -452,10 +472,10 @@ export class QmuxSession implements Owner {
     clearInterval(this.idleTimer)
     this.problem = error.message
     this.onStarted?.(this.problem)
-    for (const half of this.sending.values()) half.finish(error)
-    for (const half of this.receiving.values()) half.fail(error)
+    // first: what ends gives places free
     for (const streams of [this.openingBi, this.openingUni, this.arrivingBi, this.arrivingUni]) streams.fail(error)
-    this.receiving.clear()
+    for (const half of this.sending.drain()) half.finish(error)
+    for (const half of this.receiving.drain()) half.fail(error)
   }
 }
 
@@ -474,6 +494,9 @@ interface Bidirectional {
 // how much more than the window for data what is unread may cost
 const wasteful = 4
 
+// how many bidirectional streams may be open that were opened here
+const mostHalfOpen = 16_384
+
 // the code of what breaks the rules of QMux, as other implementations have it
 const violation = 1002
 
@@ -482,4 +505,4 @@ const noop = (): void => {}
 const isUni = (id: number): boolean => id % 4 > 1
 
 // how often it is looked for silence
-const tickOf = (timeout: number): number => Math.max(50, timeout / 6)
+const tickOf = (timeout: number): number => Math.min(Math.max(50, timeout / 6), 60_000)

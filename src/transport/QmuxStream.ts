@@ -76,6 +76,8 @@ export class SendHalf {
   queued = 0
   /** Its end waits, behind them. */
   finishing = false
+  /** The peer has seen a STREAM frame of it, or will before anything else of it. */
+  isBegun = false
   /** Among those of its rank the lowest goes first; 0 while it waits for nothing. */
   turn = 0
   /** Higher first. */
@@ -150,6 +152,7 @@ export class SendHalf {
 
   /** Gives its next bytes to a record, as they are. */
   take(length: number, parts: Array<Uint8Array>): void {
+    this.isBegun = true
     this.sent += length
     this.queued -= length
     while (length > 0) {
@@ -214,7 +217,7 @@ export class ReceiveHalf {
   /** What arrives is dropped. */
   isStopped = false
   private readonly owner: Owner
-  private readonly place: Place | undefined
+  private readonly place: Place
   private readonly pieces = new Fifo<Uint8Array>()
   private readonly records = new Fifo<Arrival>()
   private error: Error | undefined = undefined
@@ -222,7 +225,7 @@ export class ReceiveHalf {
     | { readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void }
     | undefined = undefined
 
-  constructor(owner: Owner, id: number, max: number, place: Place | undefined) {
+  constructor(owner: Owner, id: number, max: number, place: Place) {
     this.owner = owner
     this.id = id
     this.max = max
@@ -272,7 +275,8 @@ export class ReceiveHalf {
     }
     if (record.unread++ === 0) this.owner.unread += record.bytes
     this.owner.unread += pieceCost
-    this.pieces.push(piece)
+    // a record can be a view of much more that arrived with it
+    this.pieces.push(piece.length * 8 < piece.buffer.byteLength ? piece.slice() : piece)
     this.records.push(record)
   }
 
@@ -300,7 +304,7 @@ export class ReceiveHalf {
   over(): void {
     if (this.isOver) return
     this.isOver = true
-    this.place?.leave()
+    this.place.leave()
   }
 
   private forget(record: Arrival): void {

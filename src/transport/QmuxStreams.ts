@@ -5,6 +5,64 @@
  */
 import { Fifo } from "./QmuxStream.ts"
 
+/**
+ * Streams by their ids. Unlike a `Map`, which copies itself now and then and so keeps what passes through it alive (see
+ * `core/Bag`), and like any table of its kind: what is taken out leaves no trace, and what follows it moves up.
+ */
+export class ById<S extends { readonly id: number }> {
+  private slots: Array<S | undefined> = empty(8)
+  private count = 0
+
+  get(id: number): S | undefined {
+    return this.slots[this.find(id)]
+  }
+
+  /** There must be none of its id. */
+  add(stream: S): void {
+    const { slots } = this
+    if (++this.count * 2 > slots.length) {
+      this.slots = empty(slots.length * 2)
+      for (const one of slots) if (one !== undefined) this.slots[this.find(one.id)] = one
+      // it has grown old, and would keep them
+      slots.fill(undefined)
+    }
+    this.slots[this.find(stream.id)] = stream
+  }
+
+  delete(id: number): void {
+    const { slots } = this
+    const last = slots.length - 1
+    let gap = this.find(id)
+    if (slots[gap] === undefined) return
+    this.count--
+    for (let at = gap + 1 & last; slots[at] !== undefined; at = at + 1 & last) {
+      const stream = slots[at]!
+      // those that are where they belong, or behind the gap all the way from there, stay
+      if ((at - home(stream.id) & last) < (at - gap & last)) continue
+      slots[gap] = stream
+      gap = at
+    }
+    slots[gap] = undefined
+  }
+
+  /** Empties it, and gives what was in it. */
+  drain(): ReadonlyArray<S> {
+    const { slots } = this
+    this.slots = empty(8)
+    this.count = 0
+    return slots.filter((stream) => stream !== undefined)
+  }
+
+  // where it is, or would be
+  private find(id: number): number {
+    const { slots } = this
+    const last = slots.length - 1
+    let at = home(id) & last
+    for (let stream = slots[at]; stream !== undefined && stream.id !== id; stream = slots[at]) at = at + 1 & last
+    return at
+  }
+}
+
 /** The place of a stream among those that may be open; free again once all that holds it has left. */
 export class Place {
   private holders: number
@@ -27,7 +85,8 @@ export class Opening {
   // how many there may be at once, and how many the peer has allowed in all
   private most = 0
   private allowed = 0
-  private readonly waiting = new Fifo<{ readonly open: () => void; readonly fail: (error: Error) => void }>()
+  // in their order
+  private readonly waiting = new Set<{ readonly open: () => void; readonly fail: (error: Error) => void }>()
   private error: Error | undefined = undefined
 
   start(most: number, allowed: number): void {
@@ -35,11 +94,15 @@ export class Opening {
     this.allow(allowed)
   }
 
-  /** What `make` makes of the index of the next one, once it may be opened. */
-  open<A>(make: (index: number) => A): Promise<A> {
+  /**
+   * What `make` makes of the index of the next one, once it may be opened. Whoever waits can `withdraw`: a peer that never
+   * allows another stream would have us keep whoever ever waited.
+   */
+  open<A>(make: (index: number) => A): Promise<A> & { readonly withdraw?: () => void } {
     if (this.error !== undefined) return Promise.reject(this.error)
-    if (this.isFree && this.waiting.length === 0) return Promise.resolve(make(this.opened++))
-    return new Promise((resolve, fail) => this.waiting.push({ open: () => resolve(make(this.opened++)), fail }))
+    if (this.isFree && this.waiting.size === 0) return Promise.resolve(make(this.opened++))
+    const { promise, withdraw } = this.wait(make)
+    return Object.assign(promise, { withdraw })
   }
 
   /** The peer allows so many in all. */
@@ -55,7 +118,19 @@ export class Opening {
 
   fail(error: Error): void {
     this.error = error
-    for (let next = this.waiting.shift(); next !== undefined; next = this.waiting.shift()) next.fail(error)
+    const waiting = [...this.waiting]
+    this.waiting.clear()
+    for (const one of waiting) one.fail(error)
+  }
+
+  private wait<A>(make: (index: number) => A): { readonly promise: Promise<A>; readonly withdraw: () => void } {
+    let withdraw!: () => void
+    const promise = new Promise<A>((resolve, fail) => {
+      const one = { open: () => resolve(make(this.opened++)), fail }
+      withdraw = () => void this.waiting.delete(one)
+      this.waiting.add(one)
+    })
+    return { promise, withdraw }
   }
 
   private get isFree(): boolean {
@@ -63,7 +138,11 @@ export class Opening {
   }
 
   private admit(): void {
-    while (this.waiting.length > 0 && this.isFree) this.waiting.shift()!.open()
+    for (const next of this.waiting) {
+      if (!this.isFree) return
+      this.waiting.delete(next)
+      next.open()
+    }
   }
 }
 
@@ -144,3 +223,10 @@ export class Arriving<S> {
     this.waiting = undefined
   }
 }
+
+// internal
+
+const empty = <S>(length: number): Array<S | undefined> => Array.from({ length }, () => undefined)
+
+// scattered: ids rise, and would have to pass those that stay open, all side by side, again and again
+const home = (id: number): number => Math.imul(id, 0x9e37_79b1) >>> 12

@@ -91,8 +91,8 @@ export interface Options {
  */
 export const make = (candidates: ReadonlyArray<Candidate>, options?: Options): Transport => {
   if (candidates.length === 0) throw new RangeError("Race: there are no candidates")
-  const headStart = Duration.toMillis(Duration.fromInputUnsafe(options?.headStart ?? "300 millis"))
-  const memory = new Memory(Duration.toMillis(Duration.fromInputUnsafe(options?.remember ?? "10 minutes")))
+  const headStart = Duration.toMillis(options?.headStart ?? "300 millis")
+  const memory = new Memory(Duration.toMillis(options?.remember ?? "10 minutes"))
   if (candidates.length === 1) return { connect: candidates[0]!.connect }
   return {
     connect: (url, connectOptions = {}) =>
@@ -177,7 +177,7 @@ class Run {
 
   constructor(start: Start) {
     const { candidates, connectOptions, headStart, memory, now, url } = start
-    const timeout = Duration.toMillis(Duration.fromInputUnsafe(connectOptions.timeout ?? defaultTimeout))
+    const timeout = Duration.toMillis(connectOptions.timeout ?? defaultTimeout)
     this.start = start
     this.order = memory.order(candidates, url.host, now)
     this.deadline = now + timeout

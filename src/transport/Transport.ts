@@ -10,6 +10,9 @@
  * Chunks are never copied for safety: whoever hands one over never changes it afterwards, and a received one is fresh. A
  * transport leaves a chunk that it was given as it is; the same one may be written to other streams.
  *
+ * Members may be methods and getters of a class: whoever wraps a connection or a stream names each member, and does not
+ * spread it.
+ *
  * Interrupting an open, an accept or a pull loses nothing: the stream or the chunks are for the next one, and a place for
  * a stream is free again.
  *
@@ -115,6 +118,11 @@ export interface SendStream {
    * the connection ends.
    */
   readonly stopped: Effect.Effect<number>
+  /**
+   * Calls a function, one at most, when {@link SendStream.stopped} would succeed; it must not throw. Not every transport
+   * has it: it spares a session a fiber for each request.
+   */
+  readonly onStop?: ((stopped: (code: number) => void) => void) | undefined
 }
 
 /**
@@ -175,6 +183,15 @@ export interface Connection {
   readonly acceptBi: Effect.Effect<BiStream, SessionClosed, Scope.Scope>
   /** Takes the next unidirectional stream that the peer opened, as {@link Connection.acceptBi} does. */
   readonly acceptUni: Effect.Effect<ReceiveStream, SessionClosed, Scope.Scope>
+  /**
+   * Hands over the bidirectional streams that the peer opens, in place of {@link Connection.acceptBi}: those that wait at
+   * once, and the others as they come, on the stack of whatever brings them. Whoever gets one owns it, and resets and stops
+   * what does not come to its end by itself. For who accepts no more, once; the function must not throw. Not every
+   * transport has it: it spares a session the fibers that wait for streams.
+   */
+  readonly onBi?: ((take: (stream: BiStream) => void) => void) | undefined
+  /** Hands over the unidirectional streams that the peer opens, as {@link Connection.onBi} does. */
+  readonly onUni?: ((take: (stream: ReceiveStream) => void) => void) | undefined
   /**
    * Closes the connection with a code as in {@link SendStream.reset} and a reason of at most 1,024 bytes of UTF-8. Never
    * fails; only the first close counts.

@@ -244,6 +244,14 @@ class ObjectConnection implements Transport.Connection, Owner {
     this.incomingUni.accept
   )
 
+  onBi(take: (stream: Transport.BiStream) => void): void {
+    this.incomingBi.give(take)
+  }
+
+  onUni(take: (stream: Transport.ReceiveStream) => void): void {
+    this.incomingUni.give(take)
+  }
+
   readonly close = (code: number, reason: string): Effect.Effect<void> =>
     Effect.withFiber((fiber) => {
       if (this.end !== undefined) return Effect.void
@@ -285,33 +293,41 @@ class ObjectConnection implements Transport.Connection, Owner {
     }
   }
 
-  // the object cannot take an opening back, so only the wait is interruptible, and a stream that comes too late is ended
+  // The object cannot take an opening back: a stream that comes too late is ended. The scope has it from the moment that
+  // it is there, so nothing has to be masked.
   private open<S, A>(
     create: () => PromiseLike<S>,
     kind: Kind<S, A>
   ): Effect.Effect<A, SessionClosed, Scope.Scope> {
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.withFiber((fiber) => {
-        if (this.end !== undefined) return Effect.fail(this.end)
-        const created = Effect.callback<S, SessionClosed>((resume) => {
-          const opening: Part = {
-            place: -1,
-            cut: (end, dispatcher) => {
-              if (dispatcher === undefined) return resume(end)
-              dispatcher.scheduleTask(() => resume(end), 0)
-            }
-          }
-          const forget = () => this.parts.delete(opening)
-          this.parts.add(opening)
-          attempt(create).then(
-            (stream) => forget() ? resume(Effect.succeed(stream)) : kind.discard(this, stream),
-            (error) => this.lose(error)
-          )
-          return Effect.sync(forget)
-        })
-        return Effect.flatMap(restore(created), (stream) => kind.own(this, stream, scopeOf(fiber.context)))
+    return Effect.withFiber((fiber) => {
+      if (this.end !== undefined) return Effect.fail(this.end)
+      let opened: A | undefined
+      let isWanted = true
+      const close = Effect.suspend(() => {
+        isWanted = false
+        return opened === undefined ? Effect.void : kind.close(opened)
       })
-    )
+      const opening = Effect.callback<A, SessionClosed>((resume) => {
+        // not inside the object: V8 makes a function that a member begins with in the old generation
+        const cut: Part["cut"] = (end, dispatcher) => {
+          if (dispatcher === undefined) return resume(end)
+          dispatcher.scheduleTask(() => resume(end), 0)
+        }
+        const part: Part = { place: -1, cut }
+        this.parts.add(part)
+        const creating: PromiseLike<S> & { readonly withdraw?: () => void } = attempt(create)
+        creating.then((stream) => {
+          if (!this.parts.delete(part) || !isWanted) return kind.discard(this, stream)
+          resume(Effect.succeed(opened = kind.make(this, stream)))
+        }, (error) => this.lose(error))
+        return Effect.sync(() => {
+          this.parts.delete(part)
+          // nothing that a browser has, but our QMux
+          creating.withdraw?.()
+        })
+      })
+      return Effect.andThen(Scope.addFinalizer(scopeOf(fiber.context), close), opening)
+    })
   }
 }
 
@@ -321,34 +337,31 @@ const broken = (error: unknown): SessionClosed =>
 const scopeOf = (context: Context.Context<never>): Scope.Scope =>
   Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
 
-/** What becomes of a stream of the object: it has an owner from now on, or nobody wants it. */
+/** What becomes of a stream of the object: somebody has it until it is closed, or nobody wants it. */
 interface Kind<S, A> {
-  readonly own: (owner: Owner, stream: S, scope: Scope.Scope) => Effect.Effect<A>
+  readonly make: (owner: Owner, stream: S) => A
+  readonly close: (stream: A) => Effect.Effect<void>
   readonly discard: (owner: Owner, stream: S) => void
 }
 
 const sendStreams: Kind<WritableStream<Uint8Array>, Transport.SendStream> = {
-  own: (owner, writable, scope) => {
-    const send = new Sending(owner, writable)
-    return Effect.as(Scope.addFinalizer(scope, send.reset(0)), send)
-  },
+  make: (owner, writable) => new Sending(owner, writable),
+  close: (send) => send.reset(0),
   discard: (owner, writable) => ignore(() => writable.abort(owner.streamError(0)))
 }
 
 const receiveStreams: Kind<ReadableStream<Uint8Array>, Transport.ReceiveStream> = {
-  own: (owner, readable, scope) => {
-    const receive = new Receiving(owner, readable)
-    return Effect.as(Scope.addFinalizer(scope, receive.stop(0)), receive)
-  },
+  make: (owner, readable) => new Receiving(owner, readable),
+  close: (receive) => receive.stop(0),
   discard: (owner, readable) => ignore(() => readable.cancel(owner.streamError(0)))
 }
 
 const biStreams: Kind<BidirectionalStreamLike, Transport.BiStream> = {
-  own: (owner, { readable, writable }, scope) => {
-    const send = new Sending(owner, writable)
-    const receive = new Receiving(owner, readable)
-    return Effect.as(Scope.addFinalizer(scope, Effect.andThen(send.reset(0), receive.stop(0))), { send, receive })
-  },
+  make: (owner, { readable, writable }) => ({
+    send: sendStreams.make(owner, writable),
+    receive: receiveStreams.make(owner, readable)
+  }),
+  close: ({ receive, send }) => Effect.andThen(send.reset(0), receive.stop(0)),
   discard: (owner, { readable, writable }) => {
     receiveStreams.discard(owner, readable)
     sendStreams.discard(owner, writable)
@@ -365,12 +378,15 @@ class Incoming<S, A> implements Part {
   private readonly reader: ReadableStreamDefaultReader<S>
   private readonly kind: Kind<S, A>
   private readonly arrived: Array<S> = []
+  // where they go, if not to fibers
+  private take: ((stream: A) => void) | undefined
   private isReading = false
   private readonly waiters = new Condition(() => this.arrived.length > 0 || this.connection.end !== undefined)
 
   constructor(connection: ObjectConnection, streams: ReadableStream<S>, kind: Kind<S, A>) {
     this.connection = connection
     this.kind = kind
+    this.take = undefined
     this.reader = streams.getReader()
     connection.parts.add(this)
   }
@@ -380,12 +396,22 @@ class Incoming<S, A> implements Part {
       const next: Effect.Effect<A, SessionClosed, Scope.Scope> = Effect.withFiber((fiber) => {
         if (this.connection.end !== undefined) return Effect.fail(this.connection.end)
         const stream = this.arrived.shift()
-        if (stream !== undefined) return this.kind.own(this.connection, stream, scopeOf(fiber.context))
+        if (stream !== undefined) {
+          const made = this.kind.make(this.connection, stream)
+          return Effect.as(Scope.addFinalizer(scopeOf(fiber.context), this.kind.close(made)), made)
+        }
         this.read()
         return Effect.flatMap(restore(this.waiters.wait), () => next)
       })
       return next
     })
+  }
+
+  give(take: (stream: A) => void): void {
+    this.take = take
+    if (this.connection.end !== undefined) return
+    for (const stream of this.arrived.splice(0)) take(this.kind.make(this.connection, stream))
+    this.read()
   }
 
   cut(_end: unknown, dispatcher: Dispatcher): void {
@@ -403,6 +429,10 @@ class Incoming<S, A> implements Part {
     if (result.done) return this.connection.lose(new Error("the connection takes no more streams"))
     this.isReading = false
     if (this.connection.end !== undefined) return this.kind.discard(this.connection, result.value)
+    if (this.take !== undefined) {
+      this.take(this.kind.make(this.connection, result.value))
+      return this.read()
+    }
     this.arrived.push(result.value)
     // each waiting fiber wants a stream of its own
     if (this.waiters.size > this.arrived.length) this.read()

@@ -89,13 +89,17 @@ abstract class Half implements Part {
   }
 
   /** Suspends until there is something to go on for. */
-  protected wait<A, E>(next: () => Wait<A, E>): Wait<A, E> {
+  protected wait<A, E>(next: Wait<A, E>): Wait<A, E> {
     return Effect.callback((resume) => {
-      const goOn = () => resume(Effect.suspend(next))
       // the fiber may have yielded since it looked
-      if (this.isWaiting) this.waiter = goOn
-      else goOn()
+      if (this.isWaiting) this.park(() => resume(next))
+      else resume(next)
     })
+  }
+
+  // V8 makes a function that is assigned to a member in the old generation; not so an argument
+  private park(waiter: () => void): void {
+    this.waiter = waiter
   }
 
   protected wake(dispatcher: Dispatcher): void {
@@ -135,6 +139,7 @@ export class Sending extends Half implements Transport.SendStream {
   private stopCode: number | undefined
   // few ever ask for it
   private stopping: Condition | undefined
+  private onStopped: ((code: number) => void) | undefined
 
   constructor(connection: Owner, writable: WritableStream<Uint8Array>) {
     super(connection)
@@ -161,7 +166,7 @@ export class Sending extends Half implements Transport.SendStream {
       if (!isAdmitted && (writer.desiredSize ?? 0) <= 0) {
         this.block()
         const from = index
-        return this.wait(() => this.put(pieces, from, true))
+        return this.wait(Effect.suspend(() => this.put(pieces, from, true)))
       }
       isAdmitted = false
       try {
@@ -195,7 +200,7 @@ export class Sending extends Half implements Transport.SendStream {
         if (this.end === undefined) this.settle(done, undefined)
       }, (error) => this.onError(error))
     }
-    return this.wait(() => this.close())
+    return this.wait(Effect.suspend(() => this.close()))
   }
 
   get reset(): Transport.SendStream["reset"] {
@@ -223,6 +228,11 @@ export class Sending extends Half implements Transport.SendStream {
     })
   }
 
+  onStop(stopped: (code: number) => void): void {
+    if (this.stopCode === undefined) this.onStopped = stopped
+    else stopped(this.stopCode)
+  }
+
   cut(end: End, dispatcher: Dispatcher): void {
     if (this.end === undefined) this.settle(end, dispatcher)
   }
@@ -237,6 +247,8 @@ export class Sending extends Half implements Transport.SendStream {
 
   protected fail(code: number): void {
     this.stopCode = code
+    this.onStopped?.(code)
+    this.onStopped = undefined
     this.stopping?.wake()
     this.settle(resetWith(code), undefined)
   }
@@ -251,6 +263,7 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   private isReading = false
   private seen = 0
   private isGathering = false
+  private pulling: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> | undefined
 
   constructor(connection: Owner, readable: ReadableStream<Uint8Array>) {
     super(connection)
@@ -258,7 +271,7 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   }
 
   get pull(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
-    return Effect.suspend(() => this.next())
+    return this.pulling ??= Effect.suspend(() => this.next())
   }
 
   private next(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
@@ -266,7 +279,7 @@ export class Receiving extends Half implements Transport.ReceiveStream {
       if (this.chunks.length === 0) {
         if (this.end !== undefined) return this.end
         this.read()
-        return this.wait(() => this.next())
+        return this.wait(this.pull)
       }
       this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
       this.chunks = []

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Reader from "../../src/coding/Reader.ts"
 import * as Writer from "../../src/coding/Writer.ts"
 import { BoundsExceeded, DecodeError } from "../../src/core/MoqError.ts"
@@ -197,6 +197,30 @@ describe("Reader", () => {
     }
     assert.isAtMost(reads(500), 500 * 5)
     assert.isAtMost(reads(2000), 2000 * 5)
+  })
+
+  it("copies what is new when it joins a message, however the bytes are cut", () => {
+    // bytes copied for each byte of a message of one list that comes in pieces
+    const copied = (items: number, size: number) => {
+      const read = (reader: Reader.Reader) => reader.list(reader.count(10_000), (reader) => reader.bytes(7)).length
+      const message = new Uint8Array(2 + 7 * items)
+      message[0] = 0x40 | (items >> 8)
+      message[1] = items
+      const set = vi.spyOn(Uint8Array.prototype, "set")
+      const reader = Reader.make()
+      let result: number | Reader.NeedMore = Reader.NeedMore
+      let bytes = 0
+      for (let at = 0; at < message.length; at += size) {
+        reader.push(message.slice(at, at + size))
+        result = Reader.decode(reader, read, undefined)
+        for (const [source] of set.mock.calls) bytes += source.length
+        set.mockClear()
+      }
+      set.mockRestore()
+      assert.strictEqual(result, items)
+      return bytes / message.length
+    }
+    for (const size of [1, 5, 300, 1000]) for (const items of [200, 8000]) assert.isAtMost(copied(items, size), 6)
   })
 
   it("forgets a list that was cut off when the bytes go elsewhere", () => {

@@ -1,7 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { Fibers } from "../../src/core/Fibers.ts"
 import { ignore } from "../../src/core/Ignore.ts"
+
+setFlagsFromString("--expose-gc")
+const collect: (options?: { readonly type: "minor" }) => void = runInNewContext("gc")
 
 describe("Fibers", () => {
   it.effect("begin on the stack of the caller", () =>
@@ -88,6 +93,30 @@ describe("Fibers", () => {
       fibers.fork(Effect.fail("no"))
       fibers.fork(Effect.andThen(Effect.yieldNow, Effect.die("bug")))
       yield* fibers.awaitEmpty()
+    }))
+
+  it.effect("a minor collection takes those that have ended", () =>
+    Effect.gen(function*() {
+      const fibers = yield* Fibers.make
+      const goOn: Array<() => void> = []
+      const park = Effect.callback<void>((resume) => {
+        goOn.push(() => resume(Effect.void))
+      })
+      const through = (count: number) => {
+        for (let i = 0; i < count; i++) {
+          fibers.fork(park)
+          if (goOn.length > 16) goOn.shift()!()
+        }
+      }
+      // what counts them grows old first
+      through(10_000)
+      collect()
+      const before = process.memoryUsage().heapUsed
+      through(50_000)
+      collect({ type: "minor" })
+      collect({ type: "minor" })
+      assert.isBelow((process.memoryUsage().heapUsed - before) / 50_000, 64)
+      for (const one of goOn) one()
     }))
 })
 

@@ -67,6 +67,7 @@ describe("docs/limits.md", () => {
     assert.deepStrictEqual(values["a frame"], shown(Frame.maxSize))
     assert.deepStrictEqual(column("A track", "default")["bytes of a group"], shown(Group.maxBytes))
     assert.deepStrictEqual(column("A track", "default")["frames of a group"], shown(Group.maxFrames))
+    assert.deepStrictEqual(column("A track", "default")["taken of a group"], shown(Group.maxTaken))
   })
 
   it("has those of a relay, with their flags", () => {

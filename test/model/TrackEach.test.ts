@@ -156,6 +156,23 @@ describe("Track.forEachFrame", () => {
       assert.deepStrictEqual([attached(producer), attached(a.group), attached(b.group)], [nobody, nobody, nobody])
     }))
 
+  it.effect("ends with its subscription, also while only the last of the groups that it wants goes on", () =>
+    Effect.gen(function*() {
+      const producer = yield* Track.make(["a"])
+      const group = yield* producer.appendGroup
+      const subscription = Subscription.make(producer.track, { from: 0, to: 0 })
+      const { fiber, got } = yield* each(subscription)
+      write(group, "1")
+      yield* settle
+      const left = new App({ code: 1 })
+      Subscription.leaveUnsafe(subscription, left)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.fail(left))
+      write(group, "2")
+      yield* settle
+      assert.deepStrictEqual(got, ["0:1"])
+      assert.deepStrictEqual([attached(producer), attached(group.group)], [nobody, nobody])
+    }))
+
   it.effect("dies of what the function throws, at once or later", () =>
     Effect.gen(function*() {
       for (const at of [0, 2]) {

@@ -284,4 +284,29 @@ describe("Track.frames", () => {
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual([attached(producer), attached(group.group)], [nobody, nobody])
     }))
+
+  it.effect("has all of a group that came while another was read, whoever else has taken that meanwhile", () =>
+    Effect.gen(function*() {
+      for (const order of ["default", "asc"] as const) {
+        const producer = yield* Track.make(["a"], { order, start: 0, cache: { maxTaken: 100 } })
+        const [first, second] = [yield* producer.appendGroup, yield* producer.appendGroup]
+        const got: Array<number> = []
+        yield* first.writeFrame(Uint8Array.of(1))
+        const slow = yield* Effect.forkChild(
+          Stream.runForEach(producer.track.frames, (frame) => Effect.sync(() => got.push(frame.length))),
+          { startImmediately: true }
+        )
+        yield* settle
+        yield* Effect.forkChild(Track.forEachFrame(producer.track, () => {}), { startImmediately: true })
+        for (let i = 0; i < 5; i++) {
+          yield* second.writeFrame(new Uint8Array(100 + i))
+          yield* settle
+        }
+        yield* first.finish
+        yield* second.finish
+        yield* producer.finish
+        yield* Fiber.join(slow)
+        assert.deepStrictEqual([order, ...got.slice(-5)], [order, 100, 101, 102, 103, 104])
+      }
+    }))
 })

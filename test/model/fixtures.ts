@@ -69,3 +69,17 @@ export const attached = (
 
 /** What {@link attached} says when nobody is. */
 export const nobody = { readers: 0, pulling: 0, watching: 0 }
+
+/** Numbers from 0 to below 1, the same for the same seed. */
+export const random = (seed: number) => (): number => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+}
+
+/** One of several, each as often as it weighs. */
+export const choose = <A>(among: ReadonlyArray<readonly [A, number]>, at: number): A => {
+  let rest = at * among.reduce((sum, [, weight]) => sum + weight, 0)
+  return (among.find(([, weight]) => (rest -= weight) < 0) ?? among[0]!)[0]
+}

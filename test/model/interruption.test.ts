@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, type Pull, type Scope } from "effect"
+import { Channel, Effect, Fiber, type Pull, type Scope } from "effect"
 import * as Group from "../../src/model/Group.ts"
 import * as Log from "../../src/model/Log.ts"
 import * as Track from "../../src/model/Track.ts"
@@ -39,6 +39,14 @@ const pulls: ReadonlyArray<readonly [string, Effect.Effect<Pull.Pull<unknown, un
       const track = yield* Track.make(["a"])
       track.appendGroupUnsafe()
       return yield* track.track.reader()
+    })
+  ],
+  [
+    "the frames of a track",
+    Effect.gen(function*() {
+      const track = yield* Track.make(["a"])
+      track.appendGroupUnsafe()!.writeFrameUnsafe(Uint8Array.of(1))
+      return yield* Channel.toPullScoped(track.track.frames.channel, yield* Effect.scope)
     })
   ]
 ]

@@ -8,7 +8,8 @@ import { WebSocketStream } from "../../src/node/WebSocketStream.ts"
 /** As much of a `ws` WebSocket as there has to be. */
 class Wire extends EventEmitter {
   readonly OPEN = 1
-  readonly readyState = 1
+  readonly CLOSED = 3
+  readyState: number = 1
   binaryType = ""
   isPaused = true
   pauses = 0
@@ -21,9 +22,14 @@ class Wire extends EventEmitter {
   }
 }
 
-const make = (onMessage: (message: Uint8Array) => void, onEnd: () => void = () => {}) => {
+const make = (
+  onMessage: (message: Uint8Array) => void,
+  onEnd: () => void = () => {},
+  { masks = false, readyState = 1, socket = new EventEmitter() as Socket } = {}
+) => {
   const wire = new Wire()
-  const stream = new WebSocketStream(wire as unknown as WebSocket, new EventEmitter() as Socket, false, {
+  wire.readyState = readyState
+  const stream = new WebSocketStream(wire as unknown as WebSocket, socket, masks, {
     maxBacklog: 1,
     writeTimeout: 1,
     onMessage,
@@ -31,8 +37,20 @@ const make = (onMessage: (message: Uint8Array) => void, onEnd: () => void = () =
     onRoom: () => {},
     ask: () => {}
   })
-  assert.isTrue(stream.isOpen)
-  return wire
+  assert.strictEqual(stream.isOpen, readyState === 1)
+  return Object.assign(wire, { stream })
+}
+
+/** As much of a socket as there has to be: keeps what is written. */
+class Written extends EventEmitter {
+  readonly chunks: Array<Uint8Array> = []
+  readonly writableLength = 0
+  cork(): void {}
+  uncork(): void {}
+  write(chunk: Uint8Array): boolean {
+    this.chunks.push(chunk)
+    return true
+  }
 }
 
 // something of a few hundred microseconds
@@ -81,5 +99,25 @@ describe("WebSocketStream", () => {
     assert.deepStrictEqual(read, [0])
     for (let i = 0; i < 50; i++) await turn()
     assert.deepStrictEqual(read, [...Array.from({ length: 20 }, (_, i) => i), "end"])
+  })
+
+  it("tells of the end of a WebSocket that has gone before", async () => {
+    const read: Array<string> = []
+    make(() => {}, () => read.push("end"), { readyState: 3 })
+    assert.deepStrictEqual(read, [], "not before whoever makes it has it")
+    await turn()
+    assert.deepStrictEqual(read, ["end"])
+  })
+
+  it("a server sends what is written as it is, and a client masks it", () => {
+    const payload = Uint8Array.of(1, 2, 3, 4, 5)
+    const [server, client] = [new Written(), new Written()]
+    make(() => {}, () => {}, { socket: server as unknown as Socket }).stream.send([payload])
+    make(() => {}, () => {}, { masks: true, socket: client as unknown as Socket }).stream.send([payload])
+    assert.strictEqual(server.chunks[1], payload)
+    assert.deepStrictEqual([...server.chunks[0]!], [0x82, 5])
+    const [frame] = client.chunks
+    assert.deepStrictEqual([...frame!.subarray(0, 2)], [0x82, 0x85])
+    assert.deepStrictEqual(frame!.subarray(6).map((byte, i) => byte ^ frame![2 + i % 4]!), Buffer.from(payload))
   })
 })

@@ -8,17 +8,22 @@ import { publish, settle, start } from "./relays.ts"
 /** A transport whose connections tell of all that is written to them. */
 const watched = (network: Memory.Network, onWrite: (chunk: Uint8Array) => void): Transport => ({
   connect: (url, options) =>
-    Effect.map(network.transport.connect(url, options), (connection): Connection => ({
-      ...connection,
-      openUni: (options) =>
-        Effect.map(connection.openUni(options), (stream): SendStream => ({
-          ...stream,
-          write: (chunks) => {
-            chunks.forEach(onWrite)
-            return stream.write(chunks)
+    Effect.map(network.transport.connect(url, options), (connection) => {
+      const openUni: Connection["openUni"] = (options) =>
+        Effect.map(connection.openUni(options), (stream): SendStream => {
+          return {
+            write: (chunks) => {
+              chunks.forEach(onWrite)
+              return stream.write(chunks)
+            },
+            finish: stream.finish,
+            reset: (code) => stream.reset(code),
+            setPriority: (priority) => stream.setPriority(priority),
+            stopped: stream.stopped
           }
-        }))
-    }))
+        })
+      return Object.create(connection, { openUni: { value: openUni } })
+    })
 })
 
 describe("a relay", () => {

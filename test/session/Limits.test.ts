@@ -8,6 +8,7 @@ import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import type * as Subscription from "../../src/model/Subscription.ts"
+import * as Track from "../../src/model/Track.ts"
 import * as Limits from "../../src/session/Limits.ts"
 import { Rate } from "../../src/session/Rate.ts"
 import type * as Session from "../../src/session/Session.ts"
@@ -136,6 +137,34 @@ for (const profile of Profile.all) {
         assert.strictEqual((yield* growing.bytes).length, 5_000)
         assert.strictEqual(seen, 5_000)
         assert.strictEqual(yield* stopped(big), "open")
+      }))
+
+    it.effect("a frame that its reader waits for may be larger than all that may be unread", () =>
+      Effect.gen(function*() {
+        for (const kind of ["frames", "each", "group"] as const) {
+          const { peer, session } = yield* server(profile, { limits: { unread: 1_000 } })
+          const { id, track } = yield* subscribed(peer, session, "live", { from: 0 })
+          const sizes: Array<number> = []
+          const add = (payload: Uint8Array) => void sizes.push(payload.length)
+          const take = (frames: Stream.Stream<Uint8Array, unknown>) =>
+            Stream.runForEach(frames, (payload) => Effect.sync(() => add(payload)))
+          yield* Effect.forkScoped(
+            kind === "each"
+              ? Track.forEachFrame(track, add)
+              : kind === "frames"
+              ? take(track.frames)
+              : Stream.runForEach(track.groups, (group) => take(group.frames))
+          )
+          const stream = yield* group(peer, id, 0)
+          for (const bytes of [large(5_000), large(3_000)]) {
+            for (let at = 0; at < bytes.length; at += 500) {
+              yield* stream.write([bytes.slice(at, at + 500)])
+              yield* settle
+            }
+          }
+          assert.deepStrictEqual([kind, ...sizes], [kind, 5_000, 3_000])
+          assert.strictEqual(yield* stopped(stream), "open")
+        }
       }))
 
     it.effect("what is let go of does not count any more", () =>

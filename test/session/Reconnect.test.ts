@@ -459,6 +459,40 @@ describe("Session.reconnect: subscriptions", () => {
       assert.deepStrictEqual(reading.fiber.pollUnsafe(), Exit.void)
     }))
 
+  it.effect("let go of what was read of a long group; who comes then gets all of it", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const router = yield* Router.make
+      yield* world.serve(router)
+      const session = yield* world.open
+      const track = yield* offer(router, ["a"])
+      const long = yield* track.appendGroup
+      const all: Array<number> = []
+      const write = (count: number) =>
+        Effect.gen(function*() {
+          for (let i = 0; i < count; i++) {
+            all.push(all.length & 255)
+            yield* long.writeFrame(new Uint8Array(16 * 1024).fill(all.at(-1)!))
+          }
+          yield* settle
+        })
+      const watch = Effect.gen(function*() {
+        const track = yield* session.subscribe(["a"])
+        const got: Array<number> = []
+        yield* Effect.forkScoped(Track.forEachFrame(track, (payload) => void got.push(payload[0]!)))
+        yield* settle
+        return { got, track }
+      })
+      yield* write(1)
+      const first = yield* watch
+      for (let i = 0; i < 20; i++) yield* write(10)
+      assert.isAtLeast(first.track.group(0)!.first, 190)
+      const late = yield* watch
+      yield* write(3)
+      for (const { got } of [first, late]) assert.deepStrictEqual(got, all)
+      yield* world.leave()
+    }))
+
   it.effect("get what is still cached when nothing had come yet", () =>
     Effect.gen(function*() {
       const world = yield* start({ client: { schedule: every("1 second") } })

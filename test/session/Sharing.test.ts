@@ -6,7 +6,9 @@ import * as Info from "../../src/message/Info.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import type * as SubscribeMessage from "../../src/message/Subscribe.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
+import * as Router from "../../src/model/Router.ts"
 import type * as Subscription from "../../src/model/Subscription.ts"
+import * as Track from "../../src/model/Track.ts"
 import type * as Session from "../../src/session/Session.ts"
 import { random } from "../fixtures/bytes.ts"
 import { type ByHand, type Hand, info, server, stopped, takeSubscribe } from "./byHand.ts"
@@ -81,6 +83,80 @@ for (const profile of Profile.all) {
         assert.deepStrictEqual(frames(some.log), ["2:2", "3:3"])
         assert.strictEqual(ended(some.fiber)?._tag, "Success")
         assert.deepStrictEqual(frames(newest.log), ["4:4"])
+      }))
+
+    it.effect("who comes when the group has let go of what others took gets all of it, by a stream of its own", () =>
+      Effect.gen(function*() {
+        const { client, connections, server } = yield* pair({ profiles: [profile] }, { profiles: [profile] })
+        const broadcast = yield* server.broadcast([])
+        const track = yield* broadcast.track(["live"])
+        const group = yield* track.appendGroup
+        const size = 16 * 1024
+        let written = 0
+        const write = (count: number) =>
+          Effect.gen(function*() {
+            for (let i = 0; i < count; i++) yield* group.writeFrame(new Uint8Array(size).fill(written++))
+            yield* settle
+          })
+        const watch = (options?: Subscription.Options) =>
+          Effect.gen(function*() {
+            const track = yield* client.subscribe(["live"], options)
+            const got: Array<number> = []
+            yield* Effect.forkScoped(Track.forEachFrame(track, (payload) => void got.push(payload[0]!)))
+            yield* settle
+            return { got, received: track.group(0)! }
+          })
+        yield* write(1)
+        const first = yield* watch()
+        const before = streams(connections[0])
+        const early = yield* watch()
+        assert.strictEqual(streams(connections[0]), before)
+        for (let i = 0; i < 20; i++) yield* write(10)
+        assert.isAtLeast(first.received.first, 190)
+        assert.isBelow(first.received.size, 10 * size)
+        // the publisher has it all still
+        assert.strictEqual(group.group.first, 0)
+        const late = [yield* watch(), yield* watch({ from: 0 })]
+        assert.isAbove(streams(connections[0]), before)
+        yield* write(7)
+        const all = Array.from({ length: written }, (_, i) => i & 255)
+        for (const { got } of [first, early, ...late]) assert.deepStrictEqual(got, all)
+      }))
+
+    it.effect("what is passed on is kept, for those who join there later", () =>
+      Effect.gen(function*() {
+        const options = { profiles: [profile] }
+        const { client, server } = yield* pair(options, options)
+        const group = yield* (yield* (yield* server.broadcast([])).track(["live"])).appendGroup
+        const write = (count: number) =>
+          Effect.gen(function*() {
+            for (let i = 0; i < count; i++) yield* group.writeFrame(new Uint8Array(16 * 1024))
+            yield* settle
+          })
+        yield* write(1)
+        const router = yield* Router.make
+        // and read here as well: what is being sent to somebody stays anyway
+        const read = (track: Track.Track) => Effect.forkScoped(Track.forEachFrame(track, () => {}))
+        const published = yield* client.subscribe(["live"])
+        yield* read(published)
+        yield* router.publish(published)
+        const { client: other } = yield* pair(options, { ...options, router: server.router })
+        yield* router.route(["routed"], () => Effect.tap(other.subscribe(["live"]), read))
+        // each on a session of its own: on the same one it would ask again
+        const watch = (path: ReadonlyArray<string>) =>
+          Effect.gen(function*() {
+            const { client } = yield* pair(options, { ...options, router })
+            const got: Array<number> = []
+            const track = yield* client.subscribe(path)
+            yield* Effect.forkScoped(Track.forEachFrame(track, (payload) => void got.push(payload.length)))
+            yield* settle
+            return got
+          })
+        const paths = [["live"], ["routed", "live"]]
+        const early = yield* Effect.forEach(paths, watch)
+        for (let i = 0; i < 10; i++) yield* write(10)
+        const late = yield* Effect.forEach(paths, watch)
+        for (const got of [...early, ...late]) assert.lengthOf(got, 101)
       }))
 
     it.effect("who leaves gets no more; the others do not notice; the last one takes the wire with it", () =>

@@ -155,6 +155,12 @@ const faults: ReadonlyArray<
   ["`stopped` gives another code", "a stop arrives with its code", {
     send: () => ({ stopped: Effect.succeed(99) })
   }],
+  ["`onStop` gives another code", "a stop arrives with its code", {
+    send: () => ({ onStop: (stopped) => stopped(99) })
+  }],
+  ["streams are handed to nobody", "where streams are handed to a function", {
+    connection: () => ({ onUni: () => {} })
+  }],
   ["a stream that is reset before its first byte costs the connection", "streams that end before", {
     connection: ({ close, openBi }) => ({
       openBi: Effect.map(openBi, ({ receive, send }) => ({

@@ -323,6 +323,146 @@ describe("Qmux", () => {
       assert.isFalse(far.sent.some(([type]) => type === 0x1c))
     }))
 
+  it.effect("a stream that is given up before it said anything is over on both ends", () =>
+    Effect.gen(function*() {
+      const { client, far, near, server } = yield* pair({ server: { maxStreamsBidi: 8 } })
+      const serving = yield* Effect.forkChild(
+        Effect.forever(Effect.scoped(Effect.flatMap(server.acceptBi, ({ receive }) => Effect.exit(receive.pull)))),
+        { startImmediately: true }
+      )
+      near.sent.length = 0
+      // far more than there may be at once
+      for (let i = 0; i < 100; i++) {
+        yield* Effect.scoped(client.openBi)
+        yield* turn
+      }
+      assert.deepStrictEqual(near.sent.slice(0, 3), [
+        Uint8Array.of(0x0e, 0, 0, 0),
+        Uint8Array.of(0x04, 0, 0, 0),
+        Uint8Array.of(0x05, 0, 0)
+      ])
+      assert.isUndefined(serving.pollUnsafe())
+      assert.isFalse(near.ended || far.ended)
+    }))
+
+  it.effect("a stop goes ahead of what waits to be sent, and is heard", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair()
+      // STOP_SENDING of stream 0 with code 9, and then its first byte
+      far.arrive(Uint8Array.of(0x05, 0, 9))
+      far.arrive(Uint8Array.of(0x0a, 0, 1, 7))
+      const { receive, send } = yield* server.acceptBi
+      assert.strictEqual(yield* send.stopped, 9)
+      assert.deepStrictEqual(yield* receive.pull, [Uint8Array.of(7)])
+      yield* turns
+      assert.isTrue(far.sent.some((message) => message.join() === [0x04, 0, 9, 0].join()), "the answer to it")
+    }))
+
+  it.effect("a window that is given before the first byte counts", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair({ client: { maxStreamData: 10 } })
+      far.arrive(Uint8Array.of(0x11, 0, 20))
+      const { send } = yield* server.acceptBi
+      yield* send.write([new Uint8Array(20)])
+      yield* turns
+      assert.strictEqual(far.sent.at(-1)!.length, 4 + 20)
+    }))
+
+  it.effect("a reset is an answer for its own half alone", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair()
+      far.arrive(Uint8Array.of(0x04, 0, 9, 0))
+      const { receive, send } = yield* server.acceptBi
+      assert.deepInclude(yield* Effect.flip(receive.pull), { _tag: "MoqStreamReset", code: 9 })
+      yield* send.write([Uint8Array.of(1)])
+      yield* turns
+      assert.deepStrictEqual(far.sent.at(-1), Uint8Array.of(0x0e, 0, 0, 1, 1))
+    }))
+
+  it.effect("streams whose other half the peer leaves open count as open", () =>
+    Effect.gen(function*() {
+      const { client, far, near } = yield* pair({ server: { maxStreamsBidi: 3 } })
+      // MAX_STREAMS: as many as there are
+      near.arrive(Uint8Array.of(0x12, 0x80, 1, 0, 0))
+      // what the other end answers stays with it
+      far.isNarrow = true
+      for (let i = 0; i < 3; i++) yield* Effect.scoped(client.openBi)
+      const fourth = yield* Effect.forkChild(client.openBi, { startImmediately: true })
+      yield* turns
+      assert.isUndefined(fourth.pollUnsafe())
+      // RESET_STREAM of stream 0
+      near.arrive(Uint8Array.of(0x04, 0, 0, 0))
+      yield* Fiber.join(fourth)
+      assert.isFalse(near.ended || far.ended)
+    }))
+
+  it.effect("a peer gets a place back once both halves are over and the stream was accepted", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair({ server: { maxStreamsBidi: 1 } })
+      const granted = () => far.sent.filter(([type]) => type === 0x12)
+      // the only byte of stream 0, and its end
+      far.arrive(Uint8Array.of(0x0b, 0, 1, 7))
+      yield* turns
+      assert.deepStrictEqual(granted(), [])
+      const { send } = yield* server.acceptBi
+      yield* turns
+      assert.deepStrictEqual(granted(), [])
+      yield* send.finish
+      yield* turns
+      assert.deepStrictEqual(granted(), [Uint8Array.of(0x12, 2)])
+    }))
+
+  it.effect("who waited for a stream and was interrupted gets none", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair({ server: { maxStreamsUni: 1 } })
+      const first = yield* client.openUni()
+      for (let i = 0; i < 10; i++) {
+        const waiting = yield* Effect.forkChild(client.openUni(), { startImmediately: true })
+        yield* turn
+        yield* Fiber.interrupt(waiting)
+      }
+      const last = yield* Effect.forkChild(client.openUni(), { startImmediately: true })
+      yield* first.write([Uint8Array.of(1)])
+      yield* first.finish
+      const receive = yield* server.acceptUni
+      yield* receive.pull
+      yield* Effect.exit(receive.pull)
+      near.sent.length = 0
+      const send = yield* Fiber.join(last)
+      yield* send.write([Uint8Array.of(2)])
+      yield* turns
+      // stream 6: no id is spent on those who left
+      assert.deepStrictEqual(near.sent.filter(([type]) => type !== 0x10), [Uint8Array.of(0x0e, 6, 0, 1, 2)])
+    }))
+
+  it.effect("answers that a peer asks for and does not take end the connection before they cost much", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair()
+      const filling = yield* Effect.forEach([1, 2], () => server.openUni())
+      far.isNarrow = true
+      for (const send of filling) yield* Effect.forkChild(send.write([new Uint8Array(256 * 1024)]))
+      yield* turns
+      let pings = 0
+      for (; pings < 100_000 && !far.ended; pings++) {
+        far.arrive(Uint8Array.of(0xf4, 0x8c, 0x67, 0x52, 0x9e, 0xf8, 0xc7, 0xbd, 0))
+        if (pings % 1000 === 0) yield* turn
+      }
+      assert.isBelow(pings, 20_000)
+      assert.include((yield* server.closed).reason, "does not read")
+    }))
+
+  it.effect("what is unread keeps no more than itself of what arrived with it", () =>
+    Effect.gen(function*() {
+      const { far, server } = yield* pair()
+      const packet = new Uint8Array(65_536)
+      packet.set([0x0a, 2, 1, 7])
+      far.arrive(packet.subarray(0, 4))
+      yield* turns
+      const receive = yield* server.acceptUni
+      const [piece] = yield* receive.pull
+      assert.strictEqual(piece.buffer.byteLength, 1)
+    }))
+
   it.effect.each<readonly [string, ReadonlyArray<number>]>([
     ["a stream that may not be opened", [0x0a, 0x40 | 0x20, 0x02, 1, 0]],
     ["more than a stream may carry", [0x0a, 0x02, 0x44, 0x01, ...new Uint8Array(1025)]],
@@ -357,6 +497,10 @@ describe("Qmux", () => {
       assert.strictEqual(error._tag, "MoqTransportError")
       assert.include(error.message, "the QMux handshake failed: its first record has no transport parameters")
     }))
+})
+
+const turn = Effect.promise(async () => {
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
 })
 
 const turns = Effect.promise(async () => {

@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { StreamReset } from "../../core/MoqError.ts"
-import type { Capabilities } from "../../transport/Transport.ts"
+import type { Capabilities, ReceiveStream } from "../../transport/Transport.ts"
 import * as Rule from "./Rule.ts"
 
 const sizes: ReadonlyArray<readonly [name: string, bytes: number]> = [
@@ -241,6 +241,10 @@ const stopArrives: Rule.Rule = {
         yield* Rule.forEachPath(pair, ({ name, receive, send }) =>
           Effect.gen(function*() {
             const stopped = yield* Effect.forkChild(send.stopped, { startImmediately: true })
+            let heard: number | undefined
+            send.onStop?.((code) => {
+              heard = code
+            })
             yield* receive.stop(code)
             yield* receive.stop(code === 0 ? 1 : 0)
             const pulled = yield* Rule.failureOf(receive.pull)
@@ -255,6 +259,11 @@ const stopArrives: Rule.Rule = {
             yield* Rule.demand(
               told === undefined || (Exit.isSuccess(told) && (capabilities.codes === "none" || told.value === code)),
               () => `${name}: \`stopped\` does not give the code ${code}`
+            )
+            yield* Rule.demand(
+              send.onStop === undefined ||
+                (heard === undefined ? told === undefined : capabilities.codes === "none" || heard === code),
+              () => `${name}: \`onStop\` does not give what \`stopped\` gives`
             )
           }))
       }
@@ -322,6 +331,43 @@ const scopeEndsStream: Rule.Rule = {
     })
 }
 
+const handedOver: Rule.Rule = {
+  rule: "where streams are handed to a function, those that wait come at once and others as they come, each once",
+  check: ({ open }) =>
+    Effect.gen(function*() {
+      for (const { from, name, to } of Rule.directions(yield* open)) {
+        const hand = { onUni: to.onUni?.bind(to), onBi: to.onBi?.bind(to) }
+        const ways = [
+          ["onUni", from.openUni(), hand.onUni],
+          [
+            "onBi",
+            Effect.map(from.openBi, ({ send }) => send),
+            hand.onBi && ((take: (stream: ReceiveStream) => void) => hand.onBi!(({ receive }) => take(receive)))
+          ]
+        ] as const
+        for (const [kind, openNext, onNext] of ways) {
+          if (onNext === undefined) continue
+          const sizes = [1, 20_000, 3]
+          const write = (size: number) => Effect.flatMap(openNext, ({ write }) => write([Rule.content(size, size)]))
+          const arrived: Array<ReceiveStream> = []
+          yield* write(sizes[0]!)
+          onNext((stream) => {
+            arrived.push(stream)
+          })
+          for (const size of sizes.slice(1)) yield* write(size)
+          for (const [i, size] of sizes.entries()) {
+            yield* Rule.step(`${name}: stream ${i} to be handed to \`${kind}\``)
+            while (arrived.length <= i) yield* to.ping.pipe(Effect.andThen(Effect.yieldNow))
+            const [chunk] = yield* arrived[i]!.pull
+            const isIts = Rule.content(size, size).subarray(0, chunk.length).every((byte, at) => chunk[at] === byte)
+            yield* Rule.demand(isIts, () => `${name}: what \`${kind}\` gives is not the stream that was opened`)
+          }
+          yield* Rule.demand(arrived.length === sizes.length, () => `${name}: \`${kind}\` gives a stream twice`)
+        }
+      }
+    })
+}
+
 const chunksAreLeftAlone: Rule.Rule = {
   rule: "chunks are not changed by sending them, may be sent twice, and received ones are not used again",
   check: ({ open }) =>
@@ -383,5 +429,6 @@ export const rules: ReadonlyArray<Rule.Rule> = [
   suspendedPullIsReset,
   scopeEndsStream,
   openedInVain,
+  handedOver,
   chunksAreLeftAlone
 ]

@@ -14,8 +14,7 @@ import type * as TestClock from "effect/testing/TestClock"
 
 export const millisecond = 1_000_000
 
-export const nanosOf = (input: Duration.Input): number =>
-  Math.round(Duration.toMillis(Duration.fromInputUnsafe(input)) * millisecond)
+export const nanosOf = (input: Duration.Input): number => Math.round(Duration.toMillis(input) * millisecond)
 
 /** Something that happens at a time. Events of the same time happen in the order in which they were planned. */
 export interface Event {

@@ -13,7 +13,7 @@ const open = (peer: ByHand) => Effect.tap(peer.openUni(written((writer) => write
 
 const after = (millis: number) => Effect.andThen(TestClock.adjust(`${millis} millis`), settle)
 
-describe("Newcomers", () => {
+describe("Deadlines", () => {
   it.effect("each is late at its own time, also those that come while others are waited for, and once nobody was", () =>
     Effect.gen(function*() {
       const { limits, monitor } = record()
