@@ -32,6 +32,11 @@ export class Outbox {
     this.socket = socket
   }
 
+  /** Whether bytes of streams may be sent. */
+  get isWanted(): boolean {
+    return this.credit > this.sent
+  }
+
   /** A half has something to send. While its window is closed it does not wait here, where each record would ask it. */
   add(half: SendHalf): void {
     if (!half.canSend(Infinity)) return
@@ -62,6 +67,7 @@ export class Outbox {
   /** The peer takes so many bytes of streams in all. */
   allow(credit: number): void {
     this.credit = Math.max(this.credit, credit)
+    if (this.isWanted) { for (const half of this.waiting) half.checkRoom() }
     this.flushSoon()
   }
 

@@ -185,6 +185,10 @@ export class QmuxSession implements Owner {
     this.outbox.add(half)
   }
 
+  get isWanted(): boolean {
+    return this.outbox.isWanted
+  }
+
   ended(half: SendHalf, code: number | undefined): void {
     if (code !== undefined) this.introduce(half.id)
     this.sending.delete(half.id)
@@ -384,6 +388,7 @@ export class QmuxSession implements Owner {
         const max = record.varint()
         if (half === undefined) return
         half.max = Math.max(half.max, max)
+        half.checkRoom()
         return this.outbox.add(half)
       }
       case Wire.frame.maxStreamsBidi:

@@ -19,6 +19,8 @@ export interface Owner {
   consumed(half: ReceiveHalf, bytes: number): void
   /** What the unread pieces of all streams cost. */
   unread: number
+  /** Whether the peer takes bytes of streams now. */
+  readonly isWanted: boolean
 }
 
 /** How a stream ended early, and what `abort` and `cancel` carry a code in. */
@@ -109,12 +111,14 @@ export class SendHalf {
     return this
   }
 
+  /** While the peer takes nothing one piece may wait, so that a peer which never does is not taken for a slow one. */
   get desiredSize(): number {
-    return this.ended ? 0 : highWaterMark - this.queued
+    if (this.ended) return 0
+    return (this.max > this.sent && this.owner.isWanted ? highWaterMark : 1) - this.queued
   }
 
   get ready(): Promise<void> {
-    if (this.queued < highWaterMark) return settled
+    if (this.ended || this.desiredSize > 0) return settled
     return this.room ??= new Promise((resolve) => {
       this.onRoom = resolve
     })
@@ -166,7 +170,12 @@ export class SendHalf {
         this.offset = 0
       }
     }
-    if (this.queued < highWaterMark) this.release()
+    this.checkRoom()
+  }
+
+  /** Something has left, or may leave. */
+  checkRoom(): void {
+    if (this.room !== undefined && this.desiredSize > 0) this.release()
   }
 
   /** It has ended: with everything said (no error), or early; with a code for the peer when it does not know yet. */
