@@ -195,6 +195,24 @@ describe("Qmux", () => {
       yield* Fiber.joinAll(writing)
     }))
 
+  it.effect("while the peer takes nothing one piece of a stream waits, and what waits for room goes on when it takes some", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair({ server: { maxData: 1_000 } })
+      const filling = yield* client.openUni()
+      yield* filling.write([new Uint8Array(1_000)])
+      yield* turns
+      const send = yield* client.openUni()
+      yield* send.write([new Uint8Array(10)])
+      const writing = yield* Effect.forkChild(send.write([new Uint8Array(20)]))
+      yield* turns
+      assert.isUndefined(writing.pollUnsafe(), "the second one")
+      yield* (yield* server.acceptUni).pull
+      yield* Fiber.join(writing)
+      const receive = yield* server.acceptUni
+      let arrived = 0
+      while (arrived < 30) for (const chunk of yield* receive.pull) arrived += chunk.length
+    }))
+
   it.effect("a close waits for no room, but goes behind what was written", () =>
     Effect.gen(function*() {
       const { client, near, server } = yield* pair()
