@@ -82,7 +82,7 @@ export class Cursor {
 export const sizeOf = (value: number): number => value < 0x40 ? 1 : value < 0x4000 ? 2 : value < 0x4000_0000 ? 4 : 8
 
 /** Writes a number, and gives the place behind it. */
-export const writeVarint = (bytes: Uint8Array, at: number, value: number): number => {
+const writeVarint = (bytes: Uint8Array, at: number, value: number): number => {
   if (value < 0x40) {
     bytes[at] = value
     return at + 1
