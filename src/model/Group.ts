@@ -42,7 +42,7 @@ export const maxBytes = 32 * 1024 * 1024
 export const maxFrames = 65_536
 
 /**
- * The most bytes of payload that a received group keeps for readers that come later: 1 MiB. Beyond that, frames that
+ * The most bytes of payload that a received group keeps for readers that come later: 256 KiB. Beyond that, frames that
  * every open reader has taken go.
  *
  * **Details**
@@ -54,7 +54,7 @@ export const maxFrames = 65_536
  * @category constants
  * @since 0.1.0
  */
-export const maxTaken = 1024 * 1024
+export const maxTaken = 256 * 1024
 
 /**
  * A group to read. Every reader gets every frame, from the first one on, at its own pace.

@@ -79,7 +79,7 @@ export interface Session extends Router.Subscribable<RequestError> {
    * Subscribes to a track of the peer for as long as the scope.
    *
    * Who subscribes again to what this session receives already shares that, unless the newest group has lost its
-   * beginning: what all its readers have taken goes beyond 1 MiB (`Group.maxTaken`). Then it is asked for again.
+   * beginning: what all its readers have taken goes beyond 256 KiB (`Group.maxTaken`). Then it is asked for again.
    *
    * Fails with `NotFound` when the peer does not have it (with `wait`: not in that time), with `Timeout` when it does
    * not answer within 10 seconds (`limits.request`), with `BoundsExceeded` when the path is empty or too long, or a

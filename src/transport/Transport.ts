@@ -19,9 +19,11 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -123,6 +125,30 @@ export interface SendStream {
    * has it: it spares a session a fiber for each request.
    */
   readonly onStop?: ((stopped: (code: number) => void) => void) | undefined
+  /**
+   * Takes chunks at once where {@link SendStream.write} would succeed without suspending, and tells whether it has; where
+   * it has not, none was taken, and `write` is to be asked. Not every transport has it: with
+   * {@link SendStream.onFinish} it spares a session most steps of a fiber for each group.
+   */
+  readonly offer?: ((chunks: NonEmptyReadonlyArray<Uint8Array>) => boolean) | undefined
+  /**
+   * Does what {@link SendStream.finish} does, and calls a function, which must not throw, with how that ended: on the stack
+   * of the caller or later, also when the stream is reset meanwhile. Not every transport has it.
+   */
+  readonly onFinish?: ((finished: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void) => void) | undefined
+}
+
+/**
+ * Hears what a stream receives: see {@link ReceiveStream.onPull}. Its methods must not throw.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Listener {
+  /** One or more chunks, none of them empty. Whether it wants more now. */
+  readonly chunks: (chunks: NonEmptyReadonlyArray<Uint8Array>) => boolean
+  /** What {@link ReceiveStream.pull} ends with. It hears nothing more. */
+  readonly end: (exit: Exit.Exit<never, StreamReset | SessionClosed | Cause.Done>) => void
 }
 
 /**
@@ -146,6 +172,12 @@ export interface ReceiveStream {
    * never suspends; does nothing once the stream has ended and was read.
    */
   readonly stop: (code: number) => Effect.Effect<void>
+  /**
+   * Hands over what {@link ReceiveStream.pull} would give, as it comes, until the listener wants no more, or the stream has
+   * ended, also by a stop from here: what is there on the stack of the caller, the rest later. Who wants more after all asks
+   * again, by this or by `pull`. Not every transport has it: it spares a session a fiber for each group.
+   */
+  readonly onPull?: ((listener: Listener) => void) | undefined
 }
 
 /**
@@ -176,6 +208,18 @@ export interface Connection {
   readonly openUni: (options?: {
     readonly priority?: number | undefined
   }) => Effect.Effect<SendStream, SessionClosed, Scope.Scope>
+  /**
+   * Opens a unidirectional stream as {@link Connection.openUni} does, and calls a function, which must not throw, with it:
+   * on the stack of the caller or later. Whoever gets the stream owns it, and resets it where it does not finish. What it
+   * gives takes the opening back: then the function is not called any more, and a stream that comes too late is reset. Not
+   * every transport has it: it spares a session a fiber and a scope for each group.
+   */
+  readonly onOpenUni?:
+    | ((
+      options: { readonly priority?: number | undefined } | undefined,
+      opened: (exit: Exit.Exit<SendStream, SessionClosed>) => void
+    ) => () => void)
+    | undefined
   /**
    * Takes the next bidirectional stream that the peer opened. The peer's streams that wait for it are bounded, and so is
    * what they hold.
