@@ -24,13 +24,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { Timeout, TransportError } from "../core/MoqError.ts"
+import { Timeout, type TransportError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
 import type * as Bounds from "../transport/Bounds.ts"
 import * as Race from "../transport/Race.ts"
 import * as Transport from "../transport/Transport.ts"
 import * as NativeWebTransport from "./NativeWebTransport.ts"
-import * as Trust from "./Trust.ts"
 import * as WebSocketClient from "./WebSocketClient.ts"
 
 /**
@@ -83,27 +82,20 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (options?: Options): Transport.Transport => {
-  const webSocket: Transport.Transport["connect"] = (url, connectOptions = {}) =>
-    begin(url, connectOptions, WebSocketClient.connect(url, connectOptions, options?.limits))
-  const candidates: Readonly<Record<Name, Race.Candidate>> = {
-    h3: {
-      name: "h3",
-      connect: (url, connectOptions = {}) => begin(url, connectOptions, NativeWebTransport.connect(url, connectOptions))
-    },
-    websocket: { name: "websocket", connect: webSocket }
-  }
   const names = options?.transports ?? ["h3", "websocket"]
-  const race = Race.make(names.map((name) => candidates[name]), { headStart: options?.headStart })
+  const webSocket = { isOffered: names.includes("websocket"), limits: options?.limits }
+  const connects: Readonly<Record<Name, Transport.Transport["connect"]>> = {
+    h3: (url, connectOptions = {}) => begin(url, connectOptions, NativeWebTransport.connect(url, connectOptions)),
+    websocket: (url, connectOptions = {}) =>
+      begin(url, connectOptions, WebSocketClient.connect(url, connectOptions, webSocket))
+  }
+  const race = Race.make(names.map((name) => ({ name, connect: connects[name] })), { headStart: options?.headStart })
   return Transport.Transport.of({
-    connect: (url, connectOptions = {}) => {
-      const wrong = Trust.wrongWith(url, connectOptions)
-      if (wrong !== undefined) return Effect.fail(new TransportError({ detail: wrong }))
-      if (url.protocol === "https:") return race.connect(url, connectOptions)
-      if (names.includes("websocket")) return webSocket(url, connectOptions)
-      return Effect.fail(
-        new TransportError({ detail: `${url.protocol} URLs are for WebSocket alone; use https://${url.host}` })
-      )
-    }
+    connect: (url, connectOptions = {}) =>
+      url.protocol === "https:" && NativeWebTransport.takes(connectOptions)
+        ? race.connect(url, connectOptions)
+        // which also says what is wrong
+        : connects.websocket(url, connectOptions)
   })
 }
 

@@ -13,53 +13,67 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { ignore } from "../core/Ignore.ts"
 import { TransportError } from "../core/MoqError.ts"
 import type { Capabilities, Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as WebTransport from "../transport/WebTransport.ts"
-import * as Trust from "./Trust.ts"
 
 /** Connects to an `https:` URL with which nothing is wrong. */
-export const connect: (
+export const connect = (
   url: URL,
   options: ConnectOptions
-) => Effect.Effect<Connection, TransportError, Scope.Scope> = Effect.fnUntraced(function*(url, options) {
-  const Native = globalThis.WebTransport as typeof globalThis.WebTransport | undefined
-  if (Native === undefined) {
-    const detail = globalThis.isSecureContext
-      ? "this browser has no WebTransport"
-      : "this page may not use WebTransport: it comes neither over https nor from a loopback address"
-    return yield* new TransportError({ detail })
-  }
-  const pins = Trust.pinned(options)
-  const object = yield* Effect.acquireRelease(
-    Effect.try({
-      try: () =>
-        new Native(withoutHash(url), {
-          allowPooling: false,
-          requireUnreliable: true,
-          congestionControl: "low-latency",
-          ...pins.length > 0 && {
-            serverCertificateHashes: pins.map((value) => ({ algorithm: "sha-256", value }))
-          }
-        }),
-      catch: (error) => new TransportError({ detail: explain(url, error, pins.length > 0) })
-    }),
-    (object) => Effect.sync(() => object.close())
-  )
-  const connection = yield* WebTransport.fromObject(patient(object), {
-    info: { transport: "h3", peer: url.host },
-    capabilities,
-    streamError
-  }).pipe(
-    Effect.mapError(({ reason }) => new TransportError({ detail: explain(url, reason, pins.length > 0) }))
-  )
-  yield* Effect.forkScoped(keepAlive(object))
-  yield* closeWithPage(object)
-  return connection
-})
+): Effect.Effect<Connection, TransportError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const Native = globalThis.WebTransport as typeof globalThis.WebTransport | undefined
+    if (Native === undefined) {
+      const detail = globalThis.isSecureContext
+        ? "this browser has no WebTransport"
+        : "this page may not use WebTransport: it comes neither over https nor from a loopback address"
+      return yield* new TransportError({ detail })
+    }
+    const pins = (options.fingerprints ?? []).map(hashOf)
+    const isPinned = pins.length > 0
+    const failed = (error: unknown) => new TransportError({ detail: explain(url, error, isPinned) })
+    const object = yield* Effect.acquireRelease(
+      Effect.suspend(() => {
+        try {
+          return Effect.succeed(
+            new Native(withoutHash(url), {
+              allowPooling: false,
+              requireUnreliable: true,
+              congestionControl: "low-latency",
+              ...isPinned && { serverCertificateHashes: pins }
+            })
+          )
+        } catch (error) {
+          return Effect.fail(failed(error))
+        }
+      }),
+      (object) => Effect.sync(() => object.close())
+    )
+    const connection = yield* WebTransport.fromObject(patient(object), {
+      info: { transport: "h3", peer: url.host },
+      capabilities,
+      streamError
+    }).pipe(
+      Effect.mapError(({ reason }) => failed(reason))
+    )
+    yield* Effect.forkScoped(keepAlive(object))
+    yield* closeWithPage(object)
+    return connection
+  })
+
+/** Whether it can be told so whom to trust; why not, `Trust` says. */
+export const takes = ({ fingerprints = [], insecure, roots = [] }: ConnectOptions): boolean =>
+  insecure !== true && roots.length === 0 && fingerprints.every((text) => /^[0-9a-f]{64}$/i.test(hexOf(text)))
 
 // internal
+
+const hexOf = (fingerprint: string): string => fingerprint.replaceAll(":", "").trim()
+
+const hashOf = (fingerprint: string): WebTransportHash => ({
+  algorithm: "sha-256",
+  value: Uint8Array.from(hexOf(fingerprint).match(/../g)!, (byte) => Number.parseInt(byte, 16))
+})
 
 /**
  * What Chromium has been seen to do: it sends no code above 255, knows no `sendOrder`, and has no way to ask the peer. A
@@ -157,7 +171,10 @@ const keepAlive = (object: globalThis.WebTransport): Effect.Effect<void> =>
     const writable = datagrams.writable as WritableStream<Uint8Array> | undefined
     // the current draft of the standard makes them on demand
     const writer = (writable ?? (datagrams as unknown as NewerDatagrams).createWritable()).getWriter()
-    const beat = ignore(Effect.tryPromise(() => writer.write(Uint8Array.of(0))))
+    const beat = Effect.callback<void>((resume) => {
+      const done = () => resume(Effect.void)
+      writer.write(Uint8Array.of(0)).then(done, done)
+    })
     return Effect.forever(Effect.andThen(Effect.sleep("5 seconds"), beat))
   })
 

@@ -1,23 +1,25 @@
 /**
- * What a page may ask for when it connects, and how a browser wants to be told.
+ * What a page may ask for when it connects, in words for one that asked for something else. It is loaded with the code for
+ * WebSocket, once there is more to it than an `https:` URL.
  *
  * @internal
  */
 import type { ConnectOptions } from "../transport/Transport.ts"
 
-/** Why a browser cannot connect so, in words; nothing when it can. */
-export const wrongWith = (url: URL, options: ConnectOptions): string | undefined => {
-  switch (url.protocol) {
-    case "https:":
-    case "wss:":
-      break
-    case "ws:":
-      if (isLoopback(url)) break
-      return `ws: has no encryption and is for loopback addresses only; use https://${url.host}`
-    case "moqf:":
-      return `a browser has no raw QUIC (moqf:); use https://${url.host}`
-    default:
-      return `${url.protocol} URLs are not supported; use https://${url.host}`
+/**
+ * Where a WebSocket goes for a URL, or in words why a browser cannot connect so. `isOffered` says whether a WebSocket is one
+ * of the transports.
+ */
+export const addressOf = (url: URL, options: ConnectOptions, isOffered: boolean): URL | string => {
+  const { host, protocol } = url
+  const instead = `use https://${host}`
+  if (protocol === "ws:" && !isLoopback(url)) {
+    return `ws: has no encryption and is for loopback addresses only; ${instead}`
+  }
+  if (protocol === "moqf:") return `a browser has no raw QUIC (moqf:); ${instead}`
+  if (protocol !== "https:") {
+    if (protocol !== "wss:" && protocol !== "ws:") return `${protocol} URLs are not supported; ${instead}`
+    if (!isOffered) return `${protocol} URLs are for WebSocket alone; ${instead}`
   }
   if (options.insecure === true) {
     return "a browser cannot be told to accept any certificate: pin the fingerprint of a self-signed one"
@@ -25,24 +27,23 @@ export const wrongWith = (url: URL, options: ConnectOptions): string | undefined
   if (options.roots !== undefined && options.roots.length > 0) {
     return "a browser trusts its own authorities only: pin the fingerprint of a certificate of yours"
   }
-  const malformed = options.fingerprints?.find((text) => bytesOf(text) === undefined)
+  const { fingerprints = [] } = options
+  const malformed = fingerprints.find((text) => !fingerprint.test(text.replaceAll(":", "").trim()))
   if (malformed !== undefined) return `${JSON.stringify(malformed)} is not a SHA-256 fingerprint (64 hex digits)`
-  return undefined
+  const address = new URL(url)
+  address.hash = ""
+  if (protocol !== "ws:" && fingerprints.length > 0) {
+    if (!isLoopback(url)) return `a browser cannot pin the certificate of a WebSocket (${host})`
+    // such a certificate is one for development, with which a relay takes loopback peers without TLS
+    address.protocol = "ws:"
+  } else if (protocol === "https:") address.protocol = "wss:"
+  return address
 }
-
-/** The fingerprints to accept instead of what the browser trusts, if any. */
-export const pinned = (options: ConnectOptions): ReadonlyArray<Uint8Array<ArrayBuffer>> =>
-  (options.fingerprints ?? []).flatMap((text) => bytesOf(text) ?? [])
-
-/** Whether a URL names this machine. */
-export const isLoopback = ({ hostname }: URL): boolean =>
-  hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 
 // internal
 
-const bytesOf = (text: string): Uint8Array<ArrayBuffer> | undefined => {
-  const hex = text.replaceAll(":", "").trim()
-  return /^[0-9a-f]{64}$/i.test(hex)
-    ? Uint8Array.from({ length: 32 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16))
-    : undefined
-}
+const fingerprint = /^[0-9a-f]{64}$/i
+
+// whether a URL names this machine
+const isLoopback = ({ hostname }: URL): boolean =>
+  hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname)

@@ -7,6 +7,8 @@
 import * as QmuxSession from "../transport/QmuxSession.ts"
 import { type Dialled, WebSocketStream } from "./WebSocketStream.ts"
 
+export { addressOf } from "./Trust.ts"
+
 /** Begins QMux over an open WebSocket. */
 export const begin = (
   dialled: Dialled,

@@ -14,13 +14,13 @@
  * linear.
  *
  * Bytes that are wrong throw {@link DecodeError}, a length beyond a limit {@link BoundsExceeded}, before anything is
- * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a message of which a field
- * straddles pieces, with what is there behind it, and pieces that are small, or a small part of a larger buffer: those are
- * joined, so that what is read from them costs memory in proportion, however finely a peer cuts. What is returned are views, so nobody may change a piece once
- * it is pushed.
+ * allocated or waited for. A reader that has thrown is of no more use. Nothing is copied, except a message that was cut,
+ * and pieces that are a small part of a larger buffer, so that what is read costs memory in proportion, however a peer
+ * cuts. What is returned are views, so nobody may change a piece once it is pushed.
  *
  * @since 0.1.0
  */
+import * as Integers from "../core/Integers.ts"
 import { BoundsExceeded, DecodeError } from "../core/MoqError.ts"
 
 /**
@@ -101,7 +101,7 @@ export const make = (): Reader => new ReaderImpl()
  */
 export const fromBytes = (bytes: Uint8Array): Reader => {
   const reader = new ReaderImpl()
-  if (bytes.length > 0) reader.append(bytes)
+  reader.add(bytes)
   return reader
 }
 
@@ -147,12 +147,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 // below this length a loop over ASCII is faster than a call into the decoder
 const shortText = 24
 
-// pieces below this size are joined, and those that are less than this part of their buffer
-const smallPiece = 256
+// a piece that is less than this part of its buffer is copied
 const wasteful = 8
-
-// the largest page for small pieces
-const pageSize = 16 * 1024
 
 class ReaderImpl implements Reader {
   available: number
@@ -163,17 +159,17 @@ class ReaderImpl implements Reader {
   private readonly chunks: Array<Uint8Array>
   // where in the piece the message begins
   private begun: number
+  // what the piece is the beginning of, where it was joined
+  private page: Uint8Array
   // the state of the attempt that runs: what was available at its start, what `available` may fall to within the limit,
-  // and whether it has run out of bytes
+  // whether it has run out of bytes, how much the strings and blobs of a list may still have, and how many lists there
+  // were
   private start: number
   private floor: number
   private short: boolean
   private budget: number
-  private readonly marks: Array<Mark>
   private lists: number
-  // where pieces are joined, and how much of it is in use
-  private page: Uint8Array
-  private filled: number
+  private readonly marks: Array<Mark>
 
   constructor() {
     this.available = 0
@@ -181,33 +177,25 @@ class ReaderImpl implements Reader {
     this.current = empty
     this.offset = 0
     this.chunks = []
-    this.start = 0
     this.begun = 0
+    this.page = empty
+    this.start = 0
     this.floor = 0
     this.short = false
     this.budget = Infinity
-    this.marks = []
     this.lists = 0
-    this.page = empty
-    this.filled = 0
+    this.marks = []
   }
 
   push(chunk: Uint8Array): void {
-    const { length } = chunk
-    if (length === 0) return
-    // the rest of a message that was cut would be joined anyway
-    const isCopied = this.needed > 0 || length < smallPiece || length * wasteful < chunk.buffer.byteLength
-    if (!isCopied || !this.extend(chunk)) this.append(isCopied ? this.copy(chunk) : chunk)
+    this.add(chunk.length * wasteful < chunk.buffer.byteLength ? chunk.slice() : chunk)
   }
 
-  append(piece: Uint8Array): void {
-    if (this.available === 0) {
-      this.current = piece
-      this.offset = 0
-      this.begun = 0
-    } else {
-      this.chunks.push(piece)
-    }
+  add(piece: Uint8Array): void {
+    if (this.available === 0) this.turnTo(piece)
+    // the rest of a message that was cut
+    else if (this.needed > 0) this.join(piece)
+    else this.chunks.push(piece)
     this.available += piece.length
   }
 
@@ -251,16 +239,10 @@ class ReaderImpl implements Reader {
     }
     const size = 1 << (first >> 6)
     if (!this.has(size)) return 0
-    const { current } = this
-    let at = this.offset
+    const value = Integers.valueAt(this.current, this.offset)
+    if (value > Number.MAX_SAFE_INTEGER) throw new BoundsExceeded({ detail: "a number is larger than 2^53-1" })
     this.skip(size)
-    if (size === 2) return ((first & 0x3f) << 8) | current[at + 1]!
-    let high = ((first & 0x3f) << 24) | (current[++at]! << 16) | (current[++at]! << 8) | current[++at]!
-    if (size === 4) return high
-    return combine(
-      high,
-      ((current[++at]! << 24) | (current[++at]! << 16) | (current[++at]! << 8) | current[++at]!) >>> 0
-    )
+    return value
   }
 
   count(limit: number): number {
@@ -295,12 +277,8 @@ class ReaderImpl implements Reader {
   list<A>(count: number, read: (reader: Reader) => A, budget: number = Infinity): Array<A> {
     if (this.short) return []
     let mark = this.marks[this.lists++]
-    if (mark === undefined) {
-      mark = { items: [], taken: this.start - this.available, budget }
-      this.marks.push(mark)
-    } else {
-      this.seek(mark.taken)
-    }
+    if (mark === undefined) this.marks.push(mark = { items: [], taken: this.start - this.available, budget })
+    else this.seek(mark.taken)
     const items = mark.items as Array<A>
     this.budget = mark.budget
     while (items.length < count) {
@@ -326,7 +304,7 @@ class ReaderImpl implements Reader {
       this.needed = this.start - this.available + length
       return false
     }
-    if (length > this.current.length - this.offset) this.join()
+    while (length > this.current.length - this.offset) this.join(this.chunks.shift()!)
     return true
   }
 
@@ -360,65 +338,35 @@ class ReaderImpl implements Reader {
     this.available = this.start - taken
   }
 
-  // Puts a piece on the page. A page is as large as what came before, so that one small piece costs no more than itself.
-  private copy(chunk: Uint8Array): Uint8Array {
-    if (chunk.length > this.page.length - this.filled) {
-      this.page = new Uint8Array(Math.max(chunk.length, Math.min(2 * this.page.length, pageSize)))
-      this.filled = 0
+  // Makes a piece part of the current one. A page has room for as much again: however often that happens to a message, it
+  // costs no more than twice its length.
+  private join(piece: Uint8Array): void {
+    const { length } = piece
+    let filled = this.current.length
+    if (length > this.page.length - filled) {
+      const unread = this.current.subarray(this.begun)
+      filled = unread.length
+      this.page = new Uint8Array(2 * (filled + length))
+      this.page.set(unread)
+      this.offset -= this.begun
+      this.begun = 0
     }
-    const start = this.filled
-    this.page.set(chunk, start)
-    this.filled += chunk.length
-    return this.page.subarray(start, this.filled)
-  }
-
-  // makes a piece part of the last one, where that is the last on the page, and there is room
-  private extend(chunk: Uint8Array): boolean {
-    if (this.available === 0 || chunk.length > this.page.length - this.filled) return false
-    const last = this.chunks.length - 1
-    const { buffer, byteOffset, length } = this.chunks[last] ?? this.current
-    if (buffer !== this.page.buffer || byteOffset + length !== this.filled) return false
-    this.page.set(chunk, this.filled)
-    this.filled += chunk.length
-    this.available += chunk.length
-    const extended = this.page.subarray(byteOffset, this.filled)
-    if (last < 0) this.current = extended
-    else this.chunks[last] = extended
-    return true
-  }
-
-  // Makes one piece of all that is there, on a page with room for as much again: however often that happens to a message,
-  // it costs no more than twice its length.
-  private join(): void {
-    const unread = this.current.subarray(this.begun)
-    const page = new Uint8Array(2 * (this.offset - this.begun + this.available))
-    page.set(unread)
-    let filled = unread.length
-    for (const chunk of this.chunks) {
-      page.set(chunk, filled)
-      filled += chunk.length
-    }
-    this.chunks.length = 0
-    this.current = page.subarray(0, filled)
-    this.offset -= this.begun
-    this.begun = 0
-    this.page = page
-    this.filled = filled
+    this.page.set(piece, filled)
+    this.current = this.page.subarray(0, filled + length)
   }
 
   // forgets what was read, and the last attempt; only between messages, for an attempt may go back
   private done(): void {
     this.needed = 0
     if (this.marks.length > 0) this.marks.length = 0
-    if (this.offset === this.current.length) {
-      this.current = this.chunks.shift() ?? empty
-      this.offset = 0
-    }
+    if (this.offset === this.current.length) this.turnTo(this.chunks.shift() ?? empty)
     this.begun = this.offset
   }
-}
 
-const combine = (high: number, low: number): number => {
-  if (high > 0x1f_ffff) throw new BoundsExceeded({ detail: "a number is larger than 2^53-1" })
-  return high * 0x1_0000_0000 + low
+  private turnTo(piece: Uint8Array): void {
+    this.current = piece
+    this.page = empty
+    this.offset = 0
+    this.begun = 0
+  }
 }

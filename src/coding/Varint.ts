@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import * as Integers from "../core/Integers.ts"
 
 /**
  * The largest number: 2^53 - 1.
@@ -32,8 +33,7 @@ export const maxSize = 8
  * @category getters
  * @since 0.1.0
  */
-export const size = (value: number): 1 | 2 | 4 | 8 =>
-  value < 0x40 ? 1 : value < 0x4000 ? 2 : value < 0x4000_0000 ? 4 : 8
+export const size: (value: number) => 1 | 2 | 4 | 8 = Integers.size
 
 /**
  * Tells whether a number can be written: an integer in 0..{@link max}.

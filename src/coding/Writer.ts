@@ -12,6 +12,7 @@
  *
  * @since 0.1.0
  */
+import * as Integers from "../core/Integers.ts"
 import { BoundsExceeded } from "../core/MoqError.ts"
 import * as Varint from "./Varint.ts"
 
@@ -123,31 +124,7 @@ class WriterImpl implements Writer {
   varint(value: number): void {
     if (!Varint.isEncodable(value)) throw outOfBounds("a varint", value)
     this.reserve(Varint.maxSize)
-    const slab = this.slab
-    let at = this.at
-    if (value < 0x40) {
-      slab[at++] = value
-    } else if (value < 0x4000) {
-      slab[at++] = 0x40 | (value >> 8)
-      slab[at++] = value
-    } else if (value < 0x4000_0000) {
-      slab[at++] = 0x80 | (value >> 24)
-      slab[at++] = value >> 16
-      slab[at++] = value >> 8
-      slab[at++] = value
-    } else {
-      const high = Math.floor(value / 0x1_0000_0000)
-      const low = value >>> 0
-      slab[at++] = 0xc0 | (high >> 24)
-      slab[at++] = high >> 16
-      slab[at++] = high >> 8
-      slab[at++] = high
-      slab[at++] = low >> 24
-      slab[at++] = low >> 16
-      slab[at++] = low >> 8
-      slab[at++] = low
-    }
-    this.at = at
+    this.at = Integers.put(this.slab, this.at, value)
   }
 
   bytes(value: Uint8Array): void {

@@ -109,13 +109,8 @@ export const readPath = (reader: Reader.Reader): Path.Path =>
  * @since 0.1.0
  */
 export const writePath = (writer: Writer.Writer, path: Path.Path): void => {
-  if (path.length > Path.maxParts) {
-    throw new BoundsExceeded({ detail: `a path of ${path.length} parts, ${Path.maxParts} are allowed` })
-  }
-  const bytes = Path.byteLength(path)
-  if (bytes > Path.maxBytes) {
-    throw new BoundsExceeded({ detail: `a path of ${bytes} bytes, ${Path.maxBytes} are allowed` })
-  }
+  check("parts in a path", path.length, Path.maxParts)
+  check("bytes in a path", Path.byteLength(path), Path.maxBytes)
   writer.varint(path.length)
   for (let i = 0; i < path.length; i++) writer.string(path[i]!)
 }
@@ -275,19 +270,18 @@ export const writeExtensions = (writer: Writer.Writer, extensions: ReadonlyArray
   writeCount(writer, extensions.length)
   for (let i = 0; i < extensions.length; i++) {
     const { id, payload } = extensions[i]!
-    if (payload.length > maxExtension) {
-      throw new BoundsExceeded({ detail: `an extension of ${payload.length} bytes, ${maxExtension} are allowed` })
-    }
+    check("bytes in an extension", payload.length, maxExtension)
     writer.varint(id)
     writer.blob(payload)
   }
-  const length = writer.length - start
-  if (length > Reader.maxMessage) {
-    throw new BoundsExceeded({ detail: `a message of ${length} bytes, ${Reader.maxMessage} are allowed` })
-  }
+  check("bytes in a message", writer.length - start, Reader.maxMessage)
 }
 
 // internal
+
+const check = (what: string, count: number, limit: number): void => {
+  if (count > limit) throw new BoundsExceeded({ detail: `${count} ${what}, at most ${limit} are allowed` })
+}
 
 const readString = (reader: Reader.Reader): string => reader.string()
 
@@ -312,7 +306,7 @@ const writeBound = (writer: Writer.Writer, bound: number | undefined): void => {
 }
 
 const writeCount = (writer: Writer.Writer, count: number): void => {
-  if (count > maxCount) throw new BoundsExceeded({ detail: `${count} where at most ${maxCount} are allowed` })
+  check("items", count, maxCount)
   writer.varint(count)
 }
 

@@ -145,22 +145,7 @@ export const fork04: Profile = {
   zeroPriorityIsNone: true,
   finUnsubscribes: false,
   announceEndsTracks: true,
-  // Expired, Timeout, Lagged and Evicted become Cancelled, Unauthorized NotFound, FrameTooLarge WrongSize
-  toWireCode: (code) => {
-    switch (code) {
-      case 2:
-      case 3:
-      case 26:
-      case 31:
-        return 0
-      case 6:
-        return 13
-      case 27:
-        return 14
-      default:
-        return code
-    }
-  }
+  toWireCode: (code) => fork04Codes[code] ?? code
 }
 
 /**
@@ -208,3 +193,8 @@ export const byVersion = (version: number): Profile | undefined => all.find((pro
  * @since 0.1.0
  */
 export const alpn = "moqf-02"
+
+// internal
+
+// Expired, Timeout, Lagged and Evicted become Cancelled, Unauthorized NotFound, FrameTooLarge WrongSize
+const fork04Codes: Readonly<Record<number, number>> = { 2: 0, 3: 0, 26: 0, 31: 0, 6: 13, 27: 14 }

@@ -50,7 +50,7 @@ export interface SubscribeGap extends Schema.Schema.Type<typeof SubscribeGap> {}
  * @since 0.1.0
  */
 export const encode: Wire.Layout<SubscribeGap, Profile>["encode"] = (writer, message, profile) => {
-  if (isTooFar(message.start, message.count)) throw new BoundsExceeded({ detail: "a gap ends beyond group 2^53-1" })
+  check(message.start, message.count)
   if (message.code > profile.maxGapCode) throw new BoundsExceeded({ detail: `code ${message.code} in a gap` })
   writer.varint(message.start)
   writer.varint(message.count)
@@ -83,10 +83,14 @@ export const codec: (profile: Profile) => Schema.Codec<SubscribeGap, Uint8Array>
 const read = (reader: Reader.Reader, profile: Profile): SubscribeGap => {
   const start = reader.varint()
   const count = reader.varint()
-  if (isTooFar(start, count)) throw new BoundsExceeded({ detail: "a gap ends beyond group 2^53-1" })
+  check(start, count)
   const code = reader.varint()
   if (code > profile.maxGapCode) throw new DecodeError({ detail: `code ${code} in a gap` })
   return { _tag: "SubscribeGap", start, count, code }
+}
+
+const check = (start: number, count: number): void => {
+  if (isTooFar(start, count)) throw new BoundsExceeded({ detail: "a gap ends beyond group 2^53-1" })
 }
 
 // a subtraction, because the sum would be rounded

@@ -3,12 +3,11 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as Pull from "effect/Pull"
 import type * as Stream from "effect/Stream"
 import * as Path from "../core/Path.ts"
+import { Follower } from "./Follower.ts"
 import * as Log from "./Log.ts"
 
 /**
@@ -92,12 +91,10 @@ export class Registry<in out E = never> {
   readonly active: Map<string, Path.Path>
   readonly log: Log.Log<Announced, E>
   isLive: Live["by"] | undefined
-  trimAt: number
   constructor() {
     this.active = new Map()
     this.log = Log.makeUnsafe()
     this.isLive = undefined
-    this.trimAt = 64
   }
   /** `false` when it was there before. */
   add(path: Path.Path): boolean {
@@ -126,10 +123,7 @@ export class Registry<in out E = never> {
     return Log.toStream(Effect.map(Log.open(this.log), (cursor) => new View(this, prefixes, cursor).pull))
   }
   append(event: Announced): void {
-    Log.appendUnsafe(this.log, event)
-    if (this.log.next - this.log.first < this.trimAt) return
-    Log.trimUnsafe(this.log, Math.max(Log.unreadUnsafe(this.log), this.log.next - maxEvents))
-    this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
+    Log.appendBoundedUnsafe(this.log, event, maxEvents)
   }
 }
 
@@ -138,40 +132,20 @@ export class Registry<in out E = never> {
 // a reader this far behind is told what is different now, rather than everything that has happened
 const maxEvents = 8_192
 
-class View<in out E> {
+class View<E> extends Follower<Announced, E> {
   readonly registry: Registry<E>
   readonly prefixes: ReadonlyArray<Path.Path>
-  readonly cursor: Log.Cursor
   // what its reader knows of
   readonly known: Map<string, Path.Path>
   isLive: boolean
-  fresh: boolean
   constructor(registry: Registry<E>, prefixes: ReadonlyArray<Path.Path>, cursor: Log.Cursor) {
+    super(registry.log, cursor)
     this.registry = registry
     this.prefixes = prefixes
-    this.cursor = cursor
     this.known = new Map()
     this.isLive = false
-    this.fresh = true
-  }
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Announced>, E> = Effect.suspend(() => {
-    const { log } = this.registry
-    const out = this.take()
-    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<Announced>)
-    if (log.end !== undefined) return Log.endOf(log.end)
-    return Effect.flatMap(Log.awaitUntil(log, () => Log.isReady(log, this.cursor)), () => this.pull)
-  })
-  take(): ReadonlyArray<Announced> {
-    const { log } = this.registry
-    const out: Array<Announced> = []
-    const isBehind = this.fresh || this.cursor.index < log.first
-    const news = Log.takeUnsafe(log, this.cursor) ?? []
-    if (isBehind) this.catchUp(out)
-    else for (const event of news) this.tell(out, event)
-    return out
   }
   catchUp(out: Array<Announced>): void {
-    this.fresh = false
     for (const [key, path] of this.known) if (!this.registry.active.has(key)) this.tell(out, ended(path))
     for (const path of this.registry.active.values()) this.tell(out, active(path))
     if (this.registry.isLive !== undefined) this.tell(out, live(this.registry.isLive))

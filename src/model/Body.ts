@@ -12,6 +12,7 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Integers from "../core/Integers.ts"
 import { untilAny, Waiters } from "../core/Waiters.ts"
 import { type Frame, fromBytes, type ReadError } from "./Frame.ts"
 import { Growing } from "./Growing.ts"
@@ -64,11 +65,11 @@ export const makeUnsafe = (first: number = 0): Body => new Wire.Wire(first)
 export const writeUnsafe = (self: Body, payload: Uint8Array): void => {
   const wire = self as Wire.Wire
   const { length } = payload
-  const header = Wire.headerOf(length)
+  const header = Integers.size(length)
   if (Wire.isWorthCopying(wire, payload)) {
     Wire.makeRoom(wire, header + length)
     const { filled, page } = wire
-    Wire.putSize(page, filled, length)
+    Integers.put(page, filled, length)
     page.set(payload, filled + header)
     wire.filled = filled + header + length
     Wire.append(wire, page, filled, header + length)
@@ -112,15 +113,11 @@ export const growUnsafe = (self: Body, chunk: Uint8Array): void => {
 export const feedUnsafe = (self: Body, chunk: Uint8Array): boolean => {
   const wire = self as Wire.Wire
   if (wire.end !== undefined) return false
-  const { length } = chunk
-  let from = 0
+  const bytes = wire.cut === undefined ? chunk : Wire.joined([wire.cut, chunk], wire.cut.length + chunk.length)
+  wire.cut = undefined
+  const { length } = bytes
+  let at = 0
   let frames = 0
-  if (wire.cut !== undefined) {
-    from = completeSize(wire, wire.cut, chunk)
-    if (wire.cut !== undefined) return true
-    frames = 1
-  }
-  let at = from
   let { missing, next } = wire
   let payload = 0
   let tooLarge = 0
@@ -130,12 +127,12 @@ export const feedUnsafe = (self: Body, chunk: Uint8Array): boolean => {
     payload += taken
     missing -= taken
     if (at === length) break
-    const header = Wire.headerAt(chunk, at)
+    const header = Integers.sizeAt(bytes, at)
     if (at + header > length) {
-      wire.cut = chunk.slice(at)
+      wire.cut = bytes.slice(at)
       break
     }
-    const size = Wire.sizeAt(chunk, at)
+    const size = Integers.valueAt(bytes, at)
     if (size > Wire.maxFrameBytes) {
       tooLarge = size
       break
@@ -145,10 +142,12 @@ export const feedUnsafe = (self: Body, chunk: Uint8Array): boolean => {
     next++
     frames++
   }
-  if (at > from) Wire.appendPiece(wire, from === 0 && at === length ? chunk : chunk.subarray(from, at), true)
-  wire.missing = missing
-  wire.next = next
-  if (at > 0) gained(wire, payload, frames)
+  if (at > 0) {
+    Wire.appendPiece(wire, at === length ? bytes : bytes.subarray(0, at), true)
+    wire.missing = missing
+    wire.next = next
+    gained(wire, payload, frames)
+  }
   if (tooLarge > 0) throw Wire.refusal(tooLarge)
   return wire.end === undefined
 }
@@ -182,8 +181,8 @@ export const endUnsafe = (self: Body, exit: Exit.Exit<void, ReadError>): boolean
  */
 export const cutUnsafe = (self: Body, maxBytes: number, maxFrames: number): void => {
   const wire = self as Wire.Wire
-  const { bytes, frames, position } = excess(wire, wire.size - maxBytes, wire.next - wire.first - maxFrames)
-  if (frames > 0) cutTo(wire, position, frames, bytes)
+  const border = excess(wire, wire.size - maxBytes, wire.next - wire.first - maxFrames)
+  if (border.frame > wire.first) cutTo(wire, border)
 }
 
 /**
@@ -195,8 +194,7 @@ export const letGoUnsafe = (self: Body): void => {
   const wire = self as Wire.Wire
   let last: Wire.Segment | undefined
   for (let { head } = wire; head?.next !== undefined && hasPassed(wire, head.next); head = head.next) last = head.next
-  if (last === undefined) return
-  cutTo(wire, last.begin, last.frame - wire.first, last.payload + wire.size - wire.total)
+  if (last !== undefined) cutTo(wire, last)
 }
 
 /**
@@ -206,16 +204,10 @@ export const letGoUnsafe = (self: Body): void => {
  */
 export const dropUnsafe = (self: Body): void => {
   const wire = self as Wire.Wire
-  const { first, next, size } = wire
   wire.growing?.settle()
-  wire.first = next
-  wire.begin = wire.tip
-  wire.size = 0
   wire.page = Wire.empty
-  Wire.unlinkUntil(wire, Infinity)
-  wire.watching?.notify()
+  cutTo(wire, { frame: wire.next, begin: wire.tip, payload: wire.total })
   wire.waiting?.notify()
-  if (next > first) wire.changed(-size, first - next)
 }
 
 // places
@@ -344,7 +336,7 @@ export const isFollowed = (self: Body): boolean => {
  * @internal
  */
 export const cutFor = (self: Body, bytes: number, frames: number): number =>
-  excess(self as Wire.Wire, bytes, frames).position
+  excess(self as Wire.Wire, bytes, frames).begin
 
 // taking
 
@@ -397,15 +389,19 @@ export const eachPayloadUnsafe = <A>(
   do {
     let segment = Wire.segmentAt(wire, spot)
     const from = Wire.payloadOf(segment, spot.position)
-    const to = from + Wire.sizeOf(segment, spot.position)
-    if (to > segment.end) {
-      const { next } = segment
-      segment = segment.end === from && to <= next!.end ? next! : Wire.join(wire, segment, from, to)
+    const size = Wire.sizeOf(segment, spot.position)
+    const to = from + size
+    let payload: Uint8Array
+    if (to <= segment.end) payload = Wire.viewOf(segment, from, to)
+    else {
+      const pieces: Array<Uint8Array> = []
+      segment = Wire.views(Wire.segmentFrom(segment, from), from, to, pieces)
+      payload = Wire.joined(pieces, size)
     }
     spot.segment = segment
     spot.position = to
     spot.index++
-    f(Wire.viewOf(segment, from, to), argument)
+    f(payload, argument)
   } while (spot.index < complete(wire) && !isLagging(wire, spot))
   took(wire)
   return true
@@ -489,12 +485,12 @@ export const wakeUnsafe = (self: Body): void => (self as Wire.Wire).waiting?.not
 export const wakeWatchersUnsafe = (self: Body): void => (self as Wire.Wire).watching?.notify()
 
 /**
- * Has a function called whenever something is taken; one at a time.
+ * Has somebody hear of whatever is taken; one at a time.
  *
  * @internal
  */
-export const onTakeUnsafe = (self: Body, onTake: (() => void) | undefined): void => {
-  ;(self as Wire.Wire).onTake = onTake
+export const onTakeUnsafe = (self: Body, taker: Wire.Taker | undefined): void => {
+  ;(self as Wire.Wire).taker = taker
 }
 
 // internal
@@ -503,9 +499,9 @@ export const onTakeUnsafe = (self: Body, onTake: (() => void) | undefined): void
 const isAtGrowing = (wire: Wire.Wire, { index }: Wire.Spot): boolean => wire.missing > 0 && index >= wire.next - 1
 
 const begin = (wire: Wire.Wire, size: number): void => {
-  const header = Wire.headerOf(size)
+  const header = Integers.size(size)
   if (header <= wire.page.length - wire.filled) {
-    Wire.putSize(wire.page, wire.filled, size)
+    Integers.put(wire.page, wire.filled, size)
     wire.filled += header
     Wire.append(wire, wire.page, wire.filled - header, header)
   } else {
@@ -513,24 +509,6 @@ const begin = (wire: Wire.Wire, size: number): void => {
   }
   wire.next++
   wire.missing = size
-}
-
-// goes on with a size that was cut in two, and gives how much of the chunk belongs to it
-const completeSize = (wire: Wire.Wire, cut: Uint8Array, chunk: Uint8Array): number => {
-  const header = Wire.headerAt(cut, 0)
-  const taken = Math.min(header - cut.length, chunk.length)
-  const bytes = new Uint8Array(cut.length + taken)
-  bytes.set(cut)
-  bytes.set(chunk.subarray(0, taken), cut.length)
-  wire.cut = bytes
-  if (bytes.length < header) return taken
-  const size = Wire.sizeAt(bytes, 0)
-  if (size > Wire.maxFrameBytes) throw Wire.refusal(size)
-  wire.cut = undefined
-  Wire.appendPiece(wire, bytes, true)
-  wire.next++
-  wire.missing = size
-  return taken
 }
 
 const addPayload = (payload: Uint8Array, out: Array<Uint8Array>): void => void out.push(payload)
@@ -545,11 +523,13 @@ const gained = (wire: Wire.Wire, payload: number, frames: number): void => {
   wire.changed(payload, frames)
 }
 
-const cutTo = (wire: Wire.Wire, position: number, frames: number, bytes: number): void => {
-  wire.first += frames
-  wire.begin = position
+const cutTo = (wire: Wire.Wire, { begin, frame, payload }: Wire.Border): void => {
+  const frames = frame - wire.first
+  const bytes = payload + wire.size - wire.total
+  wire.first = frame
+  wire.begin = begin
   wire.size -= bytes
-  Wire.unlinkUntil(wire, position)
+  Wire.unlinkUntil(wire, begin)
   wire.watching?.notify()
   wire.changed(-bytes, -frames)
 }
@@ -570,31 +550,18 @@ const hasPassed = (wire: Wire.Wire, { begin, frame }: Wire.Segment): boolean => 
 }
 
 const took = (wire: Wire.Wire): void => {
-  wire.onTake?.()
+  wire.taker?.taken()
   wire.watching?.notify()
   wire.took()
 }
 
-// the frames at the beginning that go when so many bytes and frames are too much, and where the rest begins; one that
-// grows stays
-const excess = (
-  wire: Wire.Wire,
-  bytes: number,
-  frames: number
-): { readonly frames: number; readonly bytes: number; readonly position: number } => {
-  const most = complete(wire) - wire.first
-  let segment = wire.head!
-  let position = wire.begin
-  let count = 0
-  let size = 0
-  while ((size < bytes || count < frames) && count < most) {
-    segment = Wire.segmentFrom(segment, position)
-    const length = Wire.sizeOf(segment, position)
-    position = Wire.payloadOf(segment, position) + length
-    size += length
-    count++
-  }
-  return { frames: count, bytes: size, position }
+// where it would begin without the frames that go when so many bytes and frames are too much; one that grows stays
+const excess = (wire: Wire.Wire, bytes: number, frames: number): Wire.Border => {
+  const walk = Wire.walkFrom(wire, wire.head)
+  const payload = walk.payload + bytes
+  const frame = wire.first + frames
+  while ((walk.payload < payload || walk.frame < frame) && walk.frame < complete(wire)) Wire.step(walk)
+  return walk
 }
 
 // whether the frame of the place has come; where it is, is found then
@@ -608,13 +575,9 @@ const isPlaced = (wire: Wire.Wire, spot: Wire.Spot): boolean => {
   }
   let segment = wire.head!
   while (segment.next !== undefined && segment.next.frame <= index) segment = segment.next
-  const start = Wire.startIn(wire, segment)
-  let position = start.begin
-  for (let frame = start.frame; frame < index; frame++) {
-    segment = Wire.segmentFrom(segment, position)
-    position = Wire.payloadOf(segment, position) + Wire.sizeOf(segment, position)
-  }
-  spot.position = position
+  const walk = Wire.walkFrom(wire, segment)
+  while (walk.frame < index) Wire.step(walk)
+  spot.position = walk.begin
   return true
 }
 
@@ -622,17 +585,10 @@ const isPlaced = (wire: Wire.Wire, spot: Wire.Spot): boolean => {
 const before = (wire: Wire.Wire, spot: Wire.Spot): { readonly frames: number; readonly payload: number } => {
   if (!isPlaced(wire, spot)) return { frames: spot.index, payload: wire.total }
   if (spot.position >= wire.tip) return { frames: complete(wire), payload: wire.total }
-  let segment = Wire.segmentAt(wire, spot)
-  let { begin: position, frame: frames, payload } = Wire.startIn(wire, segment)
+  const walk = Wire.walkFrom(wire, Wire.segmentAt(wire, spot))
   // without its size there is only payload of a frame in a segment
-  let size = Infinity
-  while (position < spot.position) {
-    segment = Wire.segmentFrom(segment, position)
-    size = Wire.sizeOf(segment, position)
-    position = Wire.payloadOf(segment, position) + size
-    payload += size
-    frames++
-  }
-  const rest = position - spot.position
-  return rest === 0 ? { frames, payload } : { frames: frames - 1, payload: payload - Math.min(rest, size) }
+  while (walk.begin < spot.position) Wire.step(walk)
+  const { frame, payload, size } = walk
+  const rest = walk.begin - spot.position
+  return rest === 0 ? { frames: frame, payload } : { frames: frame - 1, payload: payload - Math.min(rest, size) }
 }

@@ -62,40 +62,42 @@ export interface Producer {
  * @category constructors
  * @since 0.1.0
  */
-export const make: (prefix: Path.Path, options?: {
+export const make = (prefix: Path.Path, options?: {
   readonly router?: Router.Router | undefined
-}) => Effect.Effect<Producer, never, Scope.Scope> = Effect.fnUntraced(function*(prefix, options) {
-  const router = options?.router ?? (yield* Router.make)
-  const scope = yield* Effect.scope
-  const tracks = new Set<Track.Producer>()
-  let failure: ReadError | undefined
-  const track: Producer["track"] = Effect.fnUntraced(function*(name, options) {
-    // closes with the broadcast or with the scope of the track, whichever comes first
-    const own = yield* Scope.fork(scope)
-    yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
-    return yield* Effect.gen(function*() {
-      const producer = yield* Track.make(Path.concat(prefix, typeof name === "string" ? [name] : name), options)
-      yield* Effect.acquireRelease(
-        Effect.sync(() => tracks.add(producer)),
-        () => Effect.sync(() => tracks.delete(producer))
-      )
-      yield* router.publish(producer.track)
-      if (failure !== undefined) yield* producer.fail(failure)
-      return producer
-    }).pipe(Scope.provide(own), Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))))
-  })
-  return {
-    prefix,
-    router,
-    track,
-    fail: (error) =>
-      Effect.suspend(() => {
-        if (failure !== undefined) return Effect.void
-        failure = error
-        return Effect.forEach([...tracks], (track) => track.fail(error), { discard: true })
+}): Effect.Effect<Producer, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const router = options?.router ?? (yield* Router.make)
+    const scope = yield* Effect.scope
+    const tracks = new Set<Track.Producer>()
+    let failure: ReadError | undefined
+    const track: Producer["track"] = (name, options) =>
+      Effect.gen(function*() {
+        // closes with the broadcast or with the scope of the track, whichever comes first
+        const own = yield* Scope.fork(scope)
+        yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+        return yield* Effect.gen(function*() {
+          const producer = yield* Track.make(Path.concat(prefix, typeof name === "string" ? [name] : name), options)
+          yield* Effect.acquireRelease(
+            Effect.sync(() => tracks.add(producer)),
+            () => Effect.sync(() => tracks.delete(producer))
+          )
+          yield* router.publish(producer.track)
+          if (failure !== undefined) yield* producer.fail(failure)
+          return producer
+        }).pipe(Scope.provide(own), Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))))
       })
-  }
-})
+    return {
+      prefix,
+      router,
+      track,
+      fail: (error) =>
+        Effect.suspend(() => {
+          if (failure !== undefined) return Effect.void
+          failure = error
+          return Effect.forEach([...tracks], (track) => track.fail(error), { discard: true })
+        })
+    }
+  })
 
 /**
  * Groups the tracks below a prefix of a router or a session.

@@ -140,19 +140,7 @@ export interface Producer {
 export const makeUnsafe = (sequence: number, options?: {
   /** The index of its first frame: above 0 for the end of a group that others have from its beginning; 0 by default. */
   readonly first?: number | undefined
-  /** Hears how many bytes and frames the group gained, or lost when frames were cut. */
-  readonly onChange?: (bytes: number, frames: number) => void
-  /** Hears once that the group has ended. */
-  readonly onEnd?: () => void
-}): Producer => {
-  const { first, onChange, onEnd } = options ?? {}
-  if (onChange === undefined && onEnd === undefined) return new GroupImpl(sequence, first ?? 0, undefined)
-  return new GroupImpl(sequence, first ?? 0, {
-    maxTaken: Infinity,
-    resize: (_, bytes, frames) => onChange?.(bytes, frames),
-    release: () => onEnd?.()
-  })
-}
+}): Producer => new GroupImpl(sequence, options?.first ?? 0, undefined)
 
 /**
  * Whoever keeps groups.
@@ -193,19 +181,19 @@ export const endUnsafe = (self: Producer | Group, error?: Frame.ReadError): void
 }
 
 /**
- * Has a function called whenever a reader takes frames, and when the group is no longer kept for others.
+ * Has somebody hear of frames that a reader takes, and that the group is no longer kept for others.
  *
  * @internal
  */
-export const onTakeUnsafe = (self: Producer, onTake: (() => void) | undefined): void =>
-  Body.onTakeUnsafe(self as GroupImpl, onTake)
+export const onTakeUnsafe = (self: Producer, taker: Wire.Taker | undefined): void =>
+  Body.onTakeUnsafe(self as GroupImpl, taker)
 
 /**
  * Tells that a group is no longer kept for others.
  *
  * @internal
  */
-export const letGoUnsafe = (self: Group): void => (self as GroupImpl).onTake?.()
+export const letGoUnsafe = (self: Group): void => (self as GroupImpl).taker?.taken()
 
 /**
  * Gives up a group, ended or not, and the memory of its frames: whoever has not read them gets the error.

@@ -41,7 +41,7 @@ export class Growing implements Frame.Frame {
 
   /** Takes what there is for all there will be. */
   settle(): void {
-    this.kept = Wire.viewsUntil(this.wire, this.begin, this.until)
+    this.kept = this.take(this.begin)
     this.segment = undefined
     this.isComplete = this.wire.tip >= this.until
     this.wire.growing = undefined
@@ -50,16 +50,8 @@ export class Growing implements Frame.Frame {
   get payload(): Uint8Array | undefined {
     const { isComplete, kept } = this
     if (!isComplete || kept === undefined) return undefined
-    if (kept.length > 1) {
-      const whole = new Uint8Array(this.size)
-      let at = 0
-      for (const chunk of kept) {
-        whole.set(chunk, at)
-        at += chunk.length
-      }
-      this.kept = [whole]
-    }
-    return this.kept![0] ?? Wire.empty
+    if (kept.length !== 1) this.kept = [Wire.joined(kept, this.size)]
+    return this.kept![0]
   }
   get bytes(): Effect.Effect<Uint8Array, Frame.ReadError> {
     return Effect.flatMap(this.awaitUntil(() => this.kept !== undefined), () => {

@@ -15,14 +15,14 @@ import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { identity } from "effect/Function"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Types from "effect/Types"
 import { Waiters } from "../core/Waiters.ts"
 
-const TypeId = "~effect-moq/model/Log"
+// of types alone
+declare const TypeId: unique symbol
 
 /**
  * A log of `A` that ends, or fails with `E`. What is in it can be read at once; {@link pull} waits for more.
@@ -72,6 +72,21 @@ export const appendUnsafe = <A, E>(self: Log<A, E>, entry: A): boolean => {
   log.buffer.push(entry)
   log.waiting.notify()
   return true
+}
+
+/**
+ * Appends an entry, and now and then drops those that every cursor has read, and those that are too many.
+ *
+ * @internal
+ */
+export const appendBoundedUnsafe = <A, E>(self: Log<A, E>, entry: A, max: number): void => {
+  appendUnsafe(self, entry)
+  const log = impl(self)
+  if (log.next - log.first < log.trimAt) return
+  // the last one stays, for a new reader to be behind it until its first take
+  const unread = Math.min(unreadUnsafe(log), log.next - 1)
+  trimUnsafe(log, Math.max(unread, log.next - max))
+  log.trimAt = Math.max(firstTrim, 2 * (log.next - log.first))
 }
 
 /**
@@ -246,17 +261,17 @@ export const toStream = <A, E>(
  * @category consuming
  * @since 0.1.0
  */
-export const handingOut = <A, E>(
+export const handingOut = <A, E, R = never>(
   take: () => A | undefined,
-  otherwise: (again: Effect.Effect<A, E>) => Effect.Effect<A, E>
-): Effect.Effect<A, E> => {
+  otherwise: (again: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
   let taken: A | undefined
   const give = Effect.sync(() => {
     const out = taken as A
     taken = undefined
     return out
   })
-  const next: Effect.Effect<A, E> = Effect.suspend(() => {
+  const next: Effect.Effect<A, E, R> = Effect.suspend(() => {
     taken ??= take()
     return taken === undefined ? otherwise(next) : give
   })
@@ -339,24 +354,28 @@ export const endOf = <E>(exit: Exit.Exit<void, E>): Pull.Pull<never, E> =>
 
 // internal
 
+// from how many entries on
+const firstTrim = 64
+
 class LogImpl<in out A, in out E> implements Log<A, E> {
-  readonly [TypeId]: Types.Invariant<A>
+  declare readonly [TypeId]: Types.Invariant<A>
   readonly buffer: Array<A | undefined>
   readonly cursors: Set<Cursor>
   readonly waiting: Waiters
   readonly watching: Waiters
   head: number
   first: number
+  trimAt: number
   end: Exit.Exit<void, E> | undefined
   onTake: (() => void) | undefined
   constructor(first: number) {
-    this[TypeId] = identity
     this.buffer = []
     this.cursors = new Set()
     this.waiting = new Waiters()
     this.watching = new Waiters()
     this.head = 0
     this.first = first
+    this.trimAt = firstTrim
     this.end = undefined
     this.onTake = undefined
   }

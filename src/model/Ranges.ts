@@ -10,7 +10,7 @@
  * @internal
  */
 export interface Range {
-  readonly from: number
+  from: number
   to: number
 }
 
@@ -52,10 +52,11 @@ export const covers = ({ ranges }: Ranges, from: number, end: number): boolean =
  * @internal
  */
 export const claimOne = (self: Ranges, value: number): boolean => {
-  // most come in order
+  // most come in order, or in short runs that go down
   const last = self.ranges.at(-1)
-  if (last === undefined || last.to + 1 !== value) return claim(self, value).length > 0
-  last.to = value
+  if (last !== undefined && last.to + 1 === value) last.to = value
+  else if (last !== undefined && last.from - 1 === value && !has(self, value - 1)) last.from = value
+  else return claim(self, value).length > 0
   return true
 }
 

@@ -3,10 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { ignore } from "../core/Ignore.ts"
@@ -165,7 +168,7 @@ export const make: Effect.Effect<Router> = Effect.sync(() => new RouterImpl())
  * **Details**
  *
  * Fails with {@link Duplicate} when a path or the prefix of a route that is there at the beginning is taken. One that
- * comes later and is taken is left out, with a warning in the log, until it becomes free.
+ * comes later and is taken is left out, with a warning on the console, until it becomes free.
  *
  * **Gotchas**
  *
@@ -303,14 +306,14 @@ export const wheneverActive = <A, E, R, E2>(
 ): Effect.Effect<A | undefined, E | E2, R> =>
   Effect.suspend(() => {
     let found: A | undefined
-    const again = Effect.map(attempt, (value) => {
+    const again = Effect.flatMap(attempt, (value) => {
       found = value
-      return value === undefined
+      return value === undefined ? Effect.void : Cause.done()
     })
-    return Stream.runForEachWhile(
+    return Stream.runForEach(
       announced,
-      (event) => event._tag === "Active" && Path.equals(event.path, path) ? again : Effect.succeed(true)
-    ).pipe(Effect.map(() => found))
+      (event) => event._tag === "Active" && Path.equals(event.path, path) ? again : Effect.void
+    ).pipe(Pull.catchDone(() => Effect.void), Effect.map(() => found))
   })
 
 /**
@@ -344,7 +347,8 @@ const mirror = (
         })
         offered.set(key, own)
       })
-    const leaveOut = (error: PublishError) => Effect.logWarning(`a track is left out: ${error.message}`)
+    // a call of a logger would bring all of Effect's loggers to a page
+    const leaveOut = (error: PublishError) => Console.warn(`a track is left out: ${error.message}`)
     const hearTheirs = (event: Announced.Announced): Effect.Effect<void, PublishError> => {
       if (event._tag === "Live") return Effect.void
       const key = Path.key(event.path)
@@ -376,15 +380,28 @@ const mirror = (
     yield* follow(ours, hearOurs)
   })
 
+// every session has one, and many offer nothing
 class RouterImpl implements Router {
-  readonly registry: Announced.Registry
-  readonly sources: Map<string, Source>
-  readonly routes: Routes.Routes
+  private own: Announced.Registry | undefined
+  private all: Map<string, Source> | undefined
+  private made: Routes.Routes | undefined
   constructor() {
-    this.registry = new Announced.Registry()
-    this.registry.live("marker")
-    this.sources = new Map()
-    this.routes = new Routes.Routes()
+    this.own = undefined
+    this.all = undefined
+    this.made = undefined
+  }
+  private get registry(): Announced.Registry {
+    if (this.own === undefined) {
+      this.own = new Announced.Registry()
+      this.own.live("marker")
+    }
+    return this.own
+  }
+  private get sources(): Map<string, Source> {
+    return this.all ??= new Map()
+  }
+  private get routes(): Routes.Routes {
+    return this.made ??= new Routes.Routes()
   }
   get paths(): ReadonlyArray<Path.Path> {
     return Array.from(this.sources.values(), (source) => source.path)
@@ -422,7 +439,7 @@ class RouterImpl implements Router {
   readonly trackInfo: Router["trackInfo"] = (path) => Effect.suspend(() => this.source(path).trackInfo)
   readonly fetch: Router["fetch"] = (path, sequence, options) =>
     Effect.suspend(() => this.source(path).fetch(sequence, options))
-  source(path: Path.Path): Source {
+  private source(path: Path.Path): Source {
     return this.sources.get(Path.key(path)) ?? fromRoutes(path, this.routes)
   }
   readonly announced: Router["announced"] = (prefix = Path.empty) => this.registry.announced(prefix)

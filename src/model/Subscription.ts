@@ -198,8 +198,10 @@ class SubscriptionImpl extends Track.Handle implements Subscription, Track.Range
   override get range(): Track.Range {
     return this
   }
-  readonly update = (changes: Changes): Effect.Effect<void, UpdateError> =>
-    Effect.suspend(() => (this.updating ??= new Turns()).take(Effect.suspend(() => this.change(changes))))
+  get update(): Subscription["update"] {
+    return (changes) =>
+      Effect.suspend(() => (this.updating ??= new Turns()).take(Effect.suspend(() => this.change(changes))))
+  }
   change({
     from: first,
     to = this.request.to,

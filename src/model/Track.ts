@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Sink from "effect/Sink"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import * as MoqError from "../core/MoqError.ts"
 import { Cancelled, Duplicate, Evicted } from "../core/MoqError.ts"
@@ -396,7 +396,7 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   begin(sequence: number): Group.Producer | Duplicate | Evicted | WriteError {
     if (this.log.end !== undefined) return toWriteError(this.failure)
     if (sequence < this.floor) return new Evicted({ detail: `group ${sequence} is older than all that is kept` })
-    const there = this.shelf[this.placeOf(sequence)]?.event
+    const there = this.kept[this.placeOf(sequence)]?.event
     if (there !== undefined && TrackEvent.first(there) <= sequence) {
       return there._tag === "Group"
         ? new Duplicate({ detail: `group ${sequence}` })
@@ -502,11 +502,21 @@ export abstract class Handle implements Track {
     return Log.toStream(this.reader())
   }
   get groups(): Stream.Stream<Group.Group, ReadError> {
-    return Stream.filter(this.events, (event): event is Group.Group => event._tag === "Group")
+    return Log.toStream(Effect.map(this.reader(), groupsOf))
   }
   get frames(): Stream.Stream<Uint8Array, ReadError> {
     return TrackFrames.make(this.impl.openReader(this.range), this.order !== "asc")
   }
+}
+
+const groupsOf = (
+  events: Pull.Pull<NonEmptyReadonlyArray<Event>, ReadError>
+): Pull.Pull<NonEmptyReadonlyArray<Group.Group>, ReadError> => {
+  const next: Pull.Pull<NonEmptyReadonlyArray<Group.Group>, ReadError> = Effect.flatMap(events, (events) => {
+    const groups = events.filter((event) => event._tag === "Group")
+    return isReadonlyArrayNonEmpty(groups) ? Effect.succeed(groups) : next
+  })
+  return next
 }
 
 class Ranged extends Handle {

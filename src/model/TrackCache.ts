@@ -57,9 +57,7 @@ export class TrackCache implements Group.Keeper {
   readonly account: Account | undefined
   readonly log: Log.Log<TrackEvent.TrackEvent, ReadError>
   // by sequence, lowest first, never overlapping
-  readonly shelf: Array<Kept | undefined>
-  // how many places at the beginning of it are empty
-  cleared: number
+  readonly kept: Array<Kept>
   // those of the groups that have not ended that are no longer kept for others but still being written, and still count in `size`
   readonly detached: Set<Group.Group>
   newest: Kept | undefined
@@ -69,7 +67,6 @@ export class TrackCache implements Group.Keeper {
   size: number
   /** And their frames. */
   frames: number
-  trimAt: number
   constructor(clock: Clock.Clock, { account, first, maxAge, maxBytes, maxTaken = Infinity }: Limits) {
     this.clock = clock
     this.maxAge = maxAge
@@ -77,46 +74,41 @@ export class TrackCache implements Group.Keeper {
     this.maxTaken = maxTaken
     this.account = account
     this.log = Log.makeUnsafe()
-    this.shelf = []
-    this.cleared = 0
+    this.kept = []
     this.detached = new Set()
     this.newest = undefined
     this.floor = first
     this.size = 0
     this.frames = 0
-    this.trimAt = 64
   }
   get latest(): number | undefined {
     return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
   }
-  get kept(): ReadonlyArray<Kept> {
-    return this.shelf.slice(this.cleared) as Array<Kept>
-  }
   // after everything that has come, and everything that was said not to come
   get following(): number {
-    const last = this.shelf.at(-1)
+    const last = this.kept.at(-1)
     return last === undefined ? this.floor : TrackEvent.last(last.event) + 1
   }
   /** Whether there are as many events as there may be. */
   get isFull(): boolean {
-    return this.shelf.length - this.cleared > maxEvents
+    return this.kept.length > maxEvents
   }
   readonly group = (sequence: number): Group.Group | undefined => {
     this.evict()
-    const event = this.shelf[this.placeOf(sequence)]?.event
+    const event = this.kept[this.placeOf(sequence)]?.event
     return event?._tag === "Group" && event.sequence === sequence ? event : undefined
   }
 
   /** Whether a reader that begins there finds the first frames of all groups that it finds. */
   isWholeFrom(sequence: number): boolean {
-    for (let at = this.placeOf(sequence); at < this.shelf.length; at++) {
-      const { event } = this.shelf[at]!
+    for (let at = this.placeOf(sequence); at < this.kept.length; at++) {
+      const { event } = this.kept[at]!
       if (event._tag === "Group" && event.first > 0) return false
     }
     return true
   }
   private holds(group: Group.Group): boolean {
-    return this.shelf[this.placeOf(group.sequence)]?.event === group
+    return this.kept[this.placeOf(group.sequence)]?.event === group
   }
 
   // what comes
@@ -143,7 +135,7 @@ export class TrackCache implements Group.Keeper {
   fill(from: number, to: number, code: number): void {
     let next = Math.max(from, this.floor)
     for (let at = this.placeOf(next); next <= to; at++) {
-      const event = this.shelf[at]?.event
+      const event = this.kept[at]?.event
       const end = event === undefined ? to : Math.min(to, TrackEvent.first(event) - 1)
       if (next <= end) {
         this.insert(Gap.make(next, end, code))
@@ -153,26 +145,24 @@ export class TrackCache implements Group.Keeper {
     }
   }
   insert(event: TrackEvent.TrackEvent): Kept {
-    const kept: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
-    const at = this.placeOf(TrackEvent.first(event))
-    if (at === this.shelf.length) this.shelf.push(kept)
-    else this.shelf.splice(at, 0, kept)
+    const { kept } = this
+    const mine: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
+    const place = this.placeOf(TrackEvent.first(event))
+    // those that come late are not far from the end
+    let at = kept.push(mine) - 1
+    for (; at > place; at--) kept[at] = kept[at - 1]!
+    kept[at] = mine
     this.append(event)
-    return kept
+    return mine
   }
   // the place in `kept` of what holds a sequence, or would hold it; from the end, because most groups are the newest
   placeOf(sequence: number): number {
-    let at = this.shelf.length
-    while (at > this.cleared && TrackEvent.last(this.shelf[at - 1]!.event) >= sequence) at--
+    let at = this.kept.length
+    while (at > 0 && TrackEvent.last(this.kept[at - 1]!.event) >= sequence) at--
     return at
   }
   append(event: TrackEvent.TrackEvent): void {
-    Log.appendUnsafe(this.log, event)
-    if (this.log.next - this.log.first < this.trimAt) return
-    // the last one stays, for a new reader to be behind it until its first take: see `openReader`
-    const unread = Math.min(Log.unreadUnsafe(this.log), this.log.next - 1)
-    Log.trimUnsafe(this.log, Math.max(unread, this.log.next - maxEvents))
-    this.trimAt = Math.max(64, 2 * (this.log.next - this.log.first))
+    Log.appendBoundedUnsafe(this.log, event, maxEvents)
   }
 
   // what goes
@@ -183,7 +173,7 @@ export class TrackCache implements Group.Keeper {
     this.size += bytes
     this.frames += frames
     // the latest group is never dropped
-    if (this.isOver && (this.shelf.length - this.cleared > 1 || this.detached.size > 0)) this.evict()
+    if (this.isOver && (this.kept.length > 1 || this.detached.size > 0)) this.evict()
     this.account?.change(bytes, frames, 0)
   }
   get isOver(): boolean {
@@ -205,11 +195,11 @@ export class TrackCache implements Group.Keeper {
   drop(producer: Group.Producer, error: MoqError.Lagged): void {
     const { group } = producer
     const at = this.placeOf(group.sequence)
-    const kept = this.shelf[at]
+    const kept = this.kept[at]
     if (kept?.event === group) {
       const gap = Gap.make(group.sequence, group.sequence, MoqError.toCode(error))
       const instead: Kept = { ...kept, event: gap }
-      this.shelf[at] = instead
+      this.kept[at] = instead
       if (this.newest === kept) this.newest = instead
       Log.replaceUnsafe(this.log, kept.index, gap)
       this.forget(group)
@@ -224,14 +214,13 @@ export class TrackCache implements Group.Keeper {
       if (!this.isOver) break
       this.cutOff(group)
     }
-    while (this.cleared < this.shelf.length && this.newest !== undefined) {
-      const oldest = this.shelf[this.cleared]!
+    for (let oldest = this.kept[0]; oldest !== undefined && this.newest !== undefined; oldest = this.kept[0]) {
       if (oldest === this.newest) break
       const { event, index, since } = oldest
       const isMeant = TrackEvent.first(event) <= through
-      const isOld = since <= before || this.shelf.length - this.cleared > maxEvents
+      const isOld = since <= before || this.kept.length > maxEvents
       if (!isMeant && !isOld && !this.isOver) break
-      this.shelf[this.cleared++] = undefined
+      this.kept.shift()
       if (TrackEvent.first(event) > this.floor) {
         this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
       }
@@ -243,11 +232,6 @@ export class TrackCache implements Group.Keeper {
       else this.forget(event)
       Group.letGoUnsafe(event)
     }
-    // moving what is left costs as much as what is left: do it once as much again has been cleared
-    if (this.cleared * 2 > this.shelf.length) {
-      this.shelf.splice(0, this.cleared)
-      this.cleared = 0
-    }
   }
 
   /** Whether a frame more of that size would drop what a reader has still to take. */
@@ -258,20 +242,20 @@ export class TrackCache implements Group.Keeper {
     let unread: number | undefined
     const isTaken = (kept: Kept | undefined): boolean =>
       kept === undefined || kept.index < (unread ??= Log.unreadUnsafe(this.log))
-    const isAwaited = ({ sequence }: Group.Group): boolean => !isTaken(this.shelf[this.placeOf(sequence)])
+    const isAwaited = ({ sequence }: Group.Group): boolean => !isTaken(this.kept[this.placeOf(sequence)])
     if (group !== undefined && Group.overflows(group, bytes, isAwaited)) return true
     let size = this.size + bytes
     let frames = this.frames + 1
     const isOver = (): boolean => Group.weigh(size, frames) > this.maxBytes
-    let count = this.shelf.length - this.cleared + (group === undefined ? 1 : 0)
+    let count = this.kept.length + (group === undefined ? 1 : 0)
     for (const group of this.detached) {
       if (!isOver()) break
       if (!Group.isTaken(group)) return true
       size -= group.size
       frames -= Group.held(group)
     }
-    for (let at = this.cleared; at < this.shelf.length && (isOver() || count > maxEvents); at++, count--) {
-      const kept = this.shelf[at]!
+    for (let at = 0; at < this.kept.length && (isOver() || count > maxEvents); at++, count--) {
+      const kept = this.kept[at]!
       if (group !== undefined && kept === this.newest) return false
       if (kept.event._tag === "Gap") continue
       // a group that has ended stays with those who have taken it

@@ -40,146 +40,133 @@ export const make = (
   open: Effect.Effect<Source, never, Scope.Scope>,
   newestFirst: boolean
 ): Stream.Stream<Uint8Array, Frame.ReadError> =>
-  Log.toStream(Effect.gen(function*() {
-    const reader = new Reader(yield* open, newestFirst)
-    yield* Effect.addFinalizer(() => Effect.sync(() => reader.close()))
-    return reader.pull
+  Log.toStream(Effect.flatMap(open, (source) => {
+    const { close, pull } = read(source, newestFirst)
+    return Effect.as(Effect.addFinalizer(() => Effect.sync(close)), pull)
   }))
 
 // internal
+
+type Frames = Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
 
 // in milliseconds
 const stall = 1_000
 
 /** A group that is to be read; its place keeps for it what others have taken. */
-interface Waiting {
+interface Opened {
   readonly sequence: number
   readonly body: Body.Body
   readonly place: Body.Place
 }
 
-class Reader {
-  readonly source: Source
-  readonly newestFirst: boolean
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError>
+const closeGroup = ({ body, place }: Opened): void => Body.closeUnsafe(body, place)
+
+const read = (source: Source, newestFirst: boolean): { readonly pull: Frames; readonly close: () => void } => {
+  const { log } = source
   // the groups that have been taken and not read, by sequence; when newest first, only the newest
-  waiting: Array<Waiting>
-  last: number
+  let waiting: Array<Opened> = []
+  let current: Opened | undefined
+  // the sequence of the one that is, or was, read
+  let last = -1
   // until when those after the last group are waited for, and after which one they are not
-  overtaken: { readonly last: number; readonly until: number } | undefined
-  hurriedOn: number
-  body: Body.Body | undefined
-  place: Body.Place | undefined
-  constructor(source: Source, newestFirst: boolean) {
-    this.source = source
-    this.newestFirst = newestFirst
-    this.waiting = []
-    this.last = -1
-    this.overtaken = undefined
-    this.hurriedOn = -1
-    this.body = undefined
-    this.place = undefined
-    this.pull = Log.handingOut(() => this.take(), () => this.step())
-  }
+  let overtaken: { readonly last: number; readonly until: number } | undefined
+  let hurriedOn = -1
+
   // its subscription was closed: the track may go on for others
-  get isLeft(): boolean {
-    return this.source.end?._tag === "Failure" && this.source.log.end === undefined
+  const isLeft = (): boolean => source.end?._tag === "Failure" && log.end === undefined
+
+  const hasNext = (): boolean => waiting.some((group) => source.wants(group.sequence))
+
+  // whether the next group has come before others that may still be on their way
+  const isOvertaking = (): boolean => {
+    const [next] = waiting
+    return !newestFirst && next !== undefined && last >= 0 && hurriedOn !== last && source.end === undefined &&
+      !source.knows(last + 1, next.sequence)
   }
-  take(): NonEmptyReadonlyArray<Uint8Array> | undefined {
-    const { isLeft } = this
-    if (isLeft) {
-      this.close()
+
+  const leave = (): void => {
+    if (current !== undefined) closeGroup(current)
+    current = undefined
+  }
+
+  const keep = (isWanted: (group: Opened) => boolean): void => {
+    waiting = waiting.filter((group) => {
+      const isKept = isWanted(group)
+      if (!isKept) closeGroup(group)
+      return isKept
+    })
+  }
+
+  const close = (): void => {
+    leave()
+    keep(() => false)
+  }
+
+  const collect = (): void => {
+    for (const event of source.take()) {
+      if (event._tag === "Gap" || event.sequence <= last) continue
+      const { sequence } = event
+      let at = waiting.length
+      while (at > 0 && waiting[at - 1]!.sequence > sequence) at--
+      const body = Group.bodyOf(event)
+      waiting.splice(at, 0, { sequence, body, place: Body.openUnsafe(body, 0) })
+    }
+    const newest = waiting.findLast(({ sequence }) => source.wants(sequence))
+    keep((group) => newestFirst ? group === newest : source.wants(group.sequence))
+  }
+
+  const take = (): NonEmptyReadonlyArray<Uint8Array> | undefined => {
+    if (isLeft()) {
+      close()
       return undefined
     }
-    if (!this.source.wants(this.last)) this.leave()
+    if (!source.wants(last)) leave()
     // what is not taken does not keep its memory: while one group is read, one that waits is enough to know of
-    if (this.body === undefined || !this.hasNext) this.collect()
-    const { body, place } = this
-    return body === undefined || place === undefined ? undefined : Body.takePayloadsUnsafe(body, place)
+    if (current === undefined || !hasNext()) collect()
+    return current && Body.takePayloadsUnsafe(current.body, current.place)
   }
+
+  const awaitNews = Log.awaitUntil(log, () => source.isReady())
+
+  const awaitOvertaken = Effect.clockWith((clock): Frames => {
+    const now = clock.currentTimeMillisUnsafe()
+    if (overtaken?.last !== last) overtaken = { last, until: now + stall }
+    const left = overtaken.until - now
+    if (left > 0) return Effect.flatMap(Effect.timeoutOption(awaitNews, left), () => pull)
+    hurriedOn = last
+    return pull
+  })
+
+  const awaitFrames = ({ body, place }: Opened): Frames => {
+    const isAlone = !hasNext()
+    const ready = () =>
+      Body.hasPayload(body, place) || (isAlone && source.end === undefined && source.isReady()) ||
+      isLeft() || !source.wants(last) || (!isAlone && !hasNext())
+    const changed = untilAny([Body.waitingOf(body), Log.waitingOf(log)], ready)
+    if (isAlone) return Effect.flatMap(changed, () => pull)
+    return Effect.flatMap(Effect.timeoutOption(changed, stall), (woken) => {
+      if (Option.isNone(woken)) leave()
+      return pull
+    })
+  }
+
   // when there is nothing to take
-  step(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    if (this.isLeft) return Log.endOf(this.source.end!)
-    const { body, place } = this
-    if (body === undefined || place === undefined) {
-      if (this.isOvertaking) return this.awaitOvertaken
-      if (this.enter()) return this.pull
-      const { end } = this.source
-      if (end !== undefined) return Log.endOf(end)
-      return Effect.flatMap(Log.awaitUntil(this.source.log, () => this.source.isReady()), () => this.pull)
+  const step = (): Frames => {
+    const { end } = source
+    if (isLeft()) return Log.endOf(end!)
+    if (current === undefined) {
+      if (isOvertaking()) return awaitOvertaken
+      current = waiting.shift()
+      if (current === undefined) return end === undefined ? Effect.flatMap(awaitNews, () => pull) : Log.endOf(end)
+      last = current.sequence
+      return pull
     }
     // where frames were cut, what follows them is not read: only the next group has a beginning again
-    if (body.end !== undefined || Body.isLagging(body, place)) {
-      this.leave()
-      return this.pull
-    }
-    return this.wait(body, place)
+    if (current.body.end === undefined && !Body.isLagging(current.body, current.place)) return awaitFrames(current)
+    leave()
+    return pull
   }
-  // whether the next group has come before others that may still be on their way
-  get isOvertaking(): boolean {
-    const next = this.waiting[0]
-    return !this.newestFirst && next !== undefined && this.last >= 0 && this.hurriedOn !== this.last &&
-      this.source.end === undefined && !this.source.knows(this.last + 1, next.sequence)
-  }
-  get awaitOvertaken(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    return Effect.clockWith((clock) => {
-      const now = clock.currentTimeMillisUnsafe()
-      if (this.overtaken?.last !== this.last) this.overtaken = { last: this.last, until: now + stall }
-      const left = this.overtaken.until - now
-      if (left <= 0) this.hurriedOn = this.last
-      const news = Log.awaitUntil(this.source.log, () => this.source.isReady())
-      return left <= 0 ? this.pull : Effect.flatMap(Effect.timeoutOption(news, left), () => this.pull)
-    })
-  }
-  get hasNext(): boolean {
-    return this.waiting.some((group) => this.source.wants(group.sequence))
-  }
-  collect(): void {
-    for (const event of this.source.take()) {
-      if (event._tag === "Gap" || event.sequence <= this.last) continue
-      let at = this.waiting.length
-      while (at > 0 && this.waiting[at - 1]!.sequence > event.sequence) at--
-      const body = Group.bodyOf(event)
-      this.waiting.splice(at, 0, { sequence: event.sequence, body, place: Body.openUnsafe(body, 0) })
-    }
-    this.keep(({ sequence }) => this.source.wants(sequence))
-    const newest = this.waiting.at(-1)
-    if (this.newestFirst) this.keep((group) => group === newest)
-  }
-  keep(isWanted: (group: Waiting) => boolean): void {
-    this.waiting = this.waiting.filter((group) => {
-      if (isWanted(group)) return true
-      Body.closeUnsafe(group.body, group.place)
-      return false
-    })
-  }
-  enter(): boolean {
-    const group = this.waiting.shift()
-    if (group === undefined) return false
-    this.last = group.sequence
-    this.body = group.body
-    this.place = group.place
-    return true
-  }
-  close(): void {
-    this.leave()
-    this.keep(() => false)
-  }
-  leave(): void {
-    if (this.body !== undefined && this.place !== undefined) Body.closeUnsafe(this.body, this.place)
-    this.body = undefined
-    this.place = undefined
-  }
-  wait(body: Body.Body, place: Body.Place): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, Frame.ReadError> {
-    const alone = !this.hasNext
-    const ready = () =>
-      Body.hasPayload(body, place) || (alone && this.source.end === undefined && this.source.isReady()) ||
-      this.isLeft || !this.source.wants(this.last) || (!alone && !this.hasNext)
-    const changed = untilAny([Body.waitingOf(body), Log.waitingOf(this.source.log)], ready)
-    if (alone) return Effect.flatMap(changed, () => this.pull)
-    return Effect.flatMap(Effect.timeoutOption(changed, stall), (woken) => {
-      if (Option.isNone(woken)) this.leave()
-      return this.pull
-    })
-  }
+
+  const pull: Frames = Log.handingOut(take, step)
+  return { pull, close }
 }

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Timeout, toCode } from "../core/MoqError.ts"
 import * as Gap from "./Gap.ts"
+import * as Log from "./Log.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 
 /**
@@ -89,11 +90,13 @@ class Ordering<E, R> {
     this.expected = from
     this.pulling = undefined
     this.end = undefined
-    this.pull = Effect.suspend(() => this.step())
+    this.pull = Log.handingOut(() => {
+      const out = this.release()
+      return isReadonlyArrayNonEmpty(out) ? out : undefined
+    }, () => this.step())
   }
+  // when there is nothing to take
   step(): Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, E, void, R> {
-    const out = this.release()
-    if (out.length > 0) return Effect.succeed(out as unknown as NonEmptyReadonlyArray<TrackEvent.TrackEvent>)
     const [first] = this.held
     if (first === undefined) return this.end ?? Effect.andThen(this.next, this.pull)
     const left = this.end === undefined ? this.until - this.clock.currentTimeMillisUnsafe() : 0

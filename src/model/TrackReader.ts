@@ -3,15 +3,12 @@
  *
  * @since 0.1.0
  */
-import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
-import type * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Pull from "effect/Pull"
 import * as MoqError from "../core/MoqError.ts"
+import { Follower } from "./Follower.ts"
 import type { ReadError } from "./Frame.ts"
 import * as Gap from "./Gap.ts"
-import * as Log from "./Log.ts"
+import type * as Log from "./Log.ts"
 import * as Ranges from "./Ranges.ts"
 import * as TrackEvent from "./TrackEvent.ts"
 
@@ -43,23 +40,17 @@ export interface Wanted {
 }
 
 /** @internal */
-export class TrackReader {
+export class TrackReader extends Follower<TrackEvent.TrackEvent, ReadError> {
   readonly source: Source
-  readonly cursor: Log.Cursor
   readonly begin: number
   readonly wanted: Wanted
   readonly told: Ranges.Ranges
-  fresh: boolean
   constructor(source: Source, cursor: Log.Cursor, begin: number, wanted: Wanted) {
+    super(source.log, cursor)
     this.source = source
-    this.cursor = cursor
     this.begin = begin
     this.wanted = wanted
     this.told = Ranges.make()
-    this.fresh = true
-  }
-  get log(): Log.Log<TrackEvent.TrackEvent, ReadError> {
-    return this.source.log
   }
   /** The lowest sequence that is wanted still. */
   get from(): number {
@@ -70,7 +61,7 @@ export class TrackReader {
     return this.wanted.to ?? Infinity
   }
   /** How it has ended: as the track did, or because all that is wanted has been told of. */
-  get end(): Exit.Exit<void, ReadError> | undefined {
+  override get end(): Exit.Exit<void, ReadError> | undefined {
     if (this.wanted.left !== undefined) return Exit.fail(this.wanted.left)
     const isOver = this.to !== Infinity && !this.fresh && Ranges.covers(this.told, this.from, this.to + 1)
     return isOver ? Exit.void : this.log.end
@@ -83,41 +74,13 @@ export class TrackReader {
   knows(from: number, end: number): boolean {
     return Ranges.covers(this.told, from, end)
   }
-  isReady(): boolean {
-    return Log.isReady(this.log, this.cursor) || this.end !== undefined
-  }
-  /** What has come since the last call. */
-  take(): ReadonlyArray<TrackEvent.TrackEvent> {
+  override take(): ReadonlyArray<TrackEvent.TrackEvent> {
     this.source.evict()
-    const out: Array<TrackEvent.TrackEvent> = []
-    const isBehind = this.fresh || this.cursor.index < this.log.first
-    const news = Log.takeUnsafe(this.log, this.cursor) ?? []
-    if (isBehind) this.catchUp(out)
-    else for (const event of news) this.tell(out, event)
-    return out
+    return super.take()
   }
-  /** What takes in batches. It is one pull, which loses nothing when it is interrupted. */
-  get pull(): Pull.Pull<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError> {
-    const wait = Log.awaitUntil(this.log, () => this.isReady())
-    return Log.handingOut<NonEmptyReadonlyArray<TrackEvent.TrackEvent>, ReadError | Cause.Done>(
-      () => {
-        const out = this.take()
-        return isReadonlyArrayNonEmpty(out) ? out : undefined
-      },
-      (again) => {
-        const { end } = this
-        if (end === undefined) return Effect.andThen(wait, again)
-        // it needs nothing more: nobody is to wait for it
-        Log.closeUnsafe(this.log, this.cursor)
-        return Log.endOf(end)
-      }
-    )
-  }
-  // from what the track holds rather than from its log: at the beginning, and when the log was cut before it was read
   catchUp(out: Array<TrackEvent.TrackEvent>): void {
     const { floor, kept } = this.source
     this.tell(out, Gap.make(this.begin, floor - 1, this.fresh ? TrackEvent.codeEvicted : codeLagged))
-    this.fresh = false
     for (const { event } of kept) {
       // a group that has lost its beginning is no place to join
       this.tell(out, event._tag === "Group" && event.first > 0 ? TrackEvent.evicted(event) : event)

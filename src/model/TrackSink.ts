@@ -7,6 +7,7 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
 import * as Sink from "effect/Sink"
 import { Cancelled, type FrameTooLarge, Overflow } from "../core/MoqError.ts"
 import type { WriteError } from "./Frame.ts"
@@ -89,13 +90,16 @@ export const make = (
   clock: Clock.Clock,
   options: Options
 ): Sink.Sink<void, Uint8Array, never, SinkError> =>
-  Sink.unwrap(Effect.gen(function*() {
-    if (options.waitForReader) yield* target.used
-    const writer = new Writer(target, clock, options)
-    return Sink.forEachArray(writer.write).pipe(
-      Sink.onExit((exit) => Effect.sync(() => writer.end(Exit.isSuccess(exit) ? undefined : interrupted)))
-    )
-  }))
+  Sink.fromTransform((upstream) =>
+    Effect.suspend(() => {
+      const writer = new Writer(target, clock, options)
+      const written = Effect.forever(Effect.flatMap(upstream, writer.write), { disableYield: true })
+      return Effect.andThen(options.waitForReader === true ? target.used : Effect.void, written).pipe(
+        Pull.catchDone((): Effect.Effect<Sink.End<void>> => Effect.succeed([undefined])),
+        Effect.onExit((exit) => Effect.sync(() => writer.end(Exit.isSuccess(exit) ? undefined : interrupted)))
+      )
+    })
+  )
 
 // internal
 

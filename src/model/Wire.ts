@@ -9,6 +9,8 @@
  * @since 0.1.0
  */
 import type * as Exit from "effect/Exit"
+import type * as Types from "effect/Types"
+import * as Integers from "../core/Integers.ts"
 import { BoundsExceeded, FrameTooLarge } from "../core/MoqError.ts"
 import type { Waiters } from "../core/Waiters.ts"
 import type { ReadError } from "./Frame.ts"
@@ -39,8 +41,42 @@ export interface Spot {
   after: Spot | undefined
 }
 
+/**
+ * Hears that something is taken, or not kept any longer.
+ *
+ * @internal
+ */
+export interface Taker {
+  taken(): void
+}
+
+/**
+ * The beginning of a frame.
+ *
+ * @internal
+ */
+export interface Border {
+  readonly frame: number
+  /** Its position. */
+  readonly begin: number
+  /** All payload before it. */
+  readonly payload: number
+}
+
+/**
+ * A border that moves from frame to frame.
+ *
+ * @internal
+ */
+export interface Walk extends Types.Mutable<Border> {
+  /** A segment that is not behind it. */
+  segment: Segment
+  /** That of the frame before, once there is one. */
+  size: number
+}
+
 /** @internal */
-export class Segment {
+export class Segment implements Border {
   /** A page, of which others may have other parts, or a piece. */
   bytes: Uint8Array
   /** Where in `bytes` it begins. */
@@ -48,7 +84,7 @@ export class Segment {
   /** Its first position, and the one after its last. */
   start: number
   end: number
-  /** The first frame that begins in it or after it, where that begins, and all payload before. */
+  /** The first frame that begins in it or after it. */
   readonly frame: number
   readonly begin: number
   readonly payload: number
@@ -100,7 +136,7 @@ export class Wire {
   spots: Spot | undefined
   readers: number
   growing: Growing | undefined
-  onTake: (() => void) | undefined
+  taker: Taker | undefined
   waiting: Waiters | undefined
   watching: Waiters | undefined
   constructor(first: number) {
@@ -120,7 +156,7 @@ export class Wire {
     this.spots = undefined
     this.readers = 0
     this.growing = undefined
-    this.onTake = undefined
+    this.taker = undefined
     this.waiting = undefined
     this.watching = undefined
   }
@@ -130,42 +166,7 @@ export class Wire {
   took(): void {}
 }
 
-// sizes
-
-/** @internal */
-export const headerOf = (size: number): number => size < 0x40 ? 1 : size < 0x4000 ? 2 : 4
-
-/** @internal */
-export const putSize = (bytes: Uint8Array, at: number, size: number): void => {
-  if (size < 0x40) bytes[at] = size
-  else if (size < 0x4000) {
-    bytes[at] = 0x40 | (size >> 8)
-    bytes[at + 1] = size
-  } else {
-    bytes[at] = 0x80 | (size >> 24)
-    bytes[at + 1] = size >> 16
-    bytes[at + 2] = size >> 8
-    bytes[at + 3] = size
-  }
-}
-
-/**
- * How long the size at a place is.
- *
- * @internal
- */
-export const headerAt = (bytes: Uint8Array, at: number): number => 1 << (bytes[at]! >> 6)
-
-/**
- * The size at a place, in any of its forms. One beyond 2^53-1 may be rounded.
- *
- * @internal
- */
-export const sizeAt = (bytes: Uint8Array, at: number): number => {
-  let size = bytes[at]! & 0x3f
-  for (let i = 1, end = headerAt(bytes, at); i < end; i++) size = size * 256 + bytes[at + i]!
-  return size
-}
+// memory
 
 /**
  * A size alone in memory; most frames are as large as the one before.
@@ -175,13 +176,11 @@ export const sizeAt = (bytes: Uint8Array, at: number): number => {
 export const sizeBytes = (size: number): Uint8Array => {
   if (size !== lastSize) {
     lastSize = size
-    lastSizeBytes = new Uint8Array(headerOf(size))
-    putSize(lastSizeBytes, 0, size)
+    lastSizeBytes = new Uint8Array(Integers.size(size))
+    Integers.put(lastSizeBytes, 0, size)
   }
   return lastSizeBytes
 }
-
-// memory
 
 /**
  * Appends what is in memory. `next`, `missing` and `total` are still what they were before it.
@@ -280,46 +279,6 @@ export const bringForward = (wire: Wire, spot: Spot): void => {
   wire.spots = spot
 }
 
-/**
- * Joins what is between two positions, in the place of the pieces that it is in: the payload of one frame whose size ends
- * `before`. Each place in them finds its own again.
- *
- * @internal
- */
-export const join = (wire: Wire, before: Segment, from: number, to: number): Segment => {
-  const bytes = new Uint8Array(to - from)
-  let segment = before.end === from ? before.next! : before
-  for (let at = from;; segment = segment.next!) {
-    const end = Math.min(segment.end, to)
-    bytes.set(viewOf(segment, at, end), at - from)
-    at = end
-    if (at === to) break
-  }
-  const last = segment
-  // where the last piece begins, the frame is under way: what comes after the one comes after the other
-  const whole = new Segment(bytes, 0, from, to, last.frame, last.begin, last.payload)
-  for (segment = before.next!; segment !== last;) {
-    const { next } = segment
-    forget(segment)
-    segment = next!
-  }
-  whole.next = last.end === to ? last.next : last
-  if (whole.next === last) {
-    last.offset += to - last.start
-    last.start = to
-    shrink(wire, last)
-  } else {
-    if (wire.tail === last) wire.tail = whole
-    forget(last)
-  }
-  before.next = whole
-  if (before.end > from) {
-    before.end = from
-    shrink(wire, before)
-  }
-  return whole
-}
-
 // finding
 
 /**
@@ -328,7 +287,7 @@ export const join = (wire: Wire, before: Segment, from: number, to: number): Seg
  * @internal
  */
 export const segmentAt = (wire: Wire, { position, segment }: Pick<Spot, "position" | "segment">): Segment => {
-  // one that was cut or joined meanwhile leads nowhere
+  // one that was cut meanwhile leads nowhere
   let at = segment !== undefined && segment.start <= position ? segment : undefined
   while (at !== undefined && at.end <= position) at = at.next
   return at ?? segmentFrom(wire.head!, position)
@@ -340,7 +299,7 @@ export const segmentAt = (wire: Wire, { position, segment }: Pick<Spot, "positio
  * @internal
  */
 export const payloadOf = ({ bytes, offset, start }: Segment, position: number): number =>
-  position + headerAt(bytes, offset + position - start)
+  position + Integers.sizeAt(bytes, offset + position - start)
 
 /**
  * The size of the frame that begins at a position of the segment.
@@ -348,7 +307,7 @@ export const payloadOf = ({ bytes, offset, start }: Segment, position: number): 
  * @internal
  */
 export const sizeOf = ({ bytes, offset, start }: Segment, position: number): number =>
-  sizeAt(bytes, offset + position - start)
+  Integers.valueAt(bytes, offset + position - start)
 
 /**
  * The segment of a position, from one on that is before it.
@@ -362,15 +321,31 @@ export const segmentFrom = (from: Segment, position: number): Segment => {
 }
 
 /**
- * Where the first frame begins in a segment: in the first segment, the first frame that is kept.
+ * The first frame that begins in a segment or after it: in the first segment, the first one that is kept.
  *
  * @internal
  */
-export const startIn = (
-  wire: Wire,
-  segment: Segment
-): { readonly frame: number; readonly begin: number; readonly payload: number } =>
-  segment === wire.head ? { frame: wire.first, begin: wire.begin, payload: wire.total - wire.size } : segment
+export const walkFrom = (wire: Wire, segment: Segment | undefined): Walk => {
+  const { begin, frame, payload } = segment === undefined || segment === wire.head
+    ? { frame: wire.first, begin: wire.begin, payload: wire.total - wire.size }
+    : segment
+  return { segment: segment!, frame, begin, payload, size: Infinity }
+}
+
+/**
+ * Goes on to the next frame.
+ *
+ * @internal
+ */
+export const step = (walk: Walk): void => {
+  const segment = segmentFrom(walk.segment, walk.begin)
+  const size = sizeOf(segment, walk.begin)
+  walk.segment = segment
+  walk.begin = payloadOf(segment, walk.begin) + size
+  walk.payload += size
+  walk.size = size
+  walk.frame++
+}
 
 // views
 
@@ -418,6 +393,22 @@ export const viewOf = ({ bytes, offset, start }: Segment, from: number, to: numb
   return bytes.subarray(at, at + length)
 }
 
+/**
+ * Pieces of so many bytes together, as one.
+ *
+ * @internal
+ */
+export const joined = (pieces: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {
+  if (pieces.length === 1) return pieces[0]!
+  const whole = new Uint8Array(size)
+  let at = 0
+  for (const piece of pieces) {
+    whole.set(piece, at)
+    at += piece.length
+  }
+  return whole
+}
+
 /** @internal */
 export const empty: Uint8Array = new Uint8Array(0)
 
@@ -436,18 +427,3 @@ let lastSize = 0
 let lastSizeBytes = new Uint8Array(1)
 
 const isWasteful = ({ buffer, length }: Uint8Array): boolean => length * wasteful < buffer.byteLength
-
-// keeps what is left of a piece alone, when that is little
-const shrink = (wire: Wire, segment: Segment): void => {
-  const { bytes, end, offset, start } = segment
-  segment.view = undefined
-  if (bytes === wire.page || (end - start) * wasteful >= bytes.length) return
-  segment.bytes = bytes.slice(offset, offset + end - start)
-  segment.offset = 0
-}
-
-// no place is in it any more
-const forget = (segment: Segment): void => {
-  segment.end = -1
-  segment.next = undefined
-}

@@ -31,10 +31,9 @@ export const make = ({ peer, socket, webSocket, ...options }: {
   readonly limits: Bounds
 }): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
   Qmux.make(
-    (onWarning) =>
+    () =>
       QmuxSession.begin({
         ...options,
-        onWarning,
         open: (events) => new WebSocketStream(webSocket, socket, options.role === "client", events)
       }),
     peer

@@ -1,23 +1,25 @@
 /**
- * A `ws` WebSocket for QMux: it waits for the socket's `drain`, and what leaves in one turn of the event loop leaves in one
- * system call.
+ * A `ws` WebSocket for QMux: it waits for the socket's `drain`, and what leaves in one turn of the event loop leaves in two
+ * system calls at most, the first of them at once.
  *
  * **Details**
  *
- * Messages are framed here and go past `ws`, which has a single buffer for a message and masks it byte by byte. What a
- * server writes goes to the socket as it is; what a client writes is copied once, masked.
+ * Messages are framed here, and read here, past `ws`, which has a single buffer for a message and masks it byte by byte.
+ * What a server writes in large parts goes to the socket as it is; what a client writes is copied once, masked.
  *
  * A connection takes a millisecond of each turn of the event loop for what it has received, with all that follows from it
  * at once: a burst of thousands of small messages would keep the others waiting for as long as it takes to handle.
  *
  * @internal
  */
-import { Buffer } from "node:buffer"
+import type { Buffer } from "node:buffer"
 import type { Socket } from "node:net"
 import { performance } from "node:perf_hooks"
 import type { WebSocket } from "ws"
-import { join, type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
+import { type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
+import { Frames } from "./WebSocketFrames.ts"
 import * as WebSocketMask from "./WebSocketMask.ts"
+import * as WebSocketReader from "./WebSocketReader.ts"
 
 /** An open WebSocket of the package `ws`. */
 export class WebSocketStream extends QmuxSocket {
@@ -27,7 +29,12 @@ export class WebSocketStream extends QmuxSocket {
   // since when it has been at work in this turn of the event loop, and whether the next one goes on
   private began: number | undefined = undefined
   private isWaiting = false
-  private corked = 0
+  // what is written when all that runs now has run, and again at the end of the turn of the event loop
+  private readonly frames = new Frames()
+  private readonly held: Array<Uint8Array> = []
+  private heldBytes = 0
+  private isScheduled = false
+  private wroteIn = -1
 
   /** `ws` must be open, without extensions, and `socket` be the socket under it. Clients mask what they send. */
   constructor(ws: WebSocket, socket: Socket, masks: boolean, options: Options) {
@@ -40,6 +47,7 @@ export class WebSocketStream extends QmuxSocket {
       if (isBinary) this.receive(new Uint8Array(data.buffer, data.byteOffset, data.length))
       else this.fail(new Error("a text message: QMux is binary"))
     })
+    WebSocketReader.attach(socket, { isMasked: !masks, onMessage: (message) => this.receive(message) })
     ws.on("error", (error) => this.fail(error))
     const onDrain = () => this.unblock()
     socket.on("drain", onDrain)
@@ -58,7 +66,7 @@ export class WebSocketStream extends QmuxSocket {
 
   /** Closes the WebSocket; the socket goes after the peer's answer, or one second. */
   close(): void {
-    this.uncork()
+    this.flush()
     this.ws.close(1000)
   }
 
@@ -67,28 +75,40 @@ export class WebSocketStream extends QmuxSocket {
   }
 
   protected get buffered(): number {
-    return this.socket.writableLength
+    return this.socket.writableLength + this.heldBytes
   }
 
   protected transmit(parts: ReadonlyArray<Uint8Array>, length: number): void {
-    const { socket } = this
-    if (this.corked === 0) {
-      socket.cork()
-      process.nextTick(this.uncork)
+    if (this.masks) this.held.push(WebSocketMask.frame(parts, length))
+    else this.frames.add(parts, length)
+    this.heldBytes += length + 8
+    if (this.heldBytes > atOnce) this.flush()
+    else if (!this.isScheduled) {
+      this.isScheduled = true
+      if (this.wroteIn === turn) late.push(this)
+      else process.nextTick(this.onTick)
     }
-    this.corked += length + 1
-    if (this.masks) socket.write(WebSocketMask.frame(parts, length))
-    else {
-      socket.write(headerOf(length))
-      if (parts.length > fewParts) socket.write(join(parts, length))
-      else for (let i = 0; i < parts.length; i++) socket.write(parts[i]!)
-    }
-    if (this.corked > atOnce) this.uncork()
   }
 
-  private readonly uncork = (): void => {
-    if (this.corked === 0) return
-    this.corked = 0
+  /** Writes what is held: the time has come. */
+  readonly onTick = (): void => {
+    this.isScheduled = false
+    this.flush()
+  }
+
+  private flush(): void {
+    if (this.heldBytes === 0) return
+    this.heldBytes = 0
+    this.wroteIn = turn
+    if (!isTurning) {
+      isTurning = true
+      setImmediate(endTurn)
+    }
+    const chunks = this.masks ? this.held.splice(0) : this.frames.take()
+    // one alone goes to the system, or to TLS, without a copy
+    if (chunks.length === 1) return void this.socket.write(chunks[0]!)
+    this.socket.cork()
+    for (let i = 0; i < chunks.length; i++) this.socket.write(chunks[i]!)
     this.socket.uncork()
   }
 
@@ -122,18 +142,16 @@ export class WebSocketStream extends QmuxSocket {
 // how long one connection may be at work before others get their turn, in milliseconds
 const fairShare = 1
 
-// a binary message in one frame, shorter than 64 KiB
-const headerOf = (length: number): Uint8Array => {
-  if (length < 126) return Buffer.of(0x82, length)
-  const header = Buffer.allocUnsafe(4)
-  header[0] = 0x82
-  header[1] = 126
-  header.writeUInt16BE(length, 2)
-  return header
+// The turn of the event loop: many messages can come in one, each at a time of its own. What follows from the first goes out
+// at once, and what follows from the others together, at the end.
+let turn = 0
+let isTurning = false
+const late: Array<WebSocketStream> = []
+const endTurn = (): void => {
+  isTurning = false
+  turn++
+  for (const stream of late.splice(0)) stream.onTick()
 }
-
-// writing each of more parts would cost more than joining them
-const fewParts = 8
 
 // what goes to the system in one call; more would keep the peer idle meanwhile
 const atOnce = 128 * 1024

@@ -101,7 +101,7 @@ class Announcing {
       }
       const isNews = status === "active" ? this.registry.add(path) : this.registry.remove(path)
       if (isNews) monitor.announce("received", status === "active" ? 1 : -1)
-      return isNews ? Effect.void : Effect.logDebug(`the peer announced ${Path.format(path)} as ${status} again`)
+      return Effect.void
     })
   }
 

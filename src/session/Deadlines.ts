@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { Chain, type Link } from "../core/Chain.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
@@ -16,21 +17,19 @@ import type { SessionContext } from "./SessionContext.ts"
 export class Deadlines {
   readonly context: Pick<SessionContext, "clock" | "fibers">
   readonly millis: number
-  // in a chain rather than a Set, which remembers for long what has left it
-  first: Deadline | undefined
-  last: Deadline | undefined
+  readonly waiting: Chain<Deadline>
   isWatched: boolean
   constructor(context: Pick<SessionContext, "clock" | "fibers">, duration: Duration.Input) {
     this.context = context
     this.millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
-    this.first = undefined
-    this.last = undefined
+    this.waiting = new Chain()
     this.isWatched = false
   }
 
-  /** Begins one; `late` is called when it has not been met in time. */
-  begin(late: () => void): Deadline {
-    const deadline = new Deadline(this, this.context.clock.currentTimeMillisUnsafe() + this.millis, late)
+  /** Begins one; `late` is called, for `who`, when it has not been met in time. */
+  begin<A>(late: (who: A) => void, who: A = undefined as A): Deadline {
+    const at = this.context.clock.currentTimeMillisUnsafe() + this.millis
+    const deadline = new Deadline(this.waiting, at, late as Deadline["late"], who)
     if (!this.isWatched) {
       this.isWatched = true
       this.context.fibers.fork(this.watch())
@@ -40,11 +39,11 @@ export class Deadlines {
 
   private watch(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      for (let next = this.first; next !== undefined; next = this.first) {
+      for (let next = this.waiting.first; next !== undefined; next = this.waiting.first) {
         const left = next.at - this.context.clock.currentTimeMillisUnsafe()
         if (left > 0) return Effect.andThen(Effect.sleep(left), this.watch())
         next.meet()
-        next.late()
+        next.late(next.who)
       }
       this.isWatched = false
       return Effect.void
@@ -53,37 +52,29 @@ export class Deadlines {
 }
 
 /** @internal */
-export class Deadline {
-  readonly deadlines: Deadlines
+export class Deadline implements Link<Deadline> {
   /** In milliseconds. */
   readonly at: number
-  readonly late: () => void
-  private previous: Deadline | undefined
-  private next: Deadline | undefined
-  private isOver: boolean
-  constructor(deadlines: Deadlines, at: number, late: () => void) {
-    this.deadlines = deadlines
+  readonly late: (who: unknown) => void
+  readonly who: unknown
+  previous: Deadline | undefined
+  next: Deadline | undefined
+  private chain: Chain<Deadline> | undefined
+  constructor(chain: Chain<Deadline>, at: number, late: (who: unknown) => void, who: unknown) {
     this.at = at
     this.late = late
-    this.previous = deadlines.last
+    this.who = who
+    this.previous = undefined
     this.next = undefined
-    this.isOver = false
-    if (this.previous === undefined) deadlines.first = this
-    else this.previous.next = this
-    deadlines.last = this
+    this.chain = chain
+    chain.add(this)
   }
 
   /** Tells whether that was in time. */
   meet(): boolean {
-    if (this.isOver) return false
-    this.isOver = true
-    const { deadlines, next, previous } = this
-    if (previous === undefined) deadlines.first = next
-    else previous.next = next
-    if (next === undefined) deadlines.last = previous
-    else next.previous = previous
-    this.previous = undefined
-    this.next = undefined
-    return true
+    const { chain } = this
+    this.chain = undefined
+    chain?.delete(this)
+    return chain !== undefined
   }
 }

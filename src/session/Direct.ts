@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import type { SessionClosed, StreamReset } from "../core/MoqError.ts"
-import type { Listener, ReceiveStream, SendStream } from "../transport/Transport.ts"
+import type { BiStream, Listener, ReceiveStream, SendStream } from "../transport/Transport.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 type Of = Pick<SessionContext, "connection" | "fibers">
@@ -27,13 +27,24 @@ export const openUni = (
   opened: (exit: Exit.Exit<SendStream, SessionClosed>) => void
 ): () => void => {
   if (connection.onOpenUni !== undefined) return connection.onOpenUni(options, opened)
-  // never closed but on failure: the stream is its owner's, who finishes it or resets it
-  const scope = Scope.makeUnsafe()
-  const opening = Effect.onExit(
-    Scope.provide(connection.openUni(options), scope),
-    (exit) => Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
-  )
-  return watch(fibers, opening, opened)
+  return open(fibers, connection.openUni(options), (exit, scope) => {
+    opened(Exit.map(exit, (stream) => ofScope(stream, scope)))
+  })
+}
+
+/**
+ * Opens a bidirectional stream. As `Connection.onOpenBi`; whoever gets it ends the sending half, then stops the other.
+ *
+ * @internal
+ */
+export const openBi = (
+  { connection, fibers }: Of,
+  opened: (exit: Exit.Exit<BiStream, SessionClosed>) => void
+): () => void => {
+  if (connection.onOpenBi !== undefined) return connection.onOpenBi(opened)
+  return open(fibers, connection.openBi, (exit, scope) => {
+    opened(Exit.map(exit, ({ receive, send }) => ({ send, receive: ofScopeToo(receive, scope) })))
+  })
 }
 
 /**
@@ -82,10 +93,13 @@ export const pull = ({ fibers }: Of, stream: ReceiveStream, listener: Listener):
   })
 }
 
-// internal
-
-// Calls `done` with how an effect ends, unless what this gives is called before; an interruption is the end of the session.
-const watch = <A, E>(
+/**
+ * Runs an effect on a fiber of the session, and calls a function with how it ends, on the stack of the caller or later. What
+ * it gives interrupts it: then the function is not called. Interrupted by anything else, the session has ended.
+ *
+ * @internal
+ */
+export const watch = <A, E>(
   fibers: SessionContext["fibers"],
   effect: Effect.Effect<A, E>,
   done: (exit: Exit.Exit<A, E>) => void
@@ -104,3 +118,37 @@ const watch = <A, E>(
     fiber?.interruptUnsafe()
   }
 }
+
+// internal
+
+const open = <A>(
+  fibers: Of["fibers"],
+  stream: Effect.Effect<A, SessionClosed, Scope.Scope>,
+  opened: (exit: Exit.Exit<A, SessionClosed>, scope: Scope.Closeable) => void
+): () => void => {
+  // closed here on failure only: the stream is its owner's, who ends it
+  const scope = Scope.makeUnsafe()
+  const opening = Effect.onExit(
+    Scope.provide(stream, scope),
+    (exit) => Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
+  )
+  return watch(fibers, opening, (exit) => opened(exit, scope))
+}
+
+// a stream whose scope closes once it has ended
+const ofScope = (stream: SendStream, scope: Scope.Closeable): SendStream => {
+  const close = Scope.close(scope, Exit.void)
+  return {
+    write: (chunks) => stream.write(chunks),
+    finish: Effect.andThen(stream.finish, close),
+    reset: (code) => Effect.andThen(stream.reset(code), close),
+    setPriority: (priority) => stream.setPriority(priority),
+    stopped: stream.stopped
+  }
+}
+
+// that of a stream of which the other half has ended before this one is stopped
+const ofScopeToo = (receive: ReceiveStream, scope: Scope.Closeable): ReceiveStream => ({
+  pull: receive.pull,
+  stop: (code) => Effect.andThen(receive.stop(code), Scope.close(scope, Exit.void))
+})

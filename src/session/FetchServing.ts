@@ -5,6 +5,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { ignore } from "../core/Ignore.ts"
 import type { MoqError } from "../core/MoqError.ts"
 import type { Fetch } from "../message/Fetch.ts"
@@ -63,21 +64,36 @@ export class FetchServing {
   get send(): Effect.Effect<void, MoqError> {
     const { frame, group, path, priority } = this.message
     const { router } = this.context
-    return Effect.scoped(Effect.flatMap(router.fetch(path, group, { frame, priority }), (group) => {
-      const outgoing = new Outgoing(this.sending, this.lane, group, this.stream.send, () => {})
-      this.sending.queue.add(outgoing)
-      return Effect.andThen(this.rank(outgoing), outgoing.run).pipe(
-        Effect.ensuring(Effect.sync(() => {
-          this.sending.leave(outgoing)
-          if (outgoing.code !== undefined) dropped(this.context.monitor, "sent", outgoing.code, 1)
-        }))
+    return Effect.scoped(
+      Effect.flatMap(
+        router.fetch(path, group, { frame, priority }),
+        (group) =>
+          Effect.callback<void, MoqError>((resume) => {
+            const { lane, sending } = this
+            const outgoing = new Outgoing(sending, lane, group, {
+              fiber: Fiber.getCurrent()!,
+              rank: () => {},
+              sent: ({ code }, exit) => {
+                if (code !== undefined) {
+                  dropped(this.context.monitor, "sent", code, 1)
+                }
+                resume(exit)
+              }
+            }, this.stream.send)
+            sending.queue.add(outgoing)
+            this.rank(outgoing)
+            outgoing.go()
+            // whoever interrupts it ends the stream
+            return Effect.sync(() => outgoing.leave())
+          })
       )
-    }))
+    )
   }
 
-  rank(outgoing: Outgoing): Effect.Effect<void> {
-    const { priority } = this.context.connection.capabilities
-    return priority ? outgoing.setRank(Rank.of(this.lane.priority, 0)) ?? Effect.void : Effect.void
+  rank(outgoing: Outgoing): void {
+    if (!this.context.connection.capabilities.priority) return
+    const change = outgoing.setRank(Rank.of(this.lane.priority, 0))
+    if (change !== undefined) this.context.fibers.fork(change)
   }
 
   get readUpdates(): Effect.Effect<void, MoqError> {
@@ -86,13 +102,11 @@ export class FetchServing {
         // where there is none, only the end can come
         const update = this.context.profile.fetchUpdate
           ? yield* this.stream.read(FetchUpdate.decode, this.context.profile)
-          : yield* this.stream.end
+          : yield* this.stream.finished
         if (update === undefined) break
         this.sending.queue.update(this.lane, update.priority, true)
-        this.sending.wake()
-        yield* Effect.forEach(this.lane.entries, (outgoing) => this.rank(outgoing), {
-          discard: true
-        })
+        this.sending.wakeNext()
+        for (const outgoing of this.lane.entries) this.rank(outgoing)
       }
       this.hasFinished = true
     })

@@ -14,7 +14,8 @@ import * as Fetch from "../message/Fetch.ts"
 import type { Profile } from "../message/Profile.ts"
 import * as Group from "../model/Group.ts"
 import type { FetchOptions } from "../model/Router.ts"
-import { fill } from "./GroupReader.ts"
+import type { ReceiveStream } from "../transport/Transport.ts"
+import { GroupReader, letGo } from "./GroupReader.ts"
 import { inTime, resetCode, toReadError } from "./MessageStream.ts"
 import { check, request } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
@@ -50,7 +51,7 @@ export const fetch = (
     const owner: Owner = { track: undefined }
     const abort = (error: MoqError) => stream.abort(resetCode(error, context))
     yield* Effect.addFinalizer(() => Effect.sync(() => unread.forget(owner)))
-    yield* fill(stream.receive, first, group, context, owner, abort).pipe(
+    yield* received(context, stream.receive, first, group, owner).pipe(
       Effect.andThen(stream.send.finish),
       Effect.catch(abort),
       Effect.forkScoped({ startImmediately: true })
@@ -68,6 +69,24 @@ export const fetch = (
 }
 
 // internal
+
+// suspends until all of the group is here; fails with what the stream is to be stopped for
+const received = (
+  context: SubscriberContext,
+  stream: ReceiveStream,
+  first: ReadonlyArray<Uint8Array>,
+  group: Group.Producer,
+  owner: Owner
+): Effect.Effect<void, MoqError> =>
+  Effect.callback((resume) => {
+    const reader = new GroupReader(
+      context,
+      stream,
+      (error) => resume(error === undefined ? Effect.void : Effect.fail(error))
+    )
+    if (reader.fill(owner, group, first)) reader.pull()
+    return Effect.sync(() => reader.refuse(letGo))
+  })
 
 const notServed = (name: string): NotSupportedByPeer => new NotSupportedByPeer({ detail: `FETCH, on ${name}` })
 

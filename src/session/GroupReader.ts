@@ -3,89 +3,162 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
-import { Cancelled, DecodeError, type MoqError, toCode, type WrongSize } from "../core/MoqError.ts"
+import {
+  Cancelled,
+  DecodeError,
+  type MoqError,
+  type SessionClosed,
+  type StreamReset,
+  toCode,
+  type WrongSize
+} from "../core/MoqError.ts"
 import * as Body from "../model/Body.ts"
 import * as Group from "../model/Group.ts"
-import type { ReceiveStream } from "../transport/Transport.ts"
-import { attempt, toReadError } from "./MessageStream.ts"
+import type { Listener, ReceiveStream } from "../transport/Transport.ts"
+import * as Direct from "./Direct.ts"
+import { failure, toReadError } from "./MessageStream.ts"
 import { dropped } from "./Monitor.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
-import type { Owner } from "./Unread.ts"
+import { type Owner, UnreadGroup } from "./Unread.ts"
 
 /**
- * Fills a group of `owner` from its stream, and ends it as that ends; `chunks` came of it already. Fails with what the
- * stream is to be stopped for; `stop` does that when the group must go before it was read.
+ * Hears a stream, and fills a group with what comes, until that ends: no fiber waits for it.
+ *
+ * **Details**
  *
  * Chunks are kept as they came: nobody looks at frames here but to find where they begin.
  *
  * @internal
  */
-export const fill = (
-  stream: ReceiveStream,
-  chunks: ReadonlyArray<Uint8Array>,
-  group: Group.Producer,
-  context: SubscriberContext,
-  owner: Owner,
-  stop: (error: MoqError) => Effect.Effect<void>
-): Effect.Effect<void, MoqError> => {
-  const { monitor } = context
-  const body = Group.bodyOf(group.group)
-  const unread = context.unread.add(owner, group, stop)
-  monitor.group("received")
-  const take = (chunks: ReadonlyArray<Uint8Array>): Pull.Pull<never, MoqError> => {
+export class GroupReader extends UnreadGroup implements Listener {
+  readonly context: SubscriberContext
+  readonly onOver: ((error: MoqError | undefined) => void) | undefined
+  constructor(
+    context: SubscriberContext,
+    stream: ReceiveStream,
+    onOver: ((error: MoqError | undefined) => void) | undefined
+  ) {
+    super(context.unread, stream)
+    this.context = context
+    this.onOver = onOver
+  }
+
+  /** It is over: an error that does not come from the stream itself is what to stop the stream for. */
+  protected over(_stream: ReceiveStream, error: MoqError | undefined, _isOfStream: boolean): void {
+    this.onOver?.(error)
+  }
+
+  /** Asks for what comes. */
+  pull(): void {
+    if (this.stream !== undefined) Direct.pull(this.context, this.stream, this)
+  }
+
+  /** Fills a group of `owner` from now on, first with chunks that came already. Whether it wants more now. */
+  fill(owner: Owner, group: Group.Producer, chunks: ReadonlyArray<Uint8Array>): boolean {
+    this.own(owner, group)
+    this.context.monitor.group("received")
+    return this.take(chunks)
+  }
+
+  /** Nothing more of it is wanted. */
+  refuse(error: MoqError): false {
+    this.leave(error, false)
+    return false
+  }
+
+  chunks(chunks: ReadonlyArray<Uint8Array>): boolean {
+    // what was on its way when it was stopped
+    if (this.stream === undefined) return false
+    this.context.onBytes()
+    return this.take(chunks)
+  }
+
+  end(exit: Exit.Exit<never, StreamReset | SessionClosed | Cause.Done>): void {
+    if (this.stream === undefined) return
+    const error = errorOf(exit)
+    if (error === undefined) this.refuse(letGo)
+    else if (Cause.isDone(error)) this.finish()
+    else this.fail(error, true)
+  }
+
+  // ends the group, too, unless it has ended
+  protected leave(error: MoqError | undefined, isOfStream: boolean): void {
+    const { group, stream } = this
+    if (stream === undefined) return
+    this.stream = undefined
+    if (group !== undefined) {
+      if (error !== undefined) Group.endUnsafe(group, toReadError(error))
+      this.forget()
+    }
+    this.over(stream, error, isOfStream)
+  }
+
+  private take(chunks: ReadonlyArray<Uint8Array>): boolean {
+    const group = this.group!
+    const { monitor } = this.context
+    const body = Group.bodyOf(group.group)
     const frames = Body.complete(body)
     const { total } = body
     let bytes = 0
-    const fed = attempt(() => {
-      for (let i = 0; i < chunks.length; i++) {
+    let isTaken = true
+    let error: MoqError | undefined
+    try {
+      for (let i = 0; isTaken && i < chunks.length; i++) {
         bytes += chunks[i]!.length
-        if (!Body.feedUnsafe(body, chunks[i]!)) return false
+        isTaken = Body.feedUnsafe(body, chunks[i]!)
       }
-      return true
-    }, monitor)
+    } catch (thrown) {
+      error = errorOf(failure(thrown, monitor))
+    }
     const payload = body.total - total
     const count = Body.complete(body) - frames
     if (payload > 0 || count > 0) monitor.traffic("received", count, payload)
-    if (fed !== true) return fed === false ? Effect.fail(refusal(group)) : fed
-    const shed = unread.add(bytes)
-    return shed === undefined ? more : Effect.andThen(shed, more)
+    if (error !== undefined || !isTaken) this.fail(error ?? failureOf(group), false)
+    else this.add(bytes)
+    return this.stream !== undefined
   }
-  const more: Pull.Pull<never, MoqError> = Effect.flatMap(stream.pull, (chunks) => {
-    context.onBytes()
-    return take(chunks)
-  })
-  return Pull.catchDone(
-    chunks.length === 0 ? more : take(chunks),
-    (): Effect.Effect<void, WrongSize | DecodeError> =>
-      Body.isInsideSize(body)
-        ? Effect.fail(new DecodeError({ detail: "the stream ended inside a frame's size" }))
-        : group.finish
-  ).pipe(
-    Effect.onExit((exit) => {
-      unread.end()
-      if (Exit.isSuccess(exit)) return Effect.void
-      const found = Exit.findErrorOption(exit)
-      if (Option.isNone(found)) return group.fail(letGo)
-      const error = found.value
-      // what has ended was given up here, and has been counted
-      if (group.group.end === undefined && error._tag !== "MoqSessionClosed") {
-        dropped(monitor, "received", "code" in error ? error.code : toCode(error), 1)
-      }
-      return group.fail(toReadError(error))
-    })
-  )
+
+  // the stream has come to its end
+  protected finish(): void {
+    const group = this.group!
+    const body = Group.bodyOf(group.group)
+    if (Body.isInsideSize(body)) {
+      return this.fail(new DecodeError({ detail: "the stream ended inside a frame's size" }), true)
+    }
+    const isCutOff = body.end === undefined && body.missing > 0
+    Group.endUnsafe(group)
+    this.leave(isCutOff ? failureOf(group) : undefined, true)
+  }
+
+  protected fail(error: MoqError, isOfStream: boolean): void {
+    // what has ended was given up here, and has been counted
+    if (this.group !== undefined && this.group.group.end === undefined && error._tag !== "MoqSessionClosed") {
+      dropped(this.context.monitor, "received", "code" in error ? error.code : toCode(error), 1)
+    }
+    this.leave(error, isOfStream)
+  }
+}
+
+/**
+ * Why it is refused that nobody waits for any longer.
+ *
+ * @internal
+ */
+export const letGo: Cancelled = new Cancelled({ detail: "it was let go" })
+
+/**
+ * What a stream ended with, unless it was interrupted.
+ *
+ * @internal
+ */
+export const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined => {
+  const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+  return reason !== undefined && Cause.isFailReason(reason) ? reason.error : undefined
 }
 
 // internal
 
-const letGo = new Cancelled({ detail: "it was let go" })
-
 // what made the group take no more: it was given up, or nobody wants it any longer
-const refusal = ({ group }: Group.Producer): MoqError => {
-  const error = Exit.findErrorOption(group.end ?? Exit.void)
-  return Option.isSome(error) ? error.value : letGo
-}
+const failureOf = ({ group }: Group.Producer): MoqError | WrongSize => (group.end && errorOf(group.end)) ?? letGo

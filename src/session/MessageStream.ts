@@ -6,6 +6,8 @@
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import * as Writer from "../coding/Writer.ts"
@@ -22,7 +24,9 @@ import {
 import type * as Profile from "../message/Profile.ts"
 import type { ReadError } from "../model/Frame.ts"
 import type * as Transport from "../transport/Transport.ts"
+import * as Direct from "./Direct.ts"
 import * as Monitor from "./Monitor.ts"
+import * as Rank from "./Rank.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
@@ -58,6 +62,22 @@ export const encode = <A>(layout: Encode<A>, message: A, profile: Profile.Profil
 export const resetCode = (error: MoqError, options: CodeOptions): number => toResetCode(toCode(error), options)
 
 /**
+ * What becomes of a stream that the peer opened in vain: it is ended with the code of the error; one of an unknown type
+ * costs the session, where the version says so, and else has a `code` of its own.
+ *
+ * @internal
+ */
+export const refusal = (
+  context: SessionContext,
+  error: MoqError,
+  abort: (code: number) => Effect.Effect<void>,
+  code: number = context.profile.unknownStreamCode
+): Effect.Effect<void> => {
+  if (error._tag !== "MoqUnexpectedStream") return abort(resetCode(error, context))
+  return context.profile.unknownStreamCloses === "session" ? context.end(error) : abort(code)
+}
+
+/**
  * A code to reset or stop a stream with, as far as the peer's version and the transport can carry it.
  *
  * @internal
@@ -90,25 +110,44 @@ export const toReadError = (error: MoqError): ReadError => {
 }
 
 /**
+ * Hears the messages of a stream. Its methods must not throw.
+ *
+ * @internal
+ */
+export interface Ear<A> {
+  /** One message. Whether it wants more now. */
+  readonly message: (message: A) => boolean
+  /** The peer has finished the stream, or what it failed with. It hears nothing more. */
+  readonly over: (exit: Exit.Exit<void, ReceiveError>) => void
+}
+
+/**
  * Both halves of a stream, with what has arrived and is not read yet.
  *
  * @internal
  */
-export class MessageStream {
+export class MessageStream implements Transport.Listener {
   readonly send: Transport.SendStream
   readonly receive: Transport.ReceiveStream
   readonly reader: Reader.Reader
   readonly monitor: Monitor.Monitor
+  // how to read the messages that somebody hears
+  private profile: Profile.Profile | undefined
+  private decode: Decode<unknown> | undefined
+  private ear: Ear<unknown> | undefined
   constructor(stream: Transport.BiStream, monitor: Monitor.Monitor = Monitor.none) {
     this.send = stream.send
     this.receive = stream.receive
     this.reader = Reader.make()
     this.monitor = monitor
+    this.profile = undefined
+    this.decode = undefined
+    this.ear = undefined
   }
 
   /** Reads one message, or gives `undefined` when the peer has finished the stream before it. */
   read<A>(decode: Decode<A>, profile: Profile.Profile): Effect.Effect<A | undefined, ReceiveError> {
-    return read(this.receive, this.reader, (reader) => decode(reader, profile), this.monitor)
+    return expect(this.receive, this.reader, (reader) => decode(reader, profile), this.monitor, Effect.undefined)
   }
 
   /** Reads one message. The end of the stream in its place is a {@link DecodeError}. */
@@ -116,9 +155,60 @@ export class MessageStream {
     return expect(this.receive, this.reader, (reader) => decode(reader, profile), this.monitor)
   }
 
+  /**
+   * Hands over the messages as they come, without a fiber where the transport can: what is there on the stack of the
+   * caller. Once one has wanted no more, the next is for whoever asks then, by this or by `read`.
+   */
+  hear<A>(context: SessionContext, decode: Decode<A>, ear: Ear<A>): void {
+    this.profile = context.profile
+    this.decode = decode
+    this.ear = ear as Ear<unknown>
+    if (this.next()) Direct.pull(context, this.receive, this)
+  }
+
+  chunks(chunks: ReadonlyArray<Uint8Array>): boolean {
+    for (const chunk of chunks) this.reader.push(chunk)
+    return this.next()
+  }
+
+  end(exit: Exit.Exit<never, StreamReset | SessionClosed | Cause.Done>): void {
+    const error = Exit.findErrorOption(exit)
+    const failed = Option.isSome(error) ? ending(error.value, this.reader) : exit as Exit.Exit<never>
+    this.ear!.over(failed ?? Exit.void)
+  }
+
+  // whether more is wanted
+  private next(): boolean {
+    const { reader } = this
+    const [decode, ear, profile] = [this.decode!, this.ear!, this.profile!]
+    while (reader.available > 0) {
+      let message
+      try {
+        message = decode(reader, profile)
+      } catch (error) {
+        ear.over(failure(error, this.monitor))
+        return false
+      }
+      if (message === Reader.NeedMore) return true
+      if (!ear.message(message)) return false
+    }
+    return true
+  }
+
+  /** Sends a message, ahead of what is not for the session itself, and calls a function with how that went. */
+  say(
+    context: SessionContext,
+    message: Uint8Array,
+    said: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void
+  ): void {
+    const { connection, fibers } = context
+    if (connection.capabilities.priority) fibers.fork(this.send.setPriority(Rank.control))
+    if (Direct.write(context, this.send, [message], said)) said(Exit.void)
+  }
+
   /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */
-  get end(): Effect.Effect<void, ReceiveError> {
-    return read(this.receive, this.reader, decodeNothing)
+  get finished(): Effect.Effect<void, ReceiveError> {
+    return expect(this.receive, this.reader, decodeNothing, undefined, Effect.void)
   }
 
   /** Ends both halves at once. */
@@ -128,29 +218,42 @@ export class MessageStream {
 }
 
 /**
- * Runs a decoder on what has arrived, and pulls more while it needs more; `undefined` when the stream ends before the
- * first byte of what is decoded.
+ * Runs a decoder on what has arrived, and pulls more while it needs more; then `ended`, by default a {@link DecodeError},
+ * when the stream ends before the first byte of what is decoded.
  *
  * @internal
  */
-export const read = <A>(
+export const expect = <A, B = never>(
   stream: Transport.ReceiveStream,
   reader: Reader.Reader,
   decode: (reader: Reader.Reader) => A | Reader.NeedMore,
-  monitor?: Monitor.Monitor
-): Effect.Effect<A | undefined, ReceiveError> => decodeNext(stream, reader, decode, monitor, Effect.undefined)
+  monitor?: Monitor.Monitor,
+  ended: Effect.Effect<B, ReceiveError> = failedBefore
+): Effect.Effect<A | B, ReceiveError> => {
+  const next: Effect.Effect<A | B, ReceiveError> = Effect.suspend(() => {
+    try {
+      const message = decode(reader)
+      return message === Reader.NeedMore ? more : Effect.succeed(message)
+    } catch (error) {
+      return failure(error, monitor)
+    }
+  })
+  const more = Effect.matchEffect(stream.pull, {
+    onSuccess: (chunks): Effect.Effect<A | B, ReceiveError> => {
+      for (const chunk of chunks) reader.push(chunk)
+      return next
+    },
+    onFailure: (error): Effect.Effect<B, ReceiveError> => ending(error, reader) ?? ended
+  })
+  return next
+}
 
 /**
- * As {@link read}, but the end of the stream in place of what is decoded is a {@link DecodeError}.
+ * The end of a stream in place of a message.
  *
  * @internal
  */
-export const expect = <A>(
-  stream: Transport.ReceiveStream,
-  reader: Reader.Reader,
-  decode: (reader: Reader.Reader) => A | Reader.NeedMore,
-  monitor?: Monitor.Monitor
-): Effect.Effect<A, ReceiveError> => decodeNext(stream, reader, decode, monitor, endedBefore)
+export const endedBefore = new DecodeError({ detail: "the stream ended where a message was due" })
 
 /**
  * Lets something take so long and no longer; then it fails with {@link Timeout}, after `late`.
@@ -180,56 +283,35 @@ export const inTime = (
 ) => within(limits[limit], detail, () => monitor.limit(limit))
 
 /**
- * Runs something that may throw the errors of the codec; they become a failure. `monitor` hears of limits that the peer
- * broke.
+ * What the codec has thrown, as a failure; `monitor` hears of limits that the peer broke. Anything else is a defect.
  *
  * @internal
  */
-export const attempt = <A>(
-  run: () => A,
+export const failure = (
+  error: unknown,
   monitor?: Monitor.Monitor
-): A | Effect.Effect<never, Wire.CodecError | UnexpectedStream> => {
-  try {
-    return run()
-  } catch (error) {
-    if (monitor !== undefined) Monitor.refused(monitor, error)
-    if (Wire.isCodecError(error) || error instanceof UnexpectedStream) return Effect.fail(error)
-    throw error
-  }
+): Exit.Exit<never, Wire.CodecError | UnexpectedStream> => {
+  if (monitor !== undefined) Monitor.refused(monitor, error)
+  if (Wire.isCodecError(error) || error instanceof UnexpectedStream) return Exit.fail(error)
+  throw error
 }
 
 // internal
 
-const endedBefore = Effect.fail(new DecodeError({ detail: "the stream ended where a message was due" }))
+// how reading fails at the end of a stream; `undefined` where that is between two messages
+const ending = (
+  error: StreamReset | SessionClosed | Cause.Done,
+  reader: Reader.Reader
+): Exit.Exit<never, ReceiveError> | undefined => {
+  if (!Cause.isDone(error)) return Exit.fail(error)
+  return reader.available === 0 ? undefined : insideMessage
+}
+
+const failedBefore = Exit.fail(endedBefore)
+
+const insideMessage = Exit.fail(new DecodeError({ detail: "the stream ended inside a message" }))
 
 const decodeNothing = ({ available }: Reader.Reader): Reader.NeedMore => {
   if (available > 0) throw new DecodeError({ detail: "bytes after the last message" })
   return Reader.NeedMore
-}
-
-const decodeNext = <A, B>(
-  stream: Transport.ReceiveStream,
-  reader: Reader.Reader,
-  decode: (reader: Reader.Reader) => A | Reader.NeedMore,
-  monitor: Monitor.Monitor | undefined,
-  ended: Effect.Effect<B, ReceiveError>
-): Effect.Effect<A | B, ReceiveError> => {
-  const next: Effect.Effect<A | B, ReceiveError> = Effect.suspend(() => {
-    const message = attempt(() => decode(reader), monitor)
-    if (Effect.isEffect(message)) return message
-    return message === Reader.NeedMore ? more : Effect.succeed(message)
-  })
-  const more = Effect.matchEffect(stream.pull, {
-    onSuccess: (chunks): Effect.Effect<A | B, ReceiveError> => {
-      for (const chunk of chunks) reader.push(chunk)
-      return next
-    },
-    onFailure: (error): Effect.Effect<B, ReceiveError> => {
-      if (!Cause.isDone(error)) return Effect.fail(error)
-      return reader.available === 0
-        ? ended
-        : Effect.fail(new DecodeError({ detail: "the stream ended inside a message" }))
-    }
-  })
-  return next
 }

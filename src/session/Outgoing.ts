@@ -1,19 +1,25 @@
 /**
  * The stream of one group that is being sent.
  *
+ * **Details**
+ *
+ * No fiber sends it: whatever it waits for (bytes, its turn, a place, its stream, a write) calls it back, and it goes on
+ * as far as it can.
+ *
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
 import { Lagged, type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
+import type { Parked } from "../core/Waiters.ts"
 import * as Body from "../model/Body.ts"
 import type { ReadError } from "../model/Frame.ts"
 import * as Group from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
+import * as Direct from "./Direct.ts"
 import { toResetCode } from "./MessageStream.ts"
 import { now } from "./Monitor.ts"
 import type { Sender, Sending } from "./Sending.ts"
@@ -27,16 +33,30 @@ import { Entry, type Lane } from "./SendQueue.ts"
 export type SendError = ReadError | StreamReset | SessionClosed
 
 /**
+ * Who has a group sent.
+ *
+ * @internal
+ */
+export interface Owner {
+  /** The fiber that it is sent for. */
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /** Sets the ranks of its groups: one more has a place among their streams. */
+  readonly rank: () => void
+  /** It has ended by itself, or was dropped. */
+  readonly sent: (outgoing: Outgoing, exit: Exit.Exit<void, SendError>) => void
+}
+
+/**
  * Sends a group as its bytes come: what is there leaves in one write, the header with the first of it, or in several of
  * the size that writes have now. The stream opens with the first of them: one that carries nothing yet would only use up
  * the time that its receiver gives to the header.
  *
  * @internal
  */
-export class Outgoing extends Entry implements Sender {
+export class Outgoing extends Entry implements Sender, Parked {
   readonly sending: Sending
+  readonly owner: Owner
   readonly group: Group.Group
-  resume: (() => void) | undefined
   /** The code that it ended early with. */
   code: number | undefined
   /** Whether it came while its subscription was waiting for it. */
@@ -45,66 +65,79 @@ export class Outgoing extends Entry implements Sender {
   isPlaced: boolean
   isFinishing: boolean
   isOpen: boolean
-  /** What sends it, once that has begun. */
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
-  private readonly onPlaced: () => void
   private readonly body: Body.Body
   // up to where it was taken
   private readonly reached: Body.Place
   // until it leaves
   private header: Uint8Array | undefined
   private stream: SendStream | undefined
-  private scope: Scope.Closeable | undefined
+  // takes the opening of its stream back
+  private withdraw: (() => void) | undefined
   // what was counted as sent, or was never to be
   private frames: number
   private payload: number
   private rank: number
   private hasBegun: boolean
   private isHolding: boolean
-  constructor(
-    sending: Sending,
-    lane: Lane,
-    group: Group.Group,
-    first: Uint8Array | SendStream,
-    /** Hears that it has a place; {@link setRank} is to follow. */
-    onPlaced: () => void
-  ) {
+  // whether it hears of bytes that come, and waits for them
+  private isListening: boolean
+  private isWaiting: boolean
+  private isOver: boolean
+  constructor(sending: Sending, lane: Lane, group: Group.Group, owner: Owner, first: Uint8Array | SendStream) {
     super(lane, group.sequence)
     this.sending = sending
+    this.owner = owner
     this.group = group
-    this.resume = undefined
     this.code = undefined
     this.isLive = false
     this.isPlaced = false
     this.isFinishing = false
     this.isOpen = false
-    this.fiber = undefined
-    this.onPlaced = onPlaced
     this.body = Group.bodyOf(group)
     // from here on the group does not count as taken
     this.reached = Group.openUnsafe(group)
-    this.scope = undefined
+    this.withdraw = undefined
     this.frames = Body.framesUntil(this.body, this.reached)
     this.payload = Body.payloadUntil(this.body, this.reached)
     this.rank = 0
     this.hasBegun = false
     this.isHolding = false
+    this.isListening = false
+    this.isWaiting = false
+    this.isOver = false
     // a group of a subscription has a header and opens its stream; the reply to a fetch has the one that asked for it
     const isHeader = first instanceof Uint8Array
     this.header = isHeader ? first : undefined
     this.stream = isHeader ? undefined : first
   }
 
-  /** How many bytes of the group, as far as it has come, wait to be written. */
-  get unsent(): number {
-    if (this.code !== undefined) return 0
-    return Body.available(this.body, this.reached) + (this.isHolding ? this.bytes : 0)
+  get fiber(): Fiber.Fiber<unknown, unknown> {
+    return this.owner.fiber
   }
 
-  /** Ends it early with a code. Does nothing once it has ended. */
+  /** How many bytes of the group, as far as it has come, wait to be written. */
+  get unsent(): number {
+    return this.isOver ? 0 : Body.available(this.body, this.reached) + (this.isHolding ? this.bytes : 0)
+  }
+
+  /** Ends it early with a code, in whatever state it is. Does nothing once it has ended. */
   drop(code: number): void {
-    this.code ??= code
-    this.fiber?.interruptUnsafe()
+    this.end(Exit.interrupt(), code)
+  }
+
+  /** Gives up what it holds and waits for, but not its stream. */
+  leave(): void {
+    this.isOver = true
+    this.withdraw?.()
+    this.release()
+    if (this.isListening) Body.waitingOf(this.body).delete(this)
+    Body.closeUnsafe(this.body, this.reached)
+    this.sending.leave(this)
+  }
+
+  /** What ends its stream early, if it has one. */
+  get reset(): Effect.Effect<void> | undefined {
+    return this.stream?.reset(toResetCode(this.code ?? 0, this.sending.context))
   }
 
   /** Tells its rank to the transport, if it is another than before. */
@@ -114,61 +147,41 @@ export class Outgoing extends Entry implements Sender {
     return this.stream?.setPriority(rank)
   }
 
-  /** Sends the group to its end. Fails as that does; interrupted, it resets the stream with the code of `drop`. */
-  get run(): Effect.Effect<void, SendError> {
-    return Effect.withFiber((fiber) => {
-      this.fiber = fiber
-      return Effect.onExit(this.next, (exit) => this.leave(exit))
-    })
-  }
-
-  private leave(exit: Exit.Exit<void, SendError>): Effect.Effect<void> {
-    const { body, reached, scope, sending, stream } = this
-    this.release()
-    Body.closeUnsafe(body, reached)
-    const close = scope === undefined ? Effect.void : Scope.close(scope, exit)
-    if (Exit.isSuccess(exit)) return close
-    const found = Exit.findErrorOption(exit)
-    if (Option.isSome(found)) {
-      const error = found.value
-      // when the session has gone, nobody gives it up
-      const isGone = error._tag === "MoqSessionClosed" && body.end?._tag !== "Failure"
-      if (!isGone) this.code ??= toCode(error)
-    }
-    if (stream === undefined || this.code === undefined) return close
-    return Effect.andThen(stream.reset(toResetCode(this.code, sending.context)), close)
-  }
-
-  // has the group not count as taken while what was taken of it has still to leave
-  private hold(): void {
-    this.isHolding = true
-    Group.holdUnsafe(this.group)
-  }
-
-  private release(): void {
-    if (!this.isHolding) return
-    this.isHolding = false
-    Group.releaseUnsafe(this.group)
-  }
-
-  // writes all that is there, one turn after the other, and then what comes
-  private readonly next: Effect.Effect<void, SendError> = Effect.suspend(() => {
+  /** Goes on as far as it can: writes all that is there, one turn after the other, and then what comes. */
+  go(): void {
     const { body, reached, sending } = this
-    if (this.code !== undefined) return Effect.interrupt
-    if (Body.isLagging(body, reached)) return lagged
-    const { ready } = this
-    if (ready > 0) {
+    this.isWaiting = false
+    do {
+      if (Body.isLagging(body, reached)) return this.end(lagged(), codeLagged)
+      const { ready } = this
+      if (ready === 0) return this.wait()
       const { writeSize } = sending
       // somewhat more is better than a small rest
-      const size = ready <= writeSize + writeSize / 4 ? ready : writeSize
-      return sending.request(this, size) ? this.send() : Effect.flatMap(sending.turn(this), () => this.send())
-    }
-    if (body.end === undefined) return Effect.flatMap(Body.awaitUntil(body, () => this.isReady), () => this.next)
-    return Exit.isSuccess(body.end) ? this.finish : body.end
-  })
+      if (!sending.request(this, ready <= writeSize + writeSize / 4 ? ready : writeSize)) return
+    } while (this.send())
+  }
 
-  private get isReady(): boolean {
-    return this.ready > 0 || this.body.end !== undefined || Body.isLagging(this.body, this.reached)
+  /** Bytes have come, or the end. */
+  wake(): void {
+    if (this.isWaiting) this.go()
+  }
+
+  /** It is its turn, or there is a place for its stream. */
+  resume(): void {
+    if (this.state === "idle" || this.send()) this.go()
+  }
+
+  private wait(): void {
+    const { body } = this
+    if (body.end !== undefined) {
+      if (Exit.isSuccess(body.end)) return this.finish()
+      const error = errorOf(body.end)
+      return this.end(body.end, error && toCode(error))
+    }
+    this.isWaiting = true
+    if (this.isListening) return
+    this.isListening = true
+    Body.waitingOf(body).add(this)
   }
 
   // how many bytes can leave; a header waits for the first payload, or the end
@@ -180,42 +193,67 @@ export class Outgoing extends Entry implements Sender {
     return isBegun || body.end?._tag === "Success" ? header.length + bytes : 0
   }
 
-  private send(): Effect.Effect<void, SendError> {
+  // whether it has been taken at once
+  private send(): boolean {
     const { sending, stream } = this
     if (stream !== undefined) return this.write(stream)
-    if (!sending.isHoused(this)) return Effect.flatMap(sending.housed(this), () => this.next)
+    if (sending.house(this)) this.open()
+    return false
+  }
+
+  private open(): void {
     this.isPlaced = true
-    this.onPlaced()
+    this.owner.rank()
+    const { context } = this.sending
     const { rank } = this
-    this.scope = Scope.makeUnsafe()
-    const open = Scope.provide(sending.context.connection.openUni({ priority: rank }), this.scope)
-    return Effect.flatMap(open, (stream) => {
-      this.stream = stream
-      return this.rank === rank
-        ? this.write(stream)
-        : Effect.andThen(stream.setPriority(this.rank), Effect.suspend(() => this.write(stream)))
+    const withdraw = Direct.openUni(context, rank === 0 ? undefined : { priority: rank }, (exit) => {
+      this.withdraw = undefined
+      if (Exit.isFailure(exit)) return this.failed(exit)
+      const stream = this.stream = exit.value
+      if (this.rank !== rank) context.fibers.fork(stream.setPriority(this.rank))
+      if (this.write(stream)) this.go()
     })
+    if (this.stream === undefined && !this.isOver) this.withdraw = withdraw
   }
 
   // writes as many bytes as it has requested
-  private write(stream: SendStream): Effect.Effect<void, SendError> {
-    const { body, header, reached } = this
-    if (Body.isLagging(body, reached)) return lagged
-    const chunks: Array<Uint8Array> = []
-    if (header !== undefined) chunks.push(header)
+  private write(stream: SendStream): boolean {
+    const { body, header, reached, sending } = this
+    if (Body.isLagging(body, reached)) {
+      this.end(lagged(), codeLagged)
+      return false
+    }
+    const bytes: Array<Uint8Array> = []
+    if (header !== undefined) bytes.push(header)
     this.header = undefined
-    this.hold()
-    Body.takeBytesUnsafe(body, reached, this.bytes - (header?.length ?? 0), chunks)
-    return Effect.flatMap(stream.write(chunks as unknown as NonEmptyReadonlyArray<Uint8Array>), () => this.taken())
+    // the group does not count as taken while what was taken of it has still to leave
+    this.isHolding = true
+    Group.holdUnsafe(this.group)
+    Body.takeBytesUnsafe(body, reached, this.bytes - (header?.length ?? 0), bytes)
+    const chunks = bytes as unknown as NonEmptyReadonlyArray<Uint8Array>
+    if (stream.offer?.(chunks)) return this.written()
+    Direct.write(sending.context, stream, chunks, (exit) => {
+      if (Exit.isFailure(exit)) this.failed(exit)
+      else if (this.written()) this.go()
+    })
+    return false
   }
 
-  private taken(): Effect.Effect<void, SendError> {
+  // whether it is to go on
+  private written(): boolean {
+    if (this.isOver) return false
     const isFirst = !this.hasBegun
     this.hasBegun = true
     this.count(isFirst)
     this.sending.done(this, isFirst)
     this.release()
-    return this.next
+    return true
+  }
+
+  private release(): void {
+    if (!this.isHolding) return
+    this.isHolding = false
+    Group.releaseUnsafe(this.group)
   }
 
   private count(isFirst: boolean): void {
@@ -234,12 +272,39 @@ export class Outgoing extends Entry implements Sender {
     this.payload = payload
   }
 
-  private get finish(): Effect.Effect<void, SendError> {
-    this.sending.finish(this)
-    return this.stream!.finish
+  private finish(): void {
+    const { sending } = this
+    sending.finish(this)
+    Direct.finish(sending.context, this.stream!, (exit) => {
+      if (Exit.isFailure(exit)) this.failed(exit)
+      else this.end(exit, undefined)
+    })
+  }
+
+  // with its stream: when the session has gone, nobody gives it up
+  private failed(exit: Exit.Failure<unknown, StreamReset | SessionClosed>): void {
+    const error = errorOf(exit)
+    this.end(
+      Exit.failCause(exit.cause),
+      error === undefined || error._tag === "MoqSessionClosed" ? undefined : toCode(error)
+    )
+  }
+
+  private end(exit: Exit.Exit<void, SendError>, code: number | undefined): void {
+    if (this.isOver) return
+    this.code = code
+    this.leave()
+    const reset = Exit.isFailure(exit) ? this.reset : undefined
+    if (reset !== undefined) this.sending.context.fibers.fork(reset)
+    this.owner.sent(this, exit)
   }
 }
 
 // internal
 
-const lagged = Effect.fail(new Lagged({ detail: "the group outgrew its limits before it was sent" }))
+const codeLagged = toCode(new Lagged({}))
+
+const lagged = (): Exit.Exit<never, Lagged> =>
+  Exit.fail(new Lagged({ detail: "the group outgrew its limits before it was sent" }))
+
+const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined => Option.getOrUndefined(Exit.findErrorOption(exit))

@@ -6,13 +6,13 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Fibers } from "../core/Fibers.ts"
+import * as Reader from "../coding/Reader.ts"
 import {
   BoundsExceeded,
   type MoqError,
-  ProtocolViolation,
   type SessionClosed,
   Timeout,
   toCode,
@@ -21,20 +21,22 @@ import {
 import type { Greeting } from "../message/Greeting.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import * as StreamType from "../message/StreamType.ts"
-import type { BiStream, Connection, ReceiveStream } from "../transport/Transport.ts"
+import type { BiStream, Connection } from "../transport/Transport.ts"
 import { Bitrate } from "./Bitrate.ts"
-import { Deadlines } from "./Deadlines.ts"
+import { type Deadline, Deadlines } from "./Deadlines.ts"
+import { errorOf } from "./GroupReader.ts"
 import type { Agreed } from "./Handshake.ts"
-import { MessageStream, type ReceiveError, resetCode } from "./MessageStream.ts"
+import { type Ear, endedBefore, MessageStream, type ReceiveError, refusal } from "./MessageStream.ts"
 import type { Limit } from "./Monitor.ts"
 import { Publisher } from "./Publisher.ts"
 import { Rate } from "./Rate.ts"
+import { closedHere } from "./Requests.ts"
 import type { PublisherContext, SubscriberContext } from "./SessionContext.ts"
 import { Subscriber } from "./Subscriber.ts"
 import { Unread } from "./Unread.ts"
 
 /** @internal */
-export class Peer {
+export class Peer implements Ear<SessionUpdate.SessionUpdate> {
   static make(
     { connection, fibers, limits, monitor, router }: Pick<
       PublisherContext,
@@ -72,7 +74,7 @@ export class Peer {
       const subscriber = yield* Subscriber.make(context)
       const publisher = yield* Publisher.make(context)
       const peer = new Peer(context, agreed, publisher, subscriber)
-      fibers.fork(peer.session)
+      agreed.stream.hear(context, SessionUpdate.decode, peer)
       const { send } = agreed.stream
       // the peer ends the session by a stop of the Session stream as well
       if (send.onStop === undefined) fibers.fork(Effect.andThen(send.stopped, peer.ended))
@@ -88,14 +90,11 @@ export class Peer {
   readonly context: PublisherContext & SubscriberContext
   /** What the peer said of itself. */
   readonly greeting: Greeting
-  readonly control: MessageStream
   readonly publisher: Publisher
   readonly subscriber: Subscriber
   readonly bitrate: Bitrate
   // how fast the peer asks
   private readonly requests: Rate
-  // streams of the peer, until they have said what they are for
-  private readonly newcomers: Deadlines
   constructor(
     context: PublisherContext & SubscriberContext,
     { greeting, stream }: Agreed,
@@ -105,26 +104,24 @@ export class Peer {
     const { clock, limits } = context
     this.context = context
     this.greeting = greeting
-    this.control = stream
     this.publisher = publisher
     this.subscriber = subscriber
     this.bitrate = new Bitrate(context, stream)
     this.requests = new Rate(clock, limits.requestRate, 4 * limits.requestRate)
-    this.newcomers = new Deadlines(context, limits.firstMessage)
   }
 
   /** The rest of the Session stream; its end, by either side, is that of the session. */
-  private get session(): Effect.Effect<void> {
-    const read = this.control.read(SessionUpdate.decode, this.context.profile)
-    const next: Effect.Effect<void> = Effect.matchEffect(read, {
-      onSuccess: (update) => {
-        if (update === undefined) return this.ended
-        this.bitrate.hear(update)
-        return next
-      },
-      onFailure: (error) => end(this.context.connection, error)
-    })
-    return Effect.onExit(next, () => Effect.sync(() => this.bitrate.news.end()))
+  message(update: SessionUpdate.SessionUpdate): boolean {
+    this.bitrate.hear(update)
+    return true
+  }
+
+  over(exit: Exit.Exit<void, ReceiveError>): void {
+    const { connection, fibers } = this.context
+    const error = errorOf(exit)
+    if (Exit.isSuccess(exit)) fibers.fork(this.ended)
+    else if (error !== undefined) fibers.fork(end(connection, error))
+    this.bitrate.news.end()
   }
 
   private get ended(): Effect.Effect<void> {
@@ -156,71 +153,14 @@ export class Peer {
     return Effect.suspend(() => asked(clock.currentTimeMillisUnsafe()))
   }
 
-  /** Handles a bidirectional stream that the peer opened. */
-  bi(opened: BiStream): Effect.Effect<void> {
-    const stream = new MessageStream(opened, this.context.monitor)
-    return this.handle(this.requests.take() ? this.asked(stream) : this.tooMany(), (code) => stream.abort(code))
-  }
-
-  // what the peer asks for
-  private asked(stream: MessageStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
-    return stream.expect(StreamType.decodeBi, this.context.profile).pipe(
-      Effect.flatMap((type) =>
-        type === "session"
-          ? Effect.succeed(this.unexpected(secondSession, secondSessionCode, (code) => stream.abort(code)))
-          : this.publisher[type](stream)
-      ),
-      Effect.tapError((error) =>
-        (error._tag === "MoqStreamReset" ? this.subscriber.strays.reset(true) : undefined) ?? Effect.void
-      )
-    )
-  }
-
-  private tooMany(): Effect.Effect<never, BoundsExceeded> {
-    this.context.monitor.limit("requestRate")
-    return this.subscriber.strays.stray() ?? tooManyRequests
-  }
-
-  /** Handles a unidirectional stream that the peer opened. */
-  uni(stream: ReceiveStream): Effect.Effect<void> {
-    return this.handle(this.subscriber.group(stream), stream.stop)
-  }
-
-  // Reads the first message of a stream, in time, then does what it asks for. Whatever fails costs the peer that stream;
-  // one of an unknown type also the session, where the version says so.
-  handle(
-    first: Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded>,
-    abort: (code: number) => Effect.Effect<void>
-  ): Effect.Effect<void> {
-    const { profile } = this.context
-    const failed = (error: MoqError): Effect.Effect<void> => abort(resetCode(error, this.context))
-    // not inside the object: V8 makes a function that a member begins with in the old generation
-    const onSuccess = (asked: Effect.Effect<void, MoqError>) => Effect.catch(asked, failed)
-    const onFailure = (error: ReceiveError | BoundsExceeded) =>
-      error._tag === "MoqUnexpectedStream"
-        ? this.unexpected(error, profile.unknownStreamCode, abort)
-        : failed(error)
-    return Effect.matchEffect(this.hear(first, abort), { onSuccess, onFailure })
-  }
-
-  // on a fiber of its own: when it is late, the stream is aborted, and that fiber ends
-  private hear<A, E>(first: Effect.Effect<A, E>, abort: (code: number) => Effect.Effect<void>): Effect.Effect<A, E> {
-    return Effect.withFiber((fiber) => {
-      const deadline = this.newcomers.begin(() => {
-        this.context.monitor.limit("firstMessage")
-        fiber.interruptUnsafe()
-      })
-      return Effect.onExit(first, () => deadline.meet() ? Effect.void : abort(resetCode(late, this.context)))
-    })
-  }
-
-  unexpected(
-    error: UnexpectedStream,
-    code: number,
-    abort: (code: number) => Effect.Effect<void>
-  ): Effect.Effect<void> {
-    const { connection, profile } = this.context
-    return profile.unknownStreamCloses === "session" ? end(connection, error) : abort(code)
+  /** Reads what a bidirectional stream that the peer opened asks for, and does it. */
+  ask(stream: BiStream, onOver?: () => void): void {
+    const { context } = this
+    const asking = new Asking(this, new MessageStream(stream, context.monitor), onOver)
+    if (this.requests.take()) return asking.start()
+    context.monitor.limit("requestRate")
+    this.subscriber.strays.stray()
+    asking.refuse(tooManyRequests)
   }
 }
 
@@ -236,40 +176,105 @@ export const end = (connection: Connection, error: MoqError): Effect.Effect<void
   })
 
 /**
- * Takes streams for as long as the connection lives, and handles each on a fiber of its own, among the given ones.
+ * Takes streams for as long as the connection lives, where it does not hand them over; what comes with one is to be called
+ * when it is over.
  *
  * @internal
  */
 export const acceptAll = <A>(
   accept: Effect.Effect<A, SessionClosed, Scope.Scope>,
-  fibers: Fibers,
-  handle: (stream: A) => Effect.Effect<void>
+  take: (stream: A, onOver: () => void) => void
 ): Effect.Effect<never, SessionClosed> =>
   Effect.suspend(() => {
     // that of the next stream
-    let own = Scope.makeUnsafe()
-    const next: Effect.Effect<never, SessionClosed> = Effect.flatMap(
-      Effect.suspend(() => Scope.provide(accept, own)),
-      (stream) => {
-        const scope = own
-        own = Scope.makeUnsafe()
-        // the fiber keeps what it has begun with: no more than the stream
-        fibers.fork(Effect.onExit(Effect.suspend(() => handle(stream)), (exit) => Scope.close(scope, exit)))
-        return next
-      }
-    )
-    return Effect.onExit(next, (exit) => Scope.close(own, exit))
+    const own = Scope.makeUnsafe()
+    const close = () => Scope.close(own, Exit.void)
+    return Effect.flatMap(Effect.onError(Scope.provide(accept, own), close), (stream) => {
+      take(stream, () => Effect.runFork(close()))
+      return acceptAll(accept, take)
+    })
   })
 
-/**
- * Ends a session whose peer opens streams before the handshake is done.
- *
- * @internal
- */
-export const early = (connection: Connection): Effect.Effect<void> =>
-  end(connection, new ProtocolViolation({ detail: "a stream before the handshake was done" }))
-
 // internal
+
+/**
+ * A stream that the peer opened to ask for something: reads its first message, in time, then does what that asks for.
+ * Whatever fails costs the peer that stream; one of an unknown type also the session, where the version says so.
+ */
+class Asking implements Ear<Effect.Effect<void, MoqError>> {
+  readonly peer: Peer
+  readonly stream: MessageStream
+  readonly onOver: (() => void) | undefined
+  private type: StreamType.Bi | undefined
+  // until it has said what it is for
+  private deadline: Deadline | undefined
+  constructor(peer: Peer, stream: MessageStream, onOver: (() => void) | undefined) {
+    this.peer = peer
+    this.stream = stream
+    this.onOver = onOver
+    this.type = undefined
+    this.deadline = undefined
+  }
+
+  start(): void {
+    const { context, subscriber } = this.peer
+    this.deadline = subscriber.newcomers.begin(isLate, this)
+    this.stream.hear(context, (reader) => this.decode(reader), this)
+  }
+
+  message(asked: Effect.Effect<void, MoqError>): boolean {
+    if (this.isHeard()) this.run(Effect.catch(asked, (error) => this.failed(error)))
+    return false
+  }
+
+  over(exit: Exit.Exit<void, ReceiveError>): void {
+    if (!this.isHeard()) return
+    const error = Exit.isSuccess(exit) ? endedBefore : errorOf(exit)
+    if (error?._tag === "MoqStreamReset") this.peer.subscriber.strays.reset(true)
+    this.refuse(error ?? closedHere)
+  }
+
+  refuse(error: MoqError): void {
+    this.run(this.failed(error))
+  }
+
+  /** It did not say in time what it is for. */
+  isLate(): void {
+    this.peer.context.monitor.limit("firstMessage")
+    this.refuse(late)
+  }
+
+  /** It is no newcomer any more; `false` when it was none. */
+  isHeard(): boolean {
+    return this.deadline?.meet() ?? false
+  }
+
+  private decode(reader: Reader.Reader): Effect.Effect<void, MoqError> | Reader.NeedMore {
+    if (this.type === undefined) {
+      const type = StreamType.decodeBi(reader)
+      if (type === Reader.NeedMore) return type
+      this.type = type
+    }
+    return this.type === "session"
+      ? this.failed(secondSession, secondSessionCode)
+      : this.peer.publisher.request(this.type, this.stream)
+  }
+
+  private run(asked: Effect.Effect<void>): void {
+    // what does not come to its end by itself
+    const ended = Effect.suspend(() => {
+      this.onOver?.()
+      return this.stream.abort(0)
+    })
+    this.peer.context.fibers.fork(Effect.onExit(asked, () => ended))
+  }
+
+  private failed(error: MoqError, code?: number): Effect.Effect<void> {
+    return refusal(this.peer.context, error, (code) => this.stream.abort(code), code)
+  }
+}
+
+const isLate = (asking: Asking): void => asking.isLate()
 
 const late = new Timeout({})
 
@@ -277,7 +282,7 @@ const secondSession = new UnexpectedStream({ detail: "a second session stream" }
 
 const secondSessionCode = toCode(secondSession)
 
-const tooManyRequests = Effect.fail(new BoundsExceeded({ detail: "too many requests in a short time" }))
+const tooManyRequests = new BoundsExceeded({ detail: "too many requests in a short time" })
 
 const utf8 = new TextEncoder()
 

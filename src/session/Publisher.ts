@@ -4,8 +4,10 @@
  * @since 0.1.0
  */
 import { isArrayNonEmpty } from "effect/Array"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import * as Reader from "../coding/Reader.ts"
 import { ignore } from "../core/Ignore.ts"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
@@ -15,11 +17,12 @@ import * as Fetch from "../message/Fetch.ts"
 import * as Info from "../message/Info.ts"
 import * as InfoPlease from "../message/InfoPlease.ts"
 import type { Profile } from "../message/Profile.ts"
+import type * as StreamType from "../message/StreamType.ts"
 import * as Subscribe from "../message/Subscribe.ts"
 import type { Announced } from "../model/Announced.ts"
 import * as Ranges from "../model/Ranges.ts"
 import { FetchServing } from "./FetchServing.ts"
-import { attempt, encode, inTime, type MessageStream, type ReceiveError } from "./MessageStream.ts"
+import { encode, failure, inTime, type MessageStream } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
 import { Sending } from "./Sending.ts"
 import { Serving } from "./Serving.ts"
@@ -35,8 +38,7 @@ interface Served {
 }
 
 /**
- * Serves the requests of one session. Each method reads the first message of a stream that the peer opened; what that
- * gives serves the request, and fails with what the peer did wrong or could not be given.
+ * Serves the requests of one session.
  *
  * @internal
  */
@@ -48,122 +50,132 @@ export class Publisher {
   readonly context: PublisherContext
   readonly sending: Sending
   readonly used: Ranges.Ranges
-  readonly serving: Set<Served>
+  private serving: Set<Served> | undefined
   // how many of them count against each limit
   private readonly counts: Record<"subscriptions" | "announceStreams", number>
   constructor(context: PublisherContext, sending: Sending) {
     this.context = context
     this.sending = sending
     this.used = Ranges.make(maxRanges)
-    this.serving = new Set()
+    this.serving = undefined
     this.counts = { subscriptions: 0, announceStreams: 0 }
   }
 
-  /** An Announce stream: tells the peer which tracks there are, until it ends the stream. */
-  announce(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
+  /**
+   * Reads the first message of a stream that the peer opened for a request: it must be in the reader of the stream. What that
+   * gives serves the request, and fails with what the peer did wrong or could not be given. Throws the codec's errors.
+   */
+  request(type: Exclude<StreamType.Bi, "session">, stream: MessageStream): Service | Reader.NeedMore {
+    const { profile } = this.context
+    const { reader } = stream
+    // one after the other rather than by a table, which would not know what belongs together
+    if (type === "subscribe") {
+      return served(Subscribe.decode(reader, profile), (message) => this.subscribe(stream, message))
+    }
+    if (type === "fetch") return served(Fetch.decode(reader, profile), (message) => this.fetch(stream, message))
+    if (type === "info") return served(InfoPlease.decode(reader, profile), (message) => this.info(stream, message))
+    return served(AnnouncePlease.decode(reader, profile), (message) => this.announce(stream, message))
+  }
+
+  // tells the peer which tracks there are, until it ends the stream
+  private announce(stream: MessageStream, { prefix }: AnnouncePlease.AnnouncePlease): Service {
     const { monitor, profile, router } = this.context
-    return Effect.map(stream.expect(AnnouncePlease.decode, profile), ({ prefix }) => {
-      let announced = 0
-      const count = (change: 1 | -1): void => {
-        announced += change
-        monitor.announce("sent", change)
-      }
-      const told = Stream.runForEachArray(router.announced(prefix), (events) =>
-        Effect.flatMap(
-          Effect.forEach(events, (event) => announcement(event, prefix, profile)),
-          (announcements) => {
-            events.forEach(({ _tag }, i) => {
-              if (_tag !== "Live" && announcements[i]!.length > 0) count(_tag === "Active" ? 1 : -1)
-            })
-            const chunks = announcements.flat()
-            return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
-          }
-        ))
-      const left = subscriberLeft(stream, profile)
-      const run = stream.send.setPriority(Rank.control).pipe(
-        Effect.andThen(Effect.raceFirst(told, left)),
-        Effect.andThen(stream.send.finish),
-        Effect.ensuring(Effect.sync(() => {
-          while (announced > 0) count(-1)
-        }))
-      )
-      return this.serve({ run, drain: Effect.void }, "announceStreams")
-    })
-  }
-
-  /** An Info stream: tells the peer about one track. */
-  info(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, router } = this.context
-    return Effect.map(stream.expect(InfoPlease.decode, profile), ({ path }) => {
-      const run = Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
-        const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
-        return stream.send.setPriority(Rank.control).pipe(
-          Effect.andThen(stream.send.write([encode(Info.encode, info, profile)])),
-          Effect.andThen(stream.send.finish)
-        )
-      })
-      return this.serve({ run, drain: Effect.void })
-    })
-  }
-
-  /** A Subscribe stream: sends the groups of one track, until the track or the subscription ends. */
-  subscribe(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    const { profile, violation } = this.context
-    return Effect.map(stream.expect(Subscribe.decode, profile), (message) =>
-      Effect.suspend(() => {
-        if (Ranges.has(this.used, message.id)) {
-          return violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
+    let announced = 0
+    const count = (change: 1 | -1): void => {
+      announced += change
+      monitor.announce("sent", change)
+    }
+    const told = Stream.runForEachArray(router.announced(prefix), (events) =>
+      Effect.flatMap(
+        Effect.forEach(events, (event) => announcement(event, prefix, profile)),
+        (announcements) => {
+          events.forEach(({ _tag }, i) => {
+            if (_tag !== "Live" && announcements[i]!.length > 0) count(_tag === "Active" ? 1 : -1)
+          })
+          const chunks = announcements.flat()
+          return isArrayNonEmpty(chunks) ? stream.send.write(chunks) : Effect.void
         }
-        Ranges.claim(this.used, message.id)
-        if (message.path.length === 0) return Effect.fail(emptyPath)
-        return this.sending.isDraining
-          ? Effect.never
-          : this.serve(new Serving(this.context, this.sending, stream, message))
+      ))
+    const left = subscriberLeft(stream, profile)
+    const run = stream.send.setPriority(Rank.control).pipe(
+      Effect.andThen(Effect.raceFirst(told, left)),
+      Effect.andThen(stream.send.finish),
+      Effect.ensuring(Effect.sync(() => {
+        while (announced > 0) count(-1)
       }))
+    )
+    return this.serve({ run, drain: Effect.void }, "announceStreams")
   }
 
-  /** A Fetch stream: sends one group. */
-  fetch(stream: MessageStream): Effect.Effect<Service, ReceiveError> {
-    return Effect.map(stream.expect(Fetch.decode, this.context.profile), (message) =>
-      Effect.suspend(() => {
-        if (message.path.length === 0) return Effect.fail(emptyPath)
-        this.context.monitor.fetch("sent")
-        return this.sending.isDraining
-          ? Effect.never
-          : this.serve(new FetchServing(this.context, this.sending, stream, message))
-      }))
+  // tells the peer about one track
+  private info(stream: MessageStream, { path }: InfoPlease.InfoPlease): Service {
+    const { profile, router } = this.context
+    const run = Effect.flatMap(router.trackInfo(path), ({ expires, latest, order, priority }) => {
+      const info: Info.Info = { _tag: "Info", priority, order, expires, latest: latest ?? 0 }
+      return stream.send.setPriority(Rank.control).pipe(
+        Effect.andThen(stream.send.write([encode(Info.encode, info, profile)])),
+        Effect.andThen(stream.send.finish)
+      )
+    })
+    return this.serve({ run, drain: Effect.void })
+  }
+
+  // sends the groups of one track, until the track or the subscription ends
+  private subscribe(stream: MessageStream, message: Subscribe.Subscribe): Service {
+    const { context, sending, used } = this
+    if (Ranges.has(used, message.id)) {
+      return context.violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
+    }
+    Ranges.claim(used, message.id)
+    if (message.path.length === 0) return Effect.fail(emptyPath)
+    return sending.isDraining ? Effect.never : this.serve(new Serving(context, sending, stream, message))
+  }
+
+  // sends one group
+  private fetch(stream: MessageStream, message: Fetch.Fetch): Service {
+    const { context, sending } = this
+    if (message.path.length === 0) return Effect.fail(emptyPath)
+    context.monitor.fetch("sent")
+    return sending.isDraining ? Effect.never : this.serve(new FetchServing(context, sending, stream, message))
   }
 
   private serve(served: Served, limit: "subscriptions" | "announceStreams" = "subscriptions"): Service {
-    const { context: { limits, monitor }, counts, serving } = this
+    const { context: { limits, monitor }, counts } = this
+    const serving = this.serving ??= new Set()
+    if (counts[limit] >= limits[limit]) {
+      monitor.limit(limit)
+      return Effect.fail(new BoundsExceeded({ detail: `${counts[limit]} requests are served already` }))
+    }
     const count = (change: 1 | -1): void => {
       counts[limit] += change
       if (served instanceof Serving) monitor.subscription("sent", change)
     }
-    return Effect.onExit(
-      Effect.suspend(() => {
-        if (counts[limit] >= limits[limit]) {
-          monitor.limit(limit)
-          return Effect.fail(new BoundsExceeded({ detail: `${counts[limit]} requests are served already` }))
-        }
-        serving.add(served)
-        count(1)
-        return served.run
-      }),
-      () => Effect.sync(() => serving.delete(served) && count(-1))
-    )
+    const begun = Effect.suspend(() => {
+      serving.add(served)
+      count(1)
+      return served.run
+    })
+    return Effect.onExit(begun, () => Effect.sync(() => serving.delete(served) && count(-1)))
   }
 
   /** Lets what is under way come to its end: tracks that have ended, groups that have begun. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.sending.isDraining = true
-      return Effect.forEach([...this.serving], (serving) => serving.drain, { concurrency: "unbounded", discard: true })
+      return Effect.forEach([...this.serving ?? []], (serving) => serving.drain, {
+        concurrency: "unbounded",
+        discard: true
+      })
     }).pipe(inTime(this.context, "what is under way", "drain"), ignore)
   }
 }
 
 // internal
+
+const served = <A extends object>(
+  message: A | Reader.NeedMore,
+  serve: (message: A) => Service
+): Service | Reader.NeedMore => message === Reader.NeedMore ? message : serve(message)
 
 const emptyPath = new ProtocolViolation({ detail: "a path has at least one part" })
 
@@ -171,10 +183,14 @@ const emptyPath = new ProtocolViolation({ detail: "a path has at least one part"
 const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Effect.Effect<Array<Uint8Array>> => {
   const message = toMessage(event, prefix)
   if (message.status === "live" && !profile.sendsLive) return Effect.succeed([])
-  const bytes = attempt(() => encode(Announce.encode, message, profile))
-  return Effect.isEffect(bytes)
-    ? Effect.catch(bytes, (error) => Effect.as(Effect.logWarning(`a track is not announced: ${error.message}`), []))
-    : Effect.succeed([bytes])
+  try {
+    return Effect.succeed([encode(Announce.encode, message, profile)])
+  } catch (error) {
+    return Effect.catch(
+      failure(error),
+      ({ message }) => Effect.as(Console.warn(`a track is not announced: ${message}`), [])
+    )
+  }
 }
 
 const toMessage = (event: Announced, prefix: Path.Path): Announce.Announce =>
@@ -187,5 +203,8 @@ const toMessage = (event: Announced, prefix: Path.Path): Announce.Announce =>
 // the crate finishes its side of an Announce stream at once, and wants to hear more
 const subscriberLeft = (stream: MessageStream, profile: Profile): Effect.Effect<void, MoqError> => {
   const stopped = Effect.asVoid(stream.send.stopped)
-  return Effect.raceFirst(profile.finUnsubscribes ? stream.end : Effect.andThen(stream.end, Effect.never), stopped)
+  return Effect.raceFirst(
+    profile.finUnsubscribes ? stream.finished : Effect.andThen(stream.finished, Effect.never),
+    stopped
+  )
 }

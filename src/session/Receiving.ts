@@ -5,30 +5,22 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import {
-  Cancelled,
-  Duplicate,
-  Evicted,
-  isMoqError,
-  type MoqError,
-  type SessionClosed,
-  Timeout,
-  toCode
-} from "../core/MoqError.ts"
+import { Bag } from "../core/Bag.ts"
+import { Cancelled, Duplicate, Evicted, isMoqError, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import * as Group from "../model/Group.ts"
 import * as Ranges from "../model/Ranges.ts"
 import type { Lender } from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import type { ReceiveStream } from "../transport/Transport.ts"
-import { fill } from "./GroupReader.ts"
-import { type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
+import { errorOf } from "./GroupReader.ts"
+import type { GroupStream } from "./GroupStream.ts"
+import { type Ear, type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
 import { dropped, none, now } from "./Monitor.ts"
-import { left } from "./Requests.ts"
+import { closedHere, left } from "./Requests.ts"
 import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -47,13 +39,13 @@ export interface Owner {
 }
 
 /** @internal */
-export class Receiving {
+export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
   readonly owner: Owner
   readonly context: SubscriberContext
   readonly stream: MessageStream
-  // the fibers that read the streams of its groups: few, and a Set would remember them for long
-  readonly reading: Array<Fiber.Fiber<unknown, unknown>>
-  // whoever waits for the track, for a group, or for those that are read to end
+  // the streams of its groups
+  readonly reading: Bag<GroupStream>
+  // whoever waits for a group, or for those that are read to end
   readonly waiters: Waiters
   // the sequences that have begun to arrive, or will not come
   readonly seen: Ranges.Ranges
@@ -63,10 +55,8 @@ export class Receiving {
   // groups may overtake INFO: their streams wait for the track
   track: Track.Producer | undefined
   lender: Lender | undefined
-  // reads the Subscribe stream
-  listening: Fiber.Fiber<unknown, unknown> | undefined
   // waits for the last groups
-  settling: Fiber.Fiber<void> | undefined
+  settling: Fiber.Fiber<unknown, unknown> | undefined
   // the range that is asked for
   first: number
   last: number
@@ -89,13 +79,12 @@ export class Receiving {
     this.owner = owner
     this.context = owner.context
     this.stream = stream
-    this.reading = []
+    this.reading = new Bag()
     this.waiters = new Waiters()
     this.seen = Ranges.make(maxRanges)
     this.overtaken = undefined
     this.track = undefined
     this.lender = undefined
-    this.listening = undefined
     this.settling = undefined
     this.first = 0
     this.last = Infinity
@@ -111,101 +100,106 @@ export class Receiving {
 
   /**
    * Fills the track that INFO has told of, until it ends, or all of the range is here. One that is lent its lender ends.
-   * `listen` is to be run next.
+   * `listen` is to be called next.
    */
-  begin(track: Track.Producer, first: number, last: number, lender?: Lender): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.track = track
-      this.lender = lender
-      this.waiters.notify()
-      const narrowed = this.narrow(first, last)
-      return this.context.profile.announceEndsTracks
-        ? Effect.andThen(this.fork(Effect.andThen(this.owner.withdrawn, this.conclude)), narrowed)
-        : narrowed
-    })
+  begin(track: Track.Producer, first: number, last: number, lender?: Lender): void {
+    this.track = track
+    this.lender = lender
+    this.first = first
+    this.last = last
+    if (this.context.profile.announceEndsTracks) {
+      this.fork(Effect.andThen(this.owner.withdrawn, Effect.sync(() => this.conclude())))
+    }
+    for (const reader of [...this.reading.all]) {
+      const { early = [] } = reader
+      reader.early = undefined
+      if (this.open(track, reader, early)) reader.pull()
+    }
+    this.checkComplete()
   }
 
   /** Asks for less than before. */
   narrow(first: number, last: number): Effect.Effect<void> {
-    this.first = first
-    this.last = last
-    return this.checkComplete()
+    return Effect.sync(() => {
+      this.first = first
+      this.last = last
+      this.checkComplete()
+    })
   }
 
   /** Lets go of everything; the publisher is told of an error that the subscription ends with. */
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.isClosed = true
+      this.isClosed = this.isDone = this.isOver = true
       this.context.unread.forget(this)
       if (this.track !== undefined && this.lender === undefined) Track.endUnsafe(this.track, left)
+      for (const reader of this.reading.drain()) reader.refuse(left)
       const error = Exit.findErrorOption(exit)
-      return Effect.andThen(
-        Fiber.interruptAll(this.reading.slice()),
-        Option.isSome(error) && isMoqError(error.value)
-          ? this.stream.abort(resetCode(error.value, this.context))
-          : Effect.void
-      )
+      return Option.isSome(error) && isMoqError(error.value)
+        ? this.stream.abort(resetCode(error.value, this.context))
+        : Effect.void
     })
   }
 
   // the end
 
-  private fork(effect: Effect.Effect<void>): Effect.Effect<Fiber.Fiber<void>> {
-    return Effect.forkIn(effect, this.owner.scope, { startImmediately: true })
+  // for as long as the subscription
+  private fork(effect: Effect.Effect<void>): void {
+    this.context.fibers.fork(Effect.forkIn(effect, this.owner.scope, { startImmediately: true }))
   }
 
   /** Reads the Subscribe stream. What that says counts until the last group is here: the track may have failed. */
-  get listen(): Effect.Effect<void> {
-    return Effect.withFiber((fiber) => {
-      if (this.isDone) return Effect.void
-      this.listening = fiber
-      return Effect.matchEffect(this.readGaps, {
-        onSuccess: () => this.conclude,
-        onFailure: (error) => {
-          // a session that closes then is for `settled` to judge
-          if (this.isDone || (this.isOver && error._tag === "MoqSessionClosed")) return Effect.void
-          this.settling?.interruptUnsafe()
-          return this.finish(error)
-        }
-      })
-    })
+  listen(): void {
+    if (!this.isDone) this.stream.hear(this.context, SubscribeGap.decode, this)
   }
 
-  private get conclude(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.isOver) return Effect.void
-      this.isOver = true
-      this.owner.retire()
-      const settling = Effect.matchEffect(this.settled, {
-        onFailure: (error) => this.finish(error),
-        onSuccess: () => this.finish()
-      })
-      return Effect.map(this.fork(settling), (fiber) => {
-        this.settling = fiber
-      })
-    })
+  message({ code, count, start }: SubscribeGap.SubscribeGap): boolean {
+    if (this.isDone) return false
+    const to = start + count
+    const missing = Ranges.claim(this.seen, start, to)
+    if (to === Number.MAX_SAFE_INTEGER) this.end = start
+    else this.giveUp(missing, [{ from: start, to }], code)
+    this.checkComplete()
+    return !this.isDone
+  }
+
+  over(exit: Exit.Exit<void, ReceiveError>): void {
+    if (Exit.isSuccess(exit)) return this.conclude()
+    const error = errorOf(exit) ?? closedHere
+    // a session that closes then is for `settled` to judge
+    if (this.isOver && error._tag === "MoqSessionClosed") return
+    this.settling?.interruptUnsafe()
+    this.finish(error)
+  }
+
+  private conclude(): void {
+    if (this.isOver) return
+    this.isOver = true
+    this.owner.retire()
+    this.fork(Effect.withFiber((fiber) => {
+      this.settling = fiber
+      return Effect.catch(
+        Effect.map(this.settled, () => this.finish()),
+        (error) => Effect.sync(() => this.finish(error))
+      )
+    }))
   }
 
   // whoever comes first ends the track
-  private finish(error?: ReceiveError): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.isDone) return Effect.void
-      this.isDone = true
-      this.owner.retire()
-      const failure = error && toReadError(error)
-      if (this.lender === undefined) Track.endUnsafe(this.track!, failure)
-      const ended = this.lender?.end(failure === undefined ? Exit.void : Exit.fail(failure)) ?? Effect.void
-      return Effect.andThen(ended, error === undefined ? this.bye : this.stream.abort(resetCode(error, this.context)))
-    })
+  private finish(error?: ReceiveError): void {
+    if (this.isDone) return
+    this.isDone = true
+    this.owner.retire()
+    const failure = error && toReadError(error)
+    if (this.lender === undefined) Track.endUnsafe(this.track!, failure)
+    const ended = this.lender?.end(failure === undefined ? Exit.void : Exit.fail(failure)) ?? Effect.void
+    this.fork(Effect.andThen(ended, error === undefined ? this.bye : this.stream.abort(resetCode(error, this.context))))
   }
 
   // tells the publisher that everything is here
   private get bye(): Effect.Effect<void> {
     const { receive, send } = this.stream
-    return Effect.suspend(() => {
-      this.listening?.interruptUnsafe()
-      return send.finish
-    }).pipe(
+    return send.finish.pipe(
       // one that does not hear that, or has more to send than was asked for, is told to stop
       Effect.andThen(this.context.profile.finUnsubscribes ? Effect.void : receive.stop(0)),
       Effect.catch((error) => this.stream.abort(resetCode(error, this.context)))
@@ -215,11 +209,11 @@ export class Receiving {
   // whether everything is here that will come
   private get isComplete(): boolean {
     const end = Math.min(this.end ?? Infinity, this.last + 1)
-    return this.reading.length === 0 && end !== Infinity && Ranges.covers(this.seen, this.first, end)
+    return this.reading.size === 0 && end !== Infinity && Ranges.covers(this.seen, this.first, end)
   }
 
-  private checkComplete(): Effect.Effect<void> {
-    return this.last !== Infinity && this.track !== undefined && this.isComplete ? this.conclude : Effect.void
+  private checkComplete(): void {
+    if (this.last !== Infinity && this.track !== undefined && this.isComplete) this.conclude()
   }
 
   // the end of the Subscribe stream may overtake groups
@@ -227,7 +221,7 @@ export class Receiving {
     return Effect.gen({ self: this }, function*() {
       while (!this.isComplete) {
         const before = this.arrived
-        yield* this.waiters.until(() => this.reading.length === 0)
+        yield* this.waiters.until(() => this.reading.size === 0)
         if (this.isComplete) return
         const more = Effect.timeoutOption(this.waiters.until(() => this.arrived > before), quiet)
         if (Option.isNone(yield* Effect.raceFirst(more, Effect.as(this.closed, Option.none())))) return
@@ -245,150 +239,102 @@ export class Receiving {
 
   // what is missing
 
-  private get readGaps(): Effect.Effect<void, ReceiveError> {
-    const next: Effect.Effect<void, ReceiveError> = Effect.flatMap(
-      this.stream.read(SubscribeGap.decode, this.context.profile),
-      (gap) => {
-        if (gap === undefined) return Effect.void
-        const to = gap.start + gap.count
-        const missing = Ranges.claim(this.seen, gap.start, to)
-        if (to === Number.MAX_SAFE_INTEGER) {
-          this.end = gap.start
-          return Effect.andThen(this.checkComplete(), next)
-        }
-        this.giveUp(missing, gap.code)
-        return this.track!.gap({ from: gap.start, to, code: gap.code }).pipe(
-          Effect.andThen(this.checkComplete()),
-          Effect.andThen(next)
-        )
-      }
-    )
-    return next
-  }
-
   private get fillSkipped(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
       for (let next = this.overtaken?.[0]; next !== undefined; next = this.overtaken?.[0]) {
         yield* Effect.sleep(Math.max(0, next.at + quiet - this.context.clock.currentTimeMillisUnsafe()))
         this.overtaken!.shift()
-        yield* this.fillMissing(next.by - 1, codeEvicted)
+        this.fillMissing(next.by - 1, codeEvicted)
       }
     })
   }
 
-  private fillMissing(to: number, code: number): Effect.Effect<void> {
+  private fillMissing(to: number, code: number): void {
     const missing = Ranges.claim(this.seen, this.first, Math.min(to, this.last))
-    this.giveUp(missing, code)
-    return Effect.andThen(
-      Effect.forEach(missing, (range) => this.track!.gap({ ...range, code }), { discard: true }),
-      Effect.suspend(() => this.checkComplete())
-    )
+    this.giveUp(missing, missing, code)
+    this.checkComplete()
   }
 
-  private giveUp(missing: ReadonlyArray<{ readonly from: number; readonly to: number }>, code: number): void {
+  private giveUp(missing: ReadonlyArray<Ranges.Range>, gaps: ReadonlyArray<Ranges.Range>, code: number): void {
     let groups = 0
     for (const { from, to } of missing) groups += to - from + 1
     if (groups > 0) dropped(this.context.monitor, "received", code, groups)
+    for (const gap of gaps) this.context.fibers.fork(this.track!.gap({ ...gap, code }))
   }
 
   /**
    * A stream was lost before it said whose it was, and its sender may take it for delivered: then nobody says so. What is
    * missing some time after a group above it has come is taken for it.
    */
-  get suspect(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.isSuspicious = true
-      return this.look
-    })
+  suspect(): void {
+    this.isSuspicious = true
+    this.look()
   }
 
   // one look at a time; suspicion lasts until something was missing
-  private get look(): Effect.Effect<void> {
-    if (!this.isSuspicious || this.isLooking || this.track === undefined || !this.isMissingBelow(this.highest)) {
-      return Effect.void
-    }
+  private look(): void {
+    if (!this.isSuspicious || this.isLooking || this.track === undefined || !this.isMissingBelow(this.highest)) return
     this.isLooking = true
-    const looked = Effect.flatMap(Effect.sleep(patience), () => {
+    this.fork(Effect.map(Effect.sleep(patience), () => {
       this.isLooking = false
-      if (!this.isMissingBelow(this.highest)) return Effect.void
+      if (!this.isMissingBelow(this.highest)) return
       this.isSuspicious = false
-      return this.fillMissing(this.highest - 1, codeTimeout)
-    })
-    return Effect.asVoid(this.fork(looked))
+      this.fillMissing(this.highest - 1, codeTimeout)
+    }))
   }
 
   private isMissingBelow(sequence: number): boolean {
     return !Ranges.covers(this.seen, this.first, Math.min(sequence, this.last + 1))
   }
 
-  private hasOvertaken(sequence: number): Effect.Effect<void> {
-    if (sequence <= this.highest) return Effect.void
+  private hasOvertaken(sequence: number): void {
+    if (sequence <= this.highest) return
     this.highest = sequence
-    if (!this.context.profile.skipsSilently) return this.look
-    if (!this.isMissingBelow(sequence)) return Effect.void
+    if (!this.context.profile.skipsSilently) return this.look()
+    if (!this.isMissingBelow(sequence)) return
     const overtaken = this.overtaken ??= []
     overtaken.push({ by: sequence, at: this.context.clock.currentTimeMillisUnsafe() })
-    return overtaken.length > 1 ? Effect.void : Effect.asVoid(this.fork(this.fillSkipped))
+    if (overtaken.length === 1) this.fork(this.fillSkipped)
   }
 
   // the groups
 
-  /**
-   * Reads the stream of one group, after its header, on the calling fiber. Fails with what the stream is to be stopped
-   * for; the subscription goes on.
-   */
-  receive(stream: ReceiveStream, chunks: ReadonlyArray<Uint8Array>, sequence: number): Effect.Effect<void, MoqError> {
-    return Effect.withFiber((fiber) => {
-      if (this.isClosed) return Effect.fail(left)
-      const { clock, monitor } = this.context
-      const at = monitor === none ? undefined : now(clock)
-      this.context.onBytes()
-      this.reading.push(fiber)
-      this.arrived++
-      this.waiters.notify()
-      const received = this.track === undefined
-        ? Effect.flatMap(
-          this.waiters.until(() => this.track !== undefined),
-          () => this.receiveGroup(stream, chunks, sequence, at)
-        )
-        : this.receiveGroup(stream, chunks, sequence, at)
-      return Effect.onExit(received, (exit) => {
-        const last = this.reading.pop()!
-        if (last !== fiber) this.reading[this.reading.indexOf(fiber)] = last
-        this.waiters.notify()
-        const complete = this.checkComplete()
-        return Exit.isSuccess(exit) && sequence > this.highest
-          ? Effect.andThen(this.hasOvertaken(sequence), complete)
-          : complete
-      })
-    })
+  /** Takes the stream of a group, with what came after its header. Whether that is to go on now. */
+  receive(reader: GroupStream, chunks: ReadonlyArray<Uint8Array>): boolean {
+    if (this.isClosed) return reader.refuse(left)
+    const { clock, monitor } = this.context
+    if (monitor !== none) reader.arrivedAt = now(clock)
+    this.context.onBytes()
+    this.reading.add(reader)
+    this.arrived++
+    this.waiters.notify()
+    if (this.track !== undefined) return this.open(this.track, reader, chunks)
+    reader.early = chunks
+    return false
   }
 
-  private receiveGroup(
-    stream: ReceiveStream,
-    chunks: ReadonlyArray<Uint8Array>,
-    sequence: number,
-    at: number | undefined
-  ): Effect.Effect<void, MoqError> {
+  /** A stream is over. */
+  left(reader: GroupStream, isWhole: boolean): void {
+    if (!this.reading.delete(reader)) return
+    this.waiters.notify()
+    if (isWhole) this.hasOvertaken(reader.sequence)
+    this.checkComplete()
+  }
+
+  private open(track: Track.Producer, reader: GroupStream, chunks: ReadonlyArray<Uint8Array>): boolean {
+    const { arrivedAt, sequence } = reader
     if (sequence < this.first || sequence > this.last) {
       this.context.monitor.drop("received", "unwanted", 1)
-      const refused = Effect.fail(new Cancelled({ detail: `group ${sequence} was not asked for` }))
-      return sequence < this.first ? refused : Effect.andThen(this.hasOvertaken(sequence), refused)
+      if (sequence > this.last) this.hasOvertaken(sequence)
+      return reader.refuse(new Cancelled({ detail: `group ${sequence} was not asked for` }))
     }
     if (!Ranges.claimOne(this.seen, sequence)) {
-      return Effect.fail(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
+      return reader.refuse(new Duplicate({ detail: `group ${sequence} has come before, or was said not to come` }))
     }
-    const group = Track.beginUnsafe(this.track!, sequence)
-    if (Track.isRefusal(group)) return Effect.fail(group)
-    if (at !== undefined) Group.setArrivedAt(group.group, at)
-    return fill(
-      stream,
-      chunks,
-      group,
-      this.context,
-      this,
-      (error) => stream.stop(resetCode(error, this.context))
-    )
+    const group = Track.beginUnsafe(track, sequence)
+    if (Track.isRefusal(group)) return reader.refuse(group)
+    if (arrivedAt !== undefined) Group.setArrivedAt(group.group, arrivedAt)
+    return reader.fill(this, group, chunks)
   }
 }
 

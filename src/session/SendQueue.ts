@@ -158,11 +158,15 @@ export class SendQueue<E extends Entry = Entry> {
 
   /** Whether a group may write so many bytes now, which counts as begun; if not, it waits for {@link next}. */
   request(entry: E, bytes: number, now: number): boolean {
+    const { lane } = entry
     entry.bytes = bytes
-    if (this.pending++ === 0) {
-      entry.lane.start = this.startOf(entry.lane)
-      this.charge(entry, now)
-      return true
+    this.pending++
+    if (this.waiting === 0) {
+      lane.start = this.startOf(lane)
+      if (this.mayGo(lane.level) && this.isInStep(lane)) {
+        this.charge(entry, now)
+        return true
+      }
     }
     this.enqueue(entry)
     if (this.best() !== entry) return false
@@ -255,20 +259,22 @@ export class SendQueue<E extends Entry = Entry> {
   private best(): E | undefined {
     for (const level of this.levels) {
       if (level.lanes.length === 0) continue
-      if (this.isFull(level) || (this.leak <= 0 && this.isBehind(level))) return undefined
+      if (!this.mayGo(level)) return undefined
       const lane = this.bestOf(level)
       if (lane !== undefined) return this.firstOf(lane)
     }
     return undefined
   }
 
-  private isFull(level: Level): boolean {
+  private mayGo(level: Level): boolean {
     let bytes = 0
     for (const entry of this.underWay) if (entry.lane.level === level) bytes += entry.bytes
-    return bytes >= maxUnderWay
+    return bytes < maxUnderWay && (this.leak > 0 || !this.isBehind(level))
   }
 
-  private isBehind({ priority }: Level): boolean {
+  private isBehind(level: Level): boolean {
+    if (level === this.levels[0]) return false
+    const { priority } = level
     for (const { lane } of this.underWay) if (lane.priority > priority) return true
     return false
   }

@@ -8,8 +8,8 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as Scheduler from "effect/Scheduler"
 import { Lagged, Timeout, toCode } from "../core/MoqError.ts"
+import { type Parked, Waiters } from "../core/Waiters.ts"
 import { type Entry, patience, SendQueue, takeOut, usualSize } from "./SendQueue.ts"
 import type { PublisherContext } from "./SessionContext.ts"
 
@@ -36,8 +36,8 @@ export interface Droppable {
 export interface Sender extends Entry {
   /** Whether it has a place among the streams that may be open. */
   isOpen: boolean
-  /** Wakes it when it waits for its turn, or for a stream. */
-  resume: (() => void) | undefined
+  /** Is called when it waits: it is its turn, or it has a place. */
+  readonly resume: () => void
   /** Whether its stream has still to take its end. */
   isFinishing: boolean
   /** The code that it ended early with. */
@@ -47,20 +47,22 @@ export interface Sender extends Entry {
 }
 
 /** @internal */
-export class Sending {
+export class Sending implements Parked {
   static make(context: PublisherContext): Effect.Effect<Sending> {
-    return Effect.withFiber((fiber) => Effect.succeed(new Sending(context, fiber.currentDispatcher)))
+    return Effect.withFiber((fiber) => Effect.succeed(new Sending(context, fiber)))
   }
 
   readonly context: PublisherContext
   readonly clock: Clock.Clock
-  readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly queue: SendQueue<Sender>
   // subscriptions that may have something to give up: many sessions never have one
   private droppable: Set<Droppable> | undefined
-  // those that have a place among the streams that may be open, and those that wait for one
+  // those that have a place among the streams that may be open, those that wait for one, and those that have just got one
   private readonly open: Array<Sender>
   private readonly homeless: Array<Sender>
+  private admitted: Array<Sender>
+  private readonly waking: Waiters
   private readonly stalled: number
   /** How many bytes a write has: more than usual while the transport takes them at once. */
   writeSize: number
@@ -70,41 +72,37 @@ export class Sending {
   // what looks after them, and when; none while nothing waits
   private timer: Fiber.Fiber<void> | undefined
   private at: number
-  private isScheduled: boolean
   /** Nothing more begins: what is asked for now gets no answer before the session ends. */
   isDraining: boolean
-  constructor(context: PublisherContext, dispatcher: Scheduler.SchedulerDispatcher) {
+  constructor(context: PublisherContext, fiber: Fiber.Fiber<unknown, unknown>) {
     this.context = context
     this.clock = context.clock
-    this.dispatcher = dispatcher
+    this.fiber = fiber
     this.queue = new SendQueue()
     this.droppable = undefined
     this.open = []
     this.homeless = []
+    this.admitted = []
+    this.waking = new Waiters()
+    this.waking.add(this)
     this.stalled = Duration.toMillis(context.limits.stalled)
     this.writeSize = usualSize
     this.taken = 0
     this.finishing = 0
     this.timer = undefined
     this.at = Infinity
-    this.isScheduled = false
     this.isDraining = false
   }
 
   // turns
 
-  /** Whether a group may write so many bytes now; if not, it has to {@link turn}. */
+  /** Whether a group may write so many bytes now; if not, it is resumed when it may. */
   request(sender: Sender, bytes: number): boolean {
     const now = this.clock.currentTimeMillisUnsafe()
     this.begin(now)
     if (this.queue.request(sender, bytes, now)) return true
     this.look(now + patience)
     return false
-  }
-
-  /** Suspends until it is the turn of a group that has requested it. */
-  turn(sender: Sender): Effect.Effect<void> {
-    return parked(sender, () => sender.state !== "waiting")
   }
 
   // from now on something waits
@@ -131,7 +129,7 @@ export class Sending {
     }
     this.queue.done(sender)
     if (!isFirst) this.taken = now
-    this.wake()
+    this.wakeNext()
   }
 
   /** All of a group is written, and its stream about to end. */
@@ -152,46 +150,47 @@ export class Sending {
     if (sender.isOpen) {
       sender.isOpen = false
       takeOut(this.open, sender)
-      this.house()
+      this.admitNext()
     } else if (this.homeless.length > 0) {
       takeOut(this.homeless, sender)
     }
-    this.wake()
+    this.wakeNext()
   }
 
-  // in a task of its own: whoever is done goes on first, and may be the next again
+  /** Has those go on soon whose turn it is: whoever is done goes on first, and may be the next again. */
+  wakeNext(): void {
+    if (this.queue.waiting > 0) this.waking.notify()
+  }
+
+  /** Has those go on whose turn it is, and those that have got a place. */
   wake(): void {
-    if (this.queue.waiting === 0 || this.isScheduled) return
-    this.isScheduled = true
-    this.dispatcher.scheduleTask(() => {
-      this.isScheduled = false
-      const now = this.clock.currentTimeMillisUnsafe()
-      for (let next = this.queue.next(now); next !== undefined; next = this.queue.next(now)) next.resume?.()
-    }, 0)
+    const { admitted } = this
+    this.admitted = []
+    // one may have ended meanwhile
+    for (const sender of admitted) if (sender.isOpen) sender.resume()
+    const now = this.clock.currentTimeMillisUnsafe()
+    for (let next = this.queue.next(now); next !== undefined; next = this.queue.next(now)) next.resume()
   }
 
   // streams
 
-  /** Whether a group may open its stream. */
-  isHoused(sender: Sender): boolean {
-    if (!sender.isOpen && this.open.length < this.context.connection.capabilities.maxStreams) this.admit(sender)
-    return sender.isOpen
-  }
-
   /**
-   * Suspends until a group may open its stream. It gives its turn back meanwhile, and the last one of those that are open
-   * gives way to it, if that comes after it.
+   * Whether a group may open its stream; if not, it is resumed when it may. It gives its turn back meanwhile, and the last
+   * one of those that are open gives way to it, if that comes after it.
    */
-  housed(sender: Sender): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.queue.done(sender)
-      this.homeless.push(sender)
-      let last: Sender | undefined
-      for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
-      if (last !== undefined && goesBefore(sender, last)) last.drop(codeLagged)
-      this.wake()
-      return parked(sender, () => sender.isOpen)
-    })
+  house(sender: Sender): boolean {
+    if (sender.isOpen) return true
+    if (this.open.length < this.context.connection.capabilities.maxStreams) {
+      this.admit(sender)
+      return true
+    }
+    this.queue.done(sender)
+    this.homeless.push(sender)
+    let last: Sender | undefined
+    for (const other of this.open) if (last === undefined || goesBefore(last, other)) last = other
+    if (last !== undefined && goesBefore(sender, last)) last.drop(codeLagged)
+    this.wakeNext()
+    return false
   }
 
   private admit(sender: Sender): void {
@@ -199,14 +198,14 @@ export class Sending {
     this.open.push(sender)
   }
 
-  private house(): void {
+  private admitNext(): void {
     let first: Sender | undefined
     for (const other of this.homeless) if (first === undefined || goesBefore(other, first)) first = other
     if (first === undefined) return
-    const { resume } = first
     takeOut(this.homeless, first)
     this.admit(first)
-    if (resume !== undefined) this.dispatcher.scheduleTask(resume, 0)
+    this.admitted.push(first)
+    this.waking.notify()
   }
 
   // what is given up
@@ -278,7 +277,7 @@ export class Sending {
   private next(now: number): number {
     let at = this.isWaiting ? this.taken + this.stalled : Infinity
     at = Math.min(at, this.queue.release(now))
-    this.wake()
+    this.wakeNext()
     for (const one of [...(this.droppable ?? [])]) at = Math.min(at, one.expire(now))
     return at
   }
@@ -298,18 +297,3 @@ const codeLagged = toCode(new Lagged({}))
 
 const goesBefore = (a: Sender, b: Sender): boolean =>
   a.lane.priority === b.lane.priority ? a.place < b.place : a.lane.priority > b.lane.priority
-
-// a group is woken by whoever gives it what it waits for
-const parked = (sender: Sender, isOver: () => boolean): Effect.Effect<void> =>
-  Effect.callback<void>((resume) => {
-    if (isOver()) return resume(Effect.void)
-    const leave = () => {
-      sender.resume = undefined
-    }
-    const goOn = () => {
-      leave()
-      resume(Effect.void)
-    }
-    sender.resume = goOn
-    return Effect.sync(leave)
-  })

@@ -23,6 +23,7 @@ import {
   toCode
 } from "../core/MoqError.ts"
 import type { Priority } from "../core/Priority.ts"
+import type { Parked } from "../core/Waiters.ts"
 import * as GroupMessage from "../message/Group.ts"
 import * as Info from "../message/Info.ts"
 import * as StreamType from "../message/StreamType.ts"
@@ -32,25 +33,29 @@ import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import type { Gap } from "../model/Gap.ts"
 import * as Group from "../model/Group.ts"
 import * as Log from "../model/Log.ts"
-import * as Ranges from "../model/Ranges.ts"
 import * as Track from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
 import type { TrackReader } from "../model/TrackReader.ts"
-import { encode, type MessageStream } from "./MessageStream.ts"
+import { type Ear, encode, type MessageStream } from "./MessageStream.ts"
 import { dropped } from "./Monitor.ts"
-import { Outgoing } from "./Outgoing.ts"
+import { Outgoing, type Owner } from "./Outgoing.ts"
 import * as Rank from "./Rank.ts"
 import type { Droppable, Sending } from "./Sending.ts"
 import type { Lane } from "./SendQueue.ts"
 import { linger, maxRanges, type PublisherContext } from "./SessionContext.ts"
 import * as Waiting from "./Waiting.ts"
 
-/** @internal */
-export class Serving implements Droppable {
+/**
+ * Serves one subscription. Its fibers wait for the end and do nothing before: what comes of the track, of the peer and of
+ * the transport is seen to on the stack of whatever tells it.
+ *
+ * @internal
+ */
+export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.SubscribeUpdate> {
   readonly context: PublisherContext
   readonly sending: Sending
   readonly stream: MessageStream
-  readonly message: Subscribe
+  readonly request: Subscribe
   /** Its groups in flight. */
   readonly lane: Lane<Outgoing>
   // groups that have not begun
@@ -58,11 +63,17 @@ export class Serving implements Droppable {
   // what is to be said of groups that do not come, and who says it
   readonly gaps: Array<Omit<Gap, "_tag">>
   telling: Fiber.Fiber<void> | undefined
-  // what was begun, or said not to come
-  readonly told: Ranges.Ranges
   // why no more groups begin: all in the range are told of, or the session closes
   halted: Exit.Exit<"complete" | "closing", Lagged> | undefined
-  private runFork: (<A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>) | undefined
+  // who waits for the end; what serves the track; what hears that the peer asks for no more
+  private server: Fiber.Fiber<unknown, unknown> | undefined
+  private working: Fiber.Fiber<void, MoqError> | undefined
+  private stopping: Fiber.Fiber<void> | undefined
+  private resume: ((rest: Effect.Effect<void, MoqError>) => void) | undefined
+  // goes on once nothing more comes of the track
+  private told: ((rest: Effect.Effect<void, MoqError>) => void) | undefined
+  private hasLeft: boolean
+  private isOver: boolean
   // who waits for the groups in flight, and for all of it to be over
   private emptied: (() => void) | undefined
   private done: Deferred.Deferred<void> | undefined
@@ -77,54 +88,59 @@ export class Serving implements Droppable {
   // groups up to this one were there before
   joined: number
 
-  constructor(context: PublisherContext, sending: Sending, stream: MessageStream, message: Subscribe) {
+  constructor(context: PublisherContext, sending: Sending, stream: MessageStream, request: Subscribe) {
     this.context = context
     this.sending = sending
     this.stream = stream
-    this.message = message
-    this.lane = sending.queue.lane(message.priority, message.order === "asc")
+    this.request = request
+    this.lane = sending.queue.lane(request.priority, request.order === "asc")
     this.waiting = Waiting.make()
     this.gaps = []
     this.telling = undefined
-    this.told = Ranges.make(maxRanges)
     this.halted = undefined
-    this.runFork = undefined
+    this.server = undefined
+    this.working = undefined
+    this.stopping = undefined
+    this.resume = undefined
+    this.told = undefined
+    this.hasLeft = false
+    this.isOver = false
     this.emptied = undefined
     this.done = undefined
     this.isFilling = false
     this.track = undefined
     this.reader = undefined
-    this.asked = message
-    this.min = message.min ?? 0
-    this.max = message.max ?? Infinity
+    this.asked = request
+    this.min = request.min ?? 0
+    this.max = request.max ?? Infinity
     this.next = this.min
     this.joined = -1
   }
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
   get run(): Effect.Effect<void, MoqError> {
-    return Effect.withFiber(({ context }) => {
+    return Effect.withFiber((fiber) => {
+      const { context, stream } = this
       const scope = Scope.makeUnsafe()
-      const run = this.runFork = Effect.runForkWith(context)
-      const racing: Array<Fiber.Fiber<boolean, MoqError>> = []
-      const first = Effect.callback<boolean, MoqError>((resume) => {
-        const left = Effect.succeed(false)
-        const race = (effect: Effect.Effect<boolean, MoqError>) => {
-          const fiber = run(effect)
-          racing.push(fiber)
-          fiber.addObserver(resume)
-        }
-        const { send } = this.stream
-        race(Effect.as(Scope.provide(this.serve, scope), true))
-        race(Effect.andThen(this.readUpdates(), left))
-        if (send.onStop === undefined) race(Effect.andThen(send.stopped, left))
-        else send.onStop(() => resume(left))
+      this.server = fiber
+      const served = Effect.callback<void, MoqError>((resume) => {
+        this.resume = resume
+        const { send } = stream
+        const left = () => this.leave(send.finish)
+        if (send.onStop === undefined) this.stopping = context.fibers.fork(Effect.map(send.stopped, left))
+        else send.onStop(left)
+        stream.hear(context, SubscribeUpdate.decode, this)
+        this.working = context.fibers.fork(Scope.provide(this.serve, scope))
+        this.working?.addObserver((exit) =>
+          this.end(Exit.isSuccess(exit) ? this.acknowledged : Exit.failCause(exit.cause))
+        )
       })
-      return Effect.onExit(first, () => Fiber.interruptAll(racing)).pipe(
-        Effect.flatMap((isServed) => isServed ? this.acknowledged : this.stream.send.finish),
-        Effect.onExit((exit) => Effect.andThen(this.close, Scope.close(scope, exit)))
-      )
+      return Effect.onExit(served, (exit) => Effect.andThen(this.close, Scope.close(scope, exit)))
     })
+  }
+
+  get fiber(): Fiber.Fiber<unknown, unknown> {
+    return this.server!
   }
 
   /** Suspends until what is under way has come to its end: the track, if that has ended, else its groups in flight. */
@@ -137,36 +153,43 @@ export class Serving implements Droppable {
     })
   }
 
+  // what a route begins as a child of this fiber lives as long as the subscription
   private get serve(): Effect.Effect<void, MoqError, Scope.Scope> {
-    const { context, message, sending } = this
-    return Effect.flatMap(context.router.subscribe(message.path, { from: message.min ?? "latest" }), (track) => {
+    const { context, request, sending } = this
+    return Effect.flatMap(context.router.subscribe(request.path, { from: request.min ?? "latest" }), (track) => {
       if (sending.isDraining) return Effect.never
       // a relay that has no group yet knows from its publisher which one comes
       const latest = track.latest ?? track.first
       this.track = track
       this.joined = track.latest ?? -1
-      this.begin(message.min ?? latest)
-      const reader = (track as Track.Track as Track.Handle).impl.openReaderUnsafe({ from: this.min })
-      this.reader = reader
-      return this.sendInfo(track.info, latest).pipe(
-        Effect.andThen(this.follow(reader)),
-        Effect.flatMap((why) => why === "closing" ? this.closeDown : this.complete)
-      )
+      this.begin(request.min ?? latest)
+      this.reader = (track as Track.Track as Track.Handle).impl.openReaderUnsafe({ from: this.min })
+      return Effect.andThen(this.sendInfo(track.info, latest), this.follow)
     })
   }
 
   // begins the groups of the track as they come, until there are no more
-  private follow(reader: TrackReader): Effect.Effect<"complete" | "closing", MoqError> {
-    const isReady = () => this.halted !== undefined || reader.isReady()
-    const next: Effect.Effect<"complete" | "closing", MoqError> = Effect.suspend(() => {
-      const events = this.halted === undefined ? reader.take() : []
-      if (events.length > 0) this.arrive(events)
-      const end = this.halted ?? reader.end
-      if (end === undefined) return Effect.flatMap(Log.awaitUntil(reader.log, isReady), () => next)
-      this.leave()
-      return Effect.map(end, (why) => why ?? "complete")
+  private get follow(): Effect.Effect<void, MoqError> {
+    return Effect.callback((resume) => {
+      this.told = resume
+      Log.waitingOf(this.reader!.log).add(this)
+      this.wake()
     })
-    return next
+  }
+
+  /** Something has come of the track, or it needs nothing more of it. */
+  wake(): void {
+    const reader = this.reader!
+    if (this.halted === undefined) this.arrive(reader.take())
+    const end: Exit.Exit<unknown, MoqError> | undefined = this.halted ?? reader.end
+    if (end === undefined || this.isOver) return
+    this.unfollow()
+    this.told!(Effect.flatMap(end, (why) => why === "closing" ? this.closeDown : this.complete))
+  }
+
+  // nothing more begins; what is left is done by the fiber that waits
+  private end(rest: Effect.Effect<void, MoqError>): void {
+    this.resume!(Effect.andThen(this.stop, rest))
   }
 
   private get complete(): Effect.Effect<void, MoqError> {
@@ -186,7 +209,7 @@ export class Serving implements Droppable {
     }).pipe(
       Effect.andThen(Effect.sleep(linger)),
       Effect.andThen(Effect.suspend(() => {
-        this.over()
+        this.tellDone()
         return Effect.never
       }))
     )
@@ -199,34 +222,40 @@ export class Serving implements Droppable {
     })
   }
 
-  private get close(): Effect.Effect<void> {
+  // no more groups come
+  private get stop(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.runFork = undefined
+      this.unfollow()
+      return this.working === undefined ? Effect.void : Fiber.interrupt(this.working)
+    })
+  }
+
+  private get close(): Effect.Effect<void> {
+    return Effect.andThen(this.stop, () => {
+      this.isOver = true
       Waiting.clear(this.waiting)
       this.sending.forget(this)
-      this.leave()
-      this.over()
-      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-      for (const { fiber } of this.lane.entries) if (fiber !== undefined) fibers.push(fiber)
-      if (this.telling !== undefined) fibers.push(this.telling)
-      return fibers.length === 0 ? Effect.void : Fiber.interruptAll(fibers)
+      this.tellDone()
+      const resets: Array<Effect.Effect<unknown>> = []
+      for (const outgoing of [...this.lane.entries]) {
+        outgoing.leave()
+        if (outgoing.reset !== undefined) resets.push(outgoing.reset)
+      }
+      for (const fiber of [this.telling, this.stopping]) if (fiber !== undefined) resets.push(Fiber.interrupt(fiber))
+      return resets.length === 0 ? Effect.void : Effect.forEach(resets, identity, { discard: true })
     })
   }
 
   // nobody is to wait for a reader that needs nothing more
-  private leave(): void {
+  private unfollow(): void {
     const { reader } = this
-    if (reader !== undefined) Log.closeUnsafe(reader.log, reader.cursor)
+    if (reader === undefined) return
+    Log.waitingOf(reader.log).delete(this)
+    Log.closeUnsafe(reader.log, reader.cursor)
   }
 
-  private over(): void {
+  private tellDone(): void {
     if (this.done !== undefined) Deferred.doneUnsafe(this.done, Exit.void)
-  }
-
-  // starts something on a fiber of its own, on the stack of the caller, unless this is over
-  private fork(effect: Effect.Effect<void>): Fiber.Fiber<void> | undefined {
-    const fiber = this.runFork?.(effect)
-    return fiber === undefined || fiber.pollUnsafe() !== undefined ? undefined : fiber
   }
 
   private halt(why: Exit.Exit<"complete" | "closing", Lagged>): void {
@@ -248,25 +277,37 @@ export class Serving implements Droppable {
     latest: number
   ): Effect.Effect<void, StreamReset | SessionClosed> {
     const info: Info.Info = { _tag: "Info", priority, order, expires, latest }
+    const { connection, profile } = this.context
     const { send } = this.stream
     return Effect.andThen(
-      send.setPriority(Rank.control),
-      send.write([encode(Info.encode, info, this.context.profile)])
+      connection.capabilities.priority ? send.setPriority(Rank.control) : Effect.void,
+      send.write([encode(Info.encode, info, profile)])
     )
   }
 
-  readUpdates(): Effect.Effect<void, MoqError> {
-    const { profile } = this.context
-    return Effect.flatMap(this.stream.read(SubscribeUpdate.decode, profile), (update) => {
-      if (update === undefined) return profile.finUnsubscribes ? Effect.void : Effect.never
-      return this.update(update) ?? this.readUpdates()
-    })
+  /** The peer asks for something else. */
+  message(update: SubscribeUpdate.SubscribeUpdate): boolean {
+    const refused = this.update(update)
+    if (refused !== undefined) this.leave(refused)
+    return refused === undefined
   }
 
-  update(update: SubscribeUpdate.SubscribeUpdate): Effect.Effect<never, ProtocolViolation> | undefined {
+  /** The peer says nothing more. */
+  over(exit: Exit.Exit<void, MoqError>): void {
+    if (Exit.isFailure(exit)) this.leave(Exit.failCause(exit.cause))
+    else if (this.context.profile.finUnsubscribes) this.leave(this.stream.send.finish)
+  }
+
+  // the peer wants nothing more, or has broken a rule
+  private leave(rest: Effect.Effect<void, MoqError>): void {
+    this.hasLeft = true
+    this.end(rest)
+  }
+
+  private update(update: SubscribeUpdate.SubscribeUpdate): Exit.Exit<never, ProtocolViolation> | undefined {
     const { max = this.max, min = this.min } = update
     if (min < this.min || max > this.max) {
-      return Effect.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
+      return Exit.fail(new ProtocolViolation({ detail: "an update widens the range of its subscription" }))
     }
     this.min = min
     this.max = max
@@ -284,7 +325,8 @@ export class Serving implements Droppable {
   }
 
   checkComplete(): void {
-    if (this.max === Infinity || !Ranges.covers(this.told, this.min, this.max + 1)) return
+    if (this.max === Infinity) return
+    if (this.min <= this.max && !this.reader?.knows(this.min, this.max + 1)) return
     this.halt(Exit.succeed("complete"))
   }
 
@@ -292,7 +334,10 @@ export class Serving implements Droppable {
   // before says nothing more: it gets some time.
   get acknowledged(): Effect.Effect<void> {
     const { limits, profile } = this.context
-    const left = Effect.raceFirst(ignore(this.readUpdates()), Effect.asVoid(this.stream.send.stopped))
+    const left = Effect.callback<void>((resume) => {
+      this.resume = () => resume(Effect.void)
+      if (this.hasLeft) resume(Effect.void)
+    })
     return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
 
@@ -309,7 +354,8 @@ export class Serving implements Droppable {
 
   /** How long after its end a group may still be sent: the smaller of both sides' values, where 0 is for ever. */
   get expires(): number {
-    const [asked, own] = [this.asked.expires, this.track?.info.expires ?? 0]
+    const asked = this.asked.expires
+    const own = this.track?.info.expires ?? 0
     return asked === 0 || own === 0 ? asked + own : Math.min(asked, own)
   }
 
@@ -320,11 +366,11 @@ export class Serving implements Droppable {
   prefer(): void {
     this.sending.queue.update(this.lane, this.priority, this.order === "asc")
     this.rank()
-    this.sending.wake()
+    this.sending.wakeNext()
   }
 
   // tells the transport the places of those groups that it has, where that has changed
-  readonly rank = (): void => {
+  rank(): void {
     if (!this.context.connection.capabilities.priority) return
     const changes: Array<Effect.Effect<void>> = []
     const { entries, priority } = this.lane
@@ -334,20 +380,19 @@ export class Serving implements Droppable {
       const change = outgoing.isPlaced ? outgoing.setRank(Rank.of(priority, place++)) : undefined
       if (change !== undefined) changes.push(change)
     }
-    if (changes.length > 0) this.fork(Effect.forEach(changes, identity, { discard: true }))
+    if (changes.length > 0) this.context.fibers.fork(Effect.forEach(changes, identity, { discard: true }))
   }
 
   // groups
 
-  arrive(events: ReadonlyArray<TrackEvent.TrackEvent>): void {
+  private arrive(events: ReadonlyArray<TrackEvent.TrackEvent>): void {
+    if (events.length === 0) return
     for (const event of events) {
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
       if (event._tag === "Gap") {
-        Ranges.claim(this.told, event.from, event.to)
         this.giveUp(event)
         continue
       }
-      Ranges.claimOne(this.told, event.sequence)
       // what was there before the subscription is the cache's to keep
       const group = event.sequence < this.joined ? undefined : event
       if (this.isWanted(event.sequence)) Waiting.add(this.waiting, event.sequence, group)
@@ -371,7 +416,7 @@ export class Serving implements Droppable {
 
   // begins as many groups as may be in flight, the first one in order first
   fill(): void {
-    if (this.isFilling || this.runFork === undefined) return
+    if (this.isFilling || this.isOver) return
     this.isFilling = true
     while (true) {
       const next = Waiting.peek(this.waiting, this.lane.isAscending)
@@ -396,17 +441,14 @@ export class Serving implements Droppable {
       Waiting.remove(this.waiting, item)
       return this.lose(sequence, group === undefined ? TrackEvent.codeEvicted : codeExpired)
     }
-    const outgoing = new Outgoing(this.sending, this.lane, group, this.header(sequence), this.rank)
+    const outgoing = new Outgoing(this.sending, this.lane, group, this, this.header(sequence))
     outgoing.isLive = sequence > this.joined
     Waiting.remove(this.waiting, item)
     this.sending.queue.add(outgoing)
-    this.runFork!(outgoing.run).addObserver(() => this.ended(outgoing))
+    outgoing.go()
   }
 
-  ended(outgoing: Outgoing): void {
-    const { code, sequence } = outgoing
-    this.sending.leave(outgoing)
-    if (this.runFork === undefined) return
+  sent({ code, sequence }: Outgoing): void {
     if (this.pending === 0) this.sending.forget(this)
     if (code !== undefined) this.lose(sequence, code)
     this.rank()
@@ -416,7 +458,7 @@ export class Serving implements Droppable {
 
   header(sequence: number): Uint8Array {
     StreamType.encodeUni(writer, "group")
-    const message: GroupMessage.Group = { _tag: "Group", subscribe: this.message.id, sequence }
+    const message: GroupMessage.Group = { _tag: "Group", subscribe: this.request.id, sequence }
     GroupMessage.encode(writer, message, this.context.profile)
     return writer.finish()
   }
@@ -439,7 +481,7 @@ export class Serving implements Droppable {
     return Math.max(this.lane.entries.at(-1)?.sequence ?? -1, Waiting.items(this.waiting).at(-1)?.sequence ?? -1)
   }
 
-  readonly dropOldest = (code: number): void => {
+  dropOldest(code: number): void {
     const [first, newest] = [this.lane.at(0), this.newest]
     const sent = this.lane.entries.find((outgoing) =>
       outgoing !== first && outgoing.sequence !== newest && outgoing.unsent > 0
@@ -453,7 +495,7 @@ export class Serving implements Droppable {
     this.lose(waiting.sequence, code)
   }
 
-  readonly expire = (now: number): number => {
+  expire(now: number): number {
     let at = Infinity
     if (this.expires === 0) return at
     for (const outgoing of [...this.lane.entries]) {
@@ -507,8 +549,8 @@ export class Serving implements Droppable {
       this.halt(Exit.fail(new Lagged({ detail: "gaps are not read" })))
     }
     if (this.telling !== undefined) return
-    this.telling = this.fork(ignore(this.writeGaps()))
-    this.telling?.addObserver(() => {
+    const telling = this.telling = this.context.fibers.fork(ignore(this.writeGaps()))
+    telling?.addObserver(() => {
       this.telling = undefined
     })
   }

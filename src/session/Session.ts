@@ -29,7 +29,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Fibers } from "../core/Fibers.ts"
-import { type MoqError, type SessionClosed, TransportError } from "../core/MoqError.ts"
+import { type MoqError, ProtocolViolation, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Greeting from "../message/Greeting.ts"
 import * as Profile from "../message/Profile.ts"
@@ -86,17 +86,16 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const connect: (
+export const connect = (
   url: string | URL,
   options?: Options & Transport.ConnectOptions
-) => Effect.Effect<Session, ConnectError, Transport.Transport | Scope.Scope> = Effect.fnUntraced(
-  function*(url, options) {
+): Effect.Effect<Session, ConnectError, Transport.Transport | Scope.Scope> =>
+  Effect.gen(function*() {
     const transport = yield* Transport.Transport
     const connection = yield* transport.connect(yield* parse(url), options)
     const opening = yield* Opening.make(connection, options)
     return yield* opening.opened(client(opening))
-  }
-)
+  })
 
 /**
  * Where to connect to: a URL, or an effect that gives it, run before each attempt, for one that holds a token which
@@ -261,7 +260,7 @@ export const layer = (
 
 // internal
 
-/** A session on its way up: its fibers live in a scope that closes after what is in flight has left. */
+/** A session on its way up: what it opens lives in a scope that closes after what is in flight has left; its fibers go last. */
 class Opening implements Handshake.Terms {
   static make(
     connection: Transport.Connection,
@@ -270,15 +269,9 @@ class Opening implements Handshake.Terms {
     return Effect.gen(function*() {
       const router = options?.router ?? (yield* Router.make)
       const greeting = { ...(yield* Instance.greeting(router)), ...options?.greeting }
-      const scope = yield* Scope.make()
-      const opening = new Opening(
-        connection,
-        options,
-        router,
-        greeting,
-        scope,
-        yield* Scope.provide(Fibers.make, scope)
-      )
+      // closed after the scope of the session: what that ends may have to be told
+      const fibers = yield* Fibers.make
+      const opening = new Opening(connection, options, router, greeting, Scope.makeUnsafe(), fibers)
       yield* Scope.addFinalizerExit(yield* Effect.scope, (exit) => opening.close(exit))
       return opening
     })
@@ -314,29 +307,29 @@ class Opening implements Handshake.Terms {
 
   takeUni(): void {
     const { connection } = this
-    const handle = (stream: Transport.ReceiveStream) => this.peer?.uni(stream) ?? Peer.early(connection)
-    if (connection.onUni === undefined) return this.accept(connection.acceptUni, handle)
-    connection.onUni((stream) => this.handle(handle(stream), stream.stop))
+    const take = (stream: Transport.ReceiveStream, onOver?: () => void): void => {
+      if (this.peer === undefined) this.early(onOver)
+      else this.peer.subscriber.read(stream, onOver)
+    }
+    if (connection.onUni === undefined) this.fibers.fork(Peer.acceptAll(connection.acceptUni, take))
+    else connection.onUni(take)
   }
 
   takeBi(): void {
     const { connection } = this
-    const handle = (stream: Transport.BiStream) => this.peer?.bi(stream) ?? Peer.early(connection)
-    if (connection.onBi === undefined) return this.accept(connection.acceptBi, handle)
-    connection.onBi((stream) =>
-      this.handle(handle(stream), () => Effect.andThen(stream.send.reset(0), stream.receive.stop(0)))
-    )
+    const take = (stream: Transport.BiStream, onOver?: () => void): void => {
+      if (this.peer === undefined) this.early(onOver)
+      else this.peer.ask(stream, onOver)
+    }
+    if (connection.onBi === undefined) this.fibers.fork(Peer.acceptAll(connection.acceptBi, take))
+    else connection.onBi(take)
   }
 
-  private accept<A>(
-    accept: Effect.Effect<A, SessionClosed, Scope.Scope>,
-    handle: (stream: A) => Effect.Effect<void>
-  ): void {
-    this.fibers.fork(Peer.acceptAll(accept, this.fibers, handle))
-  }
-
-  private handle(handled: Effect.Effect<void>, end: (code: number) => Effect.Effect<void>): void {
-    this.fibers.fork(Effect.onExit(handled, () => end(0)))
+  // ends a session whose peer opens streams before the handshake is done
+  private early(onOver: (() => void) | undefined): void {
+    const error = new ProtocolViolation({ detail: "a stream before the handshake was done" })
+    this.fibers.fork(Peer.end(this.connection, error))
+    onOver?.()
   }
 
   opened(
@@ -441,8 +434,9 @@ class SessionImpl extends Offering implements Session {
 }
 
 const parse = (url: string | URL): Effect.Effect<URL, TransportError> =>
-  Effect.try({
-    try: () => new URL(url),
-    // its query may hold a token
-    catch: () => new TransportError({ detail: `${String(url).split("?")[0]} is not a URL` })
-  })
+  Effect.suspend(() =>
+    URL.canParse(url)
+      ? Effect.succeed(new URL(url))
+      // its query may hold a token
+      : Effect.fail(new TransportError({ detail: `${String(url).split("?")[0]} is not a URL` }))
+  )

@@ -4,29 +4,38 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { ignore } from "../core/Ignore.ts"
-import { NotSupportedByPeer, type RequestError, Timeout, type UpdateError } from "../core/MoqError.ts"
+import {
+  type MoqError,
+  NotSupportedByPeer,
+  type RequestError,
+  type SessionClosed,
+  Timeout,
+  type UpdateError
+} from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
-import type { Priority } from "../core/Priority.ts"
+import * as Priority from "../core/Priority.ts"
 import * as Info from "../message/Info.ts"
 import * as SubscribeMessage from "../message/Subscribe.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
 import * as Group from "../model/Group.ts"
 import * as Subscription from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { encode, MessageStream, type ReceiveError } from "./MessageStream.ts"
-import * as Rank from "./Rank.ts"
+import type { BiStream } from "../transport/Transport.ts"
+import type { Deadline } from "./Deadlines.ts"
+import * as Direct from "./Direct.ts"
+import { type Ear, encode, endedBefore, MessageStream, type ReceiveError } from "./MessageStream.ts"
 import { type Owner, Receiving } from "./Receiving.ts"
-import { check, errorOf, left as leftHere, requestBytes } from "./Requests.ts"
+import { check, closedHere, errorOf, left as leftHere, requestBytes } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
+import type { Subscriber } from "./Subscriber.ts"
 
 /**
  * The subscriptions of a session.
@@ -34,27 +43,21 @@ import type { SubscriberContext } from "./SessionContext.ts"
  * @internal
  */
 export class Sharing {
-  readonly context: SubscriberContext
-  /** Suspends until the peer announces that a track has ended. */
-  readonly withdrawn: (path: Path.Path) => Effect.Effect<void>
-  /** Hears that one on the wire has ended here. */
-  readonly onEnd: (id: number) => void
-  /** Those on the wire, by id. */
-  readonly receiving: Map<number, Receiving>
+  readonly subscriber: Subscriber
+  private own: Map<number, Receiving> | undefined
   // those that take further holders, by path
-  readonly shared: Map<string, Array<Shared>>
+  private shared: Map<string, Array<Shared>> | undefined
   nextId: number
-  constructor(
-    context: SubscriberContext,
-    withdrawn: (path: Path.Path) => Effect.Effect<void>,
-    onEnd: (id: number) => void
-  ) {
-    this.context = context
-    this.withdrawn = withdrawn
-    this.onEnd = onEnd
-    this.receiving = new Map()
-    this.shared = new Map()
+  constructor(subscriber: Subscriber) {
+    this.subscriber = subscriber
+    this.own = undefined
+    this.shared = undefined
     this.nextId = 0
+  }
+
+  /** Those on the wire, by id. */
+  get receiving(): Map<number, Receiving> {
+    return this.own ??= new Map()
   }
 
   subscribe(
@@ -62,12 +65,12 @@ export class Sharing {
     request: Subscription.Request
   ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
     const subscribed = Effect.uninterruptibleMask((restore) =>
-      Effect.withFiber(({ context }) => {
+      Effect.flatMap(Effect.scope, (scope) => {
         // one that fills somebody's track ends as that somebody wants: it is shared by those who read the track
-        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore, context)
+        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore, scope)
         const key = Path.key(path)
-        const found = this.shared.get(key)?.find((shared) => shared.covers(request))
-        return (found ?? this.add(key, path, request)).hold(request, restore, context)
+        const found = this.shared?.get(key)?.find((shared) => shared.covers(request))
+        return (found ?? this.add(key, path, request)).hold(request, restore, scope)
       })
     )
     return Effect.andThen(check(request), subscribed)
@@ -75,8 +78,9 @@ export class Sharing {
 
   add(key: string, path: Path.Path, request: Subscription.Request): Shared {
     const shared = new Shared(this, path, request)
-    const others = this.shared.get(key)
-    if (others === undefined) this.shared.set(key, [shared])
+    const all = this.shared ??= new Map()
+    const others = all.get(key)
+    if (others === undefined) all.set(key, [shared])
     else others.push(shared)
     return shared
   }
@@ -84,9 +88,9 @@ export class Sharing {
   /** It takes no more holders: it has ended, or is about to. */
   retire(shared: Shared): void {
     const key = Path.key(shared.path)
-    const rest = this.shared.get(key)?.filter((other) => other !== shared) ?? []
-    if (rest.length === 0) this.shared.delete(key)
-    else this.shared.set(key, rest)
+    const rest = this.shared?.get(key)?.filter((other) => other !== shared) ?? []
+    if (rest.length === 0) this.shared?.delete(key)
+    else this.shared!.set(key, rest)
   }
 }
 
@@ -94,7 +98,7 @@ export class Sharing {
 
 /** What is asked of the publisher; without an end `max` is infinite. */
 interface Asked {
-  readonly priority: Priority
+  readonly priority: Priority.Priority
   readonly order: GroupOrder
   readonly expires: number
   readonly min: number
@@ -108,29 +112,40 @@ interface Holder {
   begin: number
 }
 
-/** A subscription on the wire: it opens with its first holder and closes with its last. */
-class Shared implements Owner {
+/**
+ * A subscription on the wire: it opens with its first holder and closes with its last. When the session ends before, its
+ * stream fails, and so does everything here. No fiber belongs to it.
+ */
+class Shared implements Owner, Ear<Info.Info> {
   readonly sharing: Sharing
   readonly path: Path.Path
-  readonly from: Track.Start
-  readonly scope: Scope.Closeable
-  readonly holders: Set<Holder>
-  readonly opened: Deferred.Deferred<Track.Producer, RequestError>
-  fiber: Fiber.Fiber<void, ReceiveError | RequestError> | undefined
+  // what it was opened for
+  private readonly request: Subscription.Request
+  private readonly id: number
+  private holders: ReadonlyArray<Holder>
+  private readonly opened: Deferred.Deferred<Track.Producer, RequestError>
+  // by when the publisher must have answered
+  private deadline: Deadline | undefined
+  // takes back what is under way: the opening of a stream, the loan of a track
+  private withdraw: (() => void) | undefined
   // how opening it has failed
-  end: Exit.Exit<unknown, RequestError> | undefined
-  track: Track.Producer | undefined
-  receiving: Receiving | undefined
-  asked: Asked
-  isUpdating: boolean
+  private end: Exit.Exit<never, RequestError> | undefined
+  private track: Track.Producer | undefined
+  private receiving: Receiving | undefined
+  private asked: Asked
+  // tells the publisher what has changed
+  private updating: Fiber.Fiber<void> | undefined
+  private own: Scope.Closeable | undefined
+  private isClosed: boolean
   constructor(sharing: Sharing, path: Path.Path, request: Subscription.Request) {
     this.sharing = sharing
     this.path = path
-    this.from = request.from
-    this.scope = Scope.makeUnsafe()
-    this.holders = new Set()
+    this.request = request
+    this.id = sharing.nextId++
+    this.holders = []
     this.opened = Deferred.makeUnsafe()
-    this.fiber = undefined
+    this.deadline = undefined
+    this.withdraw = undefined
     this.end = undefined
     this.track = undefined
     this.receiving = undefined
@@ -141,11 +156,17 @@ class Shared implements Owner {
       min: request.from === "latest" ? 0 : request.from,
       max: request.to ?? Infinity
     }
-    this.isUpdating = false
+    this.updating = undefined
+    this.own = undefined
+    this.isClosed = false
   }
 
   get context(): SubscriberContext {
-    return this.sharing.context
+    return this.sharing.subscriber.context
+  }
+
+  get scope(): Scope.Scope {
+    return this.own ??= Scope.makeUnsafe()
   }
 
   /** Whether it has all that a subscription of its own would give. */
@@ -156,7 +177,7 @@ class Shared implements Owner {
     if (track !== undefined && !Track.isWholeFrom(track, from)) return false
     if (from === "latest") return true
     // until the publisher has answered, nobody knows where its newest group is
-    if (track === undefined) return this.from !== "latest" && from >= this.asked.min
+    if (track === undefined) return this.request.from !== "latest" && from >= this.asked.min
     return from >= this.asked.min && from >= track.first
   }
 
@@ -164,14 +185,13 @@ class Shared implements Owner {
   hold(
     request: Subscription.Request,
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
-    context: Context.Context<never>
+    scope: Scope.Scope
   ): Effect.Effect<Subscription.Subscription, RequestError> {
     const holder: Holder = { request, begin: this.beginOf(request.from) }
-    const isFirst = this.holders.size === 0
-    this.holders.add(holder)
-    if (isFirst) this.open(request, context)
-    const opened = restore(Deferred.await(this.opened))
-    return Effect.matchCauseEffect(isFirst ? opened : Effect.andThen(this.change, opened), {
+    this.holders = [...this.holders, holder]
+    if (this.holders.length === 1) this.open()
+    else this.change()
+    return Effect.matchCauseEffect(restore(Deferred.await(this.opened)), {
       onFailure: (cause) => Effect.andThen(this.leave(holder), Effect.failCause(cause)),
       onSuccess: ({ track }) => {
         const subscription = Subscription.make(track, request, (next) => this.update(holder, next))
@@ -179,24 +199,23 @@ class Shared implements Owner {
           Subscription.leaveUnsafe(subscription, leftHere)
           return this.leave(holder, request.into === undefined ? Exit.void : exit)
         }
-        const scope = Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
         return Effect.as(Scope.addFinalizerExit(scope, left), subscription)
       }
     })
   }
 
-  beginOf(from: Track.Start): number {
+  private beginOf(from: Track.Start): number {
     if (from !== "latest") return from
     return this.track === undefined ? Infinity : this.track.track.latest ?? this.asked.min
   }
 
   // the publisher is told of an error that it is left with
-  leave(holder: Holder, exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> {
+  private leave(holder: Holder, exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.holders.delete(holder)
-      if (this.holders.size > 0) return this.change
-      this.retire()
-      return Effect.andThen(this.stop, Scope.close(this.scope, this.end ?? exit))
+      this.holders = this.holders.filter((other) => other !== holder)
+      if (this.holders.length === 0) return this.close(this.end ?? exit)
+      this.change()
+      return Effect.void
     })
   }
 
@@ -204,7 +223,7 @@ class Shared implements Owner {
     this.sharing.retire(this)
   }
 
-  update(holder: Holder, next: Subscription.Request): Effect.Effect<void, UpdateError> {
+  private update(holder: Holder, next: Subscription.Request): Effect.Effect<void, UpdateError> {
     const { profile } = this.context
     if (profile.subscriberFinishesEarly) {
       return Effect.fail(new NotSupportedByPeer({ detail: `SUBSCRIBE_UPDATE, on ${profile.name}` }))
@@ -215,121 +234,125 @@ class Shared implements Owner {
       if (Option.isSome(error) && error.value._tag === "MoqSessionClosed") return Effect.fail(error.value)
       holder.request = next
       if (next.from !== "latest") holder.begin = next.from
-      return this.change
+      this.change()
+      return Effect.void
     })
   }
 
   // the wire
 
   get withdrawn(): Effect.Effect<void> {
-    return this.sharing.withdrawn(this.path)
+    return this.sharing.subscriber.withdrawn(this.path)
   }
 
-  // It lives as long as its holders: when the session ends before, its streams fail, and so does everything here. One
-  // fiber asks, and then hears what else the publisher says.
-  open(request: Subscription.Request, context: Context.Context<never>): void {
-    const { answers, monitor } = this.context
-    const toError = errorOf(this.path)
-    const deadline = answers.begin(() => {
-      monitor.limit("request")
-      this.fail(Exit.fail(toError(new Timeout({ detail: `the answer to SUBSCRIBE ${Path.format(this.path)}` }))))
-      this.fiber?.interruptUnsafe()
-    })
-    const running = Effect.flatMap(Scope.provide(this.wire(request), this.scope), ({ listen, track }) => {
-      deadline.meet()
-      Deferred.doneUnsafe(this.opened, Exit.succeed(track!))
-      return listen
-    })
-    this.fiber = Effect.runForkWith(context)(running)
-    // not by the fiber itself: it may be interrupted before it has begun
-    this.fiber.addObserver((exit) => {
-      deadline.meet()
-      if (Exit.isFailure(exit)) this.fail(Exit.failCause(Cause.map(exit.cause, toError)))
-    })
+  private open(): void {
+    this.deadline = this.context.answers.begin(tooLate, this)
+    const withdraw = Direct.openBi(this.context, (exit) => this.ask(exit))
+    if (this.receiving === undefined) this.withdraw = withdraw
   }
 
-  private fail(exit: Exit.Exit<never, RequestError>): void {
-    if (Deferred.isDoneUnsafe(this.opened)) return
-    this.end = exit
-    this.retire()
-    Deferred.doneUnsafe(this.opened, exit)
-  }
-
-  private get stop(): Effect.Effect<void> {
-    return Effect.withFiber(({ id }) =>
-      // it may be what ends the subscription: it would wait for itself
-      this.fiber === undefined || this.fiber.id === id ? Effect.void : Fiber.interrupt(this.fiber)
-    )
-  }
-
-  wire(
-    { from, into, to }: Subscription.Request
-  ): Effect.Effect<Receiving, ReceiveError | RequestError, Scope.Scope> {
-    const { context, sharing } = this
-    const { clock, connection, monitor, profile } = context
-    return Effect.gen({ self: this }, function*() {
-      const id = sharing.nextId++
-      const { expires, order, priority } = this.asked
-      const message: SubscribeMessage.Subscribe = {
-        _tag: "Subscribe",
-        id,
-        path: this.path,
-        priority,
-        order,
-        expires,
-        ...(from === "latest" ? {} : { min: from }),
-        ...(to === undefined ? {} : { max: to })
-      }
-      const stream = new MessageStream(yield* connection.openBi, monitor)
-      const receiving = new Receiving(this, stream)
-      yield* Scope.addFinalizerExit(this.scope, (exit) => {
-        if (sharing.receiving.delete(id)) {
-          monitor.subscription("received", -1)
-          sharing.onEnd(id)
-        }
-        return receiving.close(exit)
-      })
-      monitor.subscription("received", 1)
-      // before SUBSCRIBE leaves: groups may overtake its answer
-      sharing.receiving.set(id, receiving)
-      yield* stream.send.setPriority(Rank.control)
-      yield* stream.send.write([requestBytes("subscribe", SubscribeMessage.encode, message, profile)])
+  private ask(opened: Exit.Exit<BiStream, SessionClosed>): void {
+    if (Exit.isFailure(opened)) return this.fail(opened.cause)
+    const { asked: { expires, order, priority }, context, id, path, request: { from, to } } = this
+    const { monitor, profile } = context
+    const stream = new MessageStream(opened.value, monitor)
+    this.withdraw = undefined
+    // before SUBSCRIBE leaves: groups may overtake its answer
+    this.sharing.receiving.set(id, this.receiving = new Receiving(this, stream))
+    monitor.subscription("received", 1)
+    const message: SubscribeMessage.Subscribe = {
+      _tag: "Subscribe",
+      id,
+      path,
+      priority,
+      order,
+      expires,
+      ...(from === "latest" ? {} : { min: from }),
+      ...(to === undefined ? {} : { max: to })
+    }
+    stream.say(context, requestBytes("subscribe", SubscribeMessage.encode, message, profile), (exit) => {
+      if (Exit.isFailure(exit)) this.fail(exit.cause)
       // a peer that refuses may stop this side before it has taken its end; the answer says why
-      if (profile.subscriberFinishesEarly) yield* ignore(stream.send.finish)
-      const answer = yield* stream.expect(Info.decode, profile)
-      const first = from === "latest" ? answer.latest : from
-      const track = into === undefined
-        ? Track.makeUnsafe(clock, this.path, {
-          priority: answer.priority,
-          order: answer.order,
-          expires: answer.expires,
-          start: from,
-          first,
-          cache: { maxTaken: Group.maxTaken }
-        })
-        : yield* into.lend({ ...answer, first })
-      this.track = track
-      this.receiving = receiving
-      this.asked = { ...this.asked, min: first }
-      for (const holder of this.holders) if (holder.request.from === "latest") holder.begin = first
-      yield* receiving.begin(track, first, this.asked.max, into)
-      yield* this.change
-      return receiving
+      else if (profile.subscriberFinishesEarly) Direct.finish(context, stream.send, noop)
     })
+    stream.hear(context, Info.decode, this)
+  }
+
+  message(answer: Info.Info): boolean {
+    const { context, path, request: { from, into } } = this
+    const { expires, latest, order, priority } = answer
+    const first = from === "latest" ? latest : from
+    if (into === undefined) {
+      const cache = { maxTaken: Group.maxTaken }
+      const track = Track.makeUnsafe(context.clock, path, { priority, order, expires, start: from, first, cache })
+      this.begin(track, first)
+    } else {
+      this.withdraw = Direct.watch(context.fibers, into.lend({ ...answer, first }), (lent) => {
+        if (Exit.isSuccess(lent)) this.begin(lent.value, first)
+        else this.fail(lent.cause)
+      })
+    }
+    return false
+  }
+
+  over(exit: Exit.Exit<void, ReceiveError>): void {
+    this.fail(Exit.isFailure(exit) ? exit.cause : Cause.fail(endedBefore))
+  }
+
+  private begin(track: Track.Producer, first: number): void {
+    const { asked, holders } = this
+    const receiving = this.receiving!
+    this.deadline!.meet()
+    this.withdraw = undefined
+    this.track = track
+    this.asked = { priority: asked.priority, order: asked.order, expires: asked.expires, min: first, max: asked.max }
+    for (const holder of holders) if (holder.request.from === "latest") holder.begin = first
+    receiving.begin(track, first, asked.max, this.request.into)
+    this.change()
+    Deferred.doneUnsafe(this.opened, Exit.succeed(track))
+    if (!this.isClosed) receiving.listen()
+  }
+
+  // whoever waits for it leaves
+  private fail(cause: Cause.Cause<MoqError>): void {
+    if (this.end !== undefined || this.track !== undefined || this.isClosed) return
+    this.end = Cause.hasInterruptsOnly(cause)
+      ? Exit.fail(closedHere)
+      : Exit.failCause(Cause.map(cause, errorOf(this.path)))
+    this.retire()
+    Deferred.doneUnsafe(this.opened, this.end)
+  }
+
+  /** The publisher has not answered in time. */
+  late(): void {
+    this.context.monitor.limit("request")
+    this.fail(Cause.fail(new Timeout({ detail: `the answer to SUBSCRIBE ${Path.format(this.path)}` })))
+  }
+
+  private close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const { context, id, own, receiving, sharing } = this
+    this.isClosed = true
+    this.retire()
+    this.deadline!.meet()
+    this.withdraw?.()
+    this.updating?.interruptUnsafe()
+    if (receiving === undefined) return Effect.void
+    sharing.receiving.delete(id)
+    context.monitor.subscription("received", -1)
+    sharing.subscriber.strays.unsubscribed(id)
+    const closed = Effect.andThen(receiving.close(exit), receiving.stream.abort(0))
+    return own === undefined ? closed : Effect.andThen(Scope.close(own, exit), closed)
   }
 
   // what all holders want together has changed, or may have
-  get change(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.isUpdating || this.wish === undefined) return Effect.void
-      this.isUpdating = true
-      return Effect.asVoid(Effect.forkIn(this.updates, this.scope))
-    })
+  private change(): void {
+    if (this.updating !== undefined || this.wish === undefined) return
+    this.updating = this.context.fibers.fork(Effect.andThen(Effect.yieldNow, this.updates()))
   }
 
   // One after the other, on a fiber that runs while there is something to say: what is asked for when its turn has come
   // is what matters. What fails to be said, the end of the stream says.
-  get updates(): Effect.Effect<void> {
+  private updates(): Effect.Effect<void> {
     const { profile } = this.context
     const receiving = this.receiving!
     return Effect.gen({ self: this }, function*() {
@@ -347,32 +370,46 @@ class Shared implements Owner {
         }
         yield* receiving.stream.send.write([encode(SubscribeUpdate.encode, message, profile)])
       }
-      this.isUpdating = false
+      this.updating = undefined
     }).pipe(ignore)
   }
 
   // What all holders want together, where that is something else than what was asked for, and the publisher can be told;
   // one that names no priority wants that of the publisher.
-  get wish(): Asked | undefined {
-    const { asked, track } = this
-    if (track === undefined || track.track.end !== undefined) return undefined
+  private get wish(): Asked | undefined {
+    const { asked, holders, track } = this
+    if (track === undefined || track.track.end !== undefined || holders.length === 0) return undefined
     if (this.context.profile.subscriberFinishesEarly) return undefined
-    let next: Asked | undefined
-    for (const { begin, request } of this.holders) {
-      const { expires = 0, order = "default", priority = track.track.info.priority, to = Infinity } = request
-      next = next === undefined ? { priority, order, expires, min: begin, max: to } : {
-        priority: Math.max(next.priority, priority),
-        order: next.order === order ? order : "default",
-        expires: next.expires === 0 || expires === 0 ? 0 : Math.max(next.expires, expires),
-        min: Math.min(next.min, begin),
-        max: Math.max(next.max, to)
-      }
+    const own = track.track.info.priority
+    let order: GroupOrder | undefined
+    let priority = Priority.min
+    let expires = 0
+    let isForEver = false
+    let min = Infinity
+    let max = 0
+    for (const { begin, request } of holders) {
+      const other = request.order ?? "default"
+      priority = Math.max(priority, request.priority ?? own)
+      order = order === undefined || order === other ? other : "default"
+      isForEver ||= !request.expires
+      expires = Math.max(expires, request.expires ?? 0)
+      min = Math.min(min, begin)
+      max = Math.max(max, request.to ?? Infinity)
     }
-    if (next === undefined) return undefined
-    next = { ...next, min: Math.max(next.min, asked.min), max: Math.min(next.max, asked.max) }
+    const next: Asked = {
+      priority,
+      order: order!,
+      expires: isForEver ? 0 : expires,
+      min: Math.max(min, asked.min),
+      max: Math.min(max, asked.max)
+    }
     return isSame(next, asked) ? undefined : next
   }
 }
+
+const tooLate = (shared: Shared): void => shared.late()
+
+const noop = (): void => {}
 
 const isSame = (one: Asked, other: Asked): boolean =>
   one.priority === other.priority && one.order === other.order && one.expires === other.expires &&

@@ -3,14 +3,13 @@
  *
  * @since 0.1.0
  */
-import type * as Effect from "effect/Effect"
 import { BoundsExceeded } from "../core/MoqError.ts"
 import type { Limit } from "./Monitor.ts"
 import { Rate } from "./Rate.ts"
 import type { SessionContext } from "./SessionContext.ts"
 
 /**
- * Counts them. Each method gives how the session ends, when the peer has exceeded something.
+ * Counts them. When the peer exceeds something the session ends, and each method gives what for.
  *
  * @internal
  */
@@ -42,7 +41,7 @@ export class Strays {
   }
 
   /** One is opened. A publisher may have as many under way as its subscriptions allow, for `live` of them. */
-  opened(live: number): Effect.Effect<never, BoundsExceeded> | undefined {
+  opened(live: number): BoundsExceeded | undefined {
     this.waiting++
     const { groupsInFlight, strayStreams } = this.context.limits
     this.forget()
@@ -52,22 +51,24 @@ export class Strays {
   }
 
   /** One was reset before its header came, or what it was to ask for. */
-  reset(isRequest: boolean): Effect.Effect<never, BoundsExceeded> | undefined {
+  reset(isRequest: boolean): BoundsExceeded | undefined {
     return (!isRequest && this.isExcused()) || this.resets.take()
       ? undefined
       : this.exceeded("strayResetRate", "too many streams reset before their header")
   }
 
   /** One is for a subscription of that id, which does not live, or asks for something beyond its rate. */
-  stray(id?: number): Effect.Effect<never, BoundsExceeded> | undefined {
+  stray(id?: number): BoundsExceeded | undefined {
     this.forget()
     return this.left.some((one) => one.id === id) || this.rate.take()
       ? undefined
       : this.exceeded("strayRate", "too many streams for no live subscription")
   }
 
-  private exceeded(limit: Limit, detail: string): Effect.Effect<never, BoundsExceeded> {
-    return this.context.violation(new BoundsExceeded({ detail }), limit)
+  private exceeded(limit: Limit, detail: string): BoundsExceeded {
+    const error = new BoundsExceeded({ detail })
+    this.context.fibers.fork(this.context.end(error, limit))
+    return error
   }
 
   private isExcused(): boolean {

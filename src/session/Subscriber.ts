@@ -3,27 +3,16 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Reader from "../coding/Reader.ts"
+import type * as Reader from "../coding/Reader.ts"
 import { ignore } from "../core/Ignore.ts"
-import {
-  type BoundsExceeded,
-  DecodeError,
-  type FetchError,
-  type MoqError,
-  NotFound,
-  type RequestError
-} from "../core/MoqError.ts"
+import type { FetchError, RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
-import * as GroupMessage from "../message/Group.ts"
 import * as Info from "../message/Info.ts"
 import * as InfoPlease from "../message/InfoPlease.ts"
-import * as StreamType from "../message/StreamType.ts"
 import type * as Announced from "../model/Announced.ts"
 import type * as Group from "../model/Group.ts"
 import type { FetchOptions, TrackState } from "../model/Router.ts"
@@ -31,8 +20,10 @@ import { Held } from "../model/Share.ts"
 import type * as Subscription from "../model/Subscription.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import * as Announcing from "./Announcing.ts"
+import { Deadlines } from "./Deadlines.ts"
 import * as Fetching from "./Fetching.ts"
-import { attempt, inTime, type ReceiveError } from "./MessageStream.ts"
+import { GroupStream } from "./GroupStream.ts"
+import { inTime } from "./MessageStream.ts"
 import { closedHere, errorOf, request } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 import { Sharing } from "./Sharing.ts"
@@ -50,14 +41,17 @@ export class Subscriber {
   readonly announcements: Map<string, Held<Announced.Registry<RequestError>>>
   readonly sharing: Sharing
   readonly strays: Strays
-  // has read the last header, and all that came with it
-  private spare: Reader.Reader | undefined
+  /** Streams of the peer, until they have said what they are for. */
+  readonly newcomers: Deadlines
+  /** Has read the last header of a group, and all that came with it. */
+  spare: Reader.Reader | undefined
   constructor(context: SubscriberContext, scope: Scope.Scope) {
     this.context = context
     this.scope = scope
     this.announcements = new Map()
     this.strays = new Strays(context)
-    this.sharing = new Sharing(this.context, (path) => this.withdrawn(path), (id) => this.strays.unsubscribed(id))
+    this.newcomers = new Deadlines(context, context.limits.firstMessage)
+    this.sharing = new Sharing(this)
     this.spare = undefined
   }
 
@@ -124,60 +118,18 @@ export class Subscriber {
     const heard = () => prefixes.find((prefix) => this.announcements.has(Path.key(prefix)))
     return Effect.suspend(() => {
       let isOver = false
-      const followed = Stream.runForEachWhile(this.announced(heard() ?? path), (event) => {
+      const followed = Stream.runForEach(this.announced(heard() ?? path), (event) => {
         isOver = event._tag === "Ended" && Path.equals(event.path, path)
-        return Effect.succeed(!isOver)
+        return isOver ? Cause.done() : Effect.void
       })
       return Effect.flatMap(ignore(followed), () => isOver ? Effect.void : Effect.never)
     })
   }
 
-  /** Reads the header of a group's stream; what that gives reads the rest, and fails with what to stop the stream for. */
-  group(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError | BoundsExceeded> {
-    return Effect.suspend(() => {
-      const { strays } = this
-      return Effect.onExit(strays.opened(this.sharing.receiving.size) ?? this.header(stream), (exit) => {
-        strays.waiting--
-        if (Exit.isSuccess(exit)) return Effect.void
-        const isReset = Exit.findErrorOption(exit).pipe(Option.exists((error) => error._tag === "MoqStreamReset"))
-        return (isReset ? strays.reset(false) : undefined) ??
-          Effect.forEach(this.sharing.receiving.values(), ({ suspect }) => suspect, { discard: true })
-      })
-    })
-  }
-
-  // decodes a header that is complete, as most are when they come, without a reader of its own
-  private header(stream: ReceiveStream): Effect.Effect<Effect.Effect<void, MoqError>, ReceiveError> {
-    const { monitor, profile } = this.context
-    let own: Reader.Reader | undefined
-    let hasType = false
-    const next: Pull.Pull<Effect.Effect<void, MoqError>, ReceiveError> = Effect.flatMap(stream.pull, (chunks) => {
-      const reader = own ?? this.spare ?? Reader.make()
-      this.spare = undefined
-      for (let i = 0; i < chunks.length; i++) reader.push(chunks[i]!)
-      const header = attempt(() => {
-        hasType ||= StreamType.decodeUni(reader) !== Reader.NeedMore
-        return hasType ? GroupMessage.decode(reader, profile) : Reader.NeedMore
-      }, monitor)
-      if (header === Reader.NeedMore) {
-        own = reader
-        return next
-      }
-      if (Effect.isEffect(header)) return header
-      const rest: Array<Uint8Array> = []
-      for (let chunk = reader.take(Infinity); chunk !== undefined; chunk = reader.take(Infinity)) rest.push(chunk)
-      this.spare = reader
-      return Effect.succeed(this.route(stream, header, rest))
-    })
-    return Pull.catchDone(next, () => Effect.fail(new DecodeError({ detail: "the stream ended inside its header" })))
-  }
-
-  private route(
-    stream: ReceiveStream,
-    { sequence, subscribe }: GroupMessage.Group,
-    rest: ReadonlyArray<Uint8Array>
-  ): Effect.Effect<void, MoqError> {
-    return this.sharing.receiving.get(subscribe)?.receive(stream, rest, sequence) ??
-      this.strays.stray(subscribe) ?? Effect.fail(new NotFound({ detail: `no subscription ${subscribe}` }))
+  /** Reads a unidirectional stream that the peer opened, until it is over. */
+  read(stream: ReceiveStream, onOver?: () => void): GroupStream {
+    const reader = new GroupStream(this, stream, onOver)
+    reader.start()
+    return reader
   }
 }

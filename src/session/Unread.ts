@@ -3,12 +3,13 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
-import { Lagged, type MoqError } from "../core/MoqError.ts"
+import { Chain, type Link } from "../core/Chain.ts"
+import { Lagged } from "../core/MoqError.ts"
 import * as Body from "../model/Body.ts"
 import * as Group from "../model/Group.ts"
 import * as Track from "../model/Track.ts"
+import type { Taker } from "../model/Wire.ts"
+import type { ReceiveStream } from "../transport/Transport.ts"
 import type { Monitor } from "./Monitor.ts"
 
 /**
@@ -29,147 +30,132 @@ export interface Owner {
 export class Unread {
   readonly limit: number
   readonly monitor: Monitor
-  // in a chain rather than a Set, which remembers for long what has left it
-  first: UnreadGroup | undefined
-  last: UnreadGroup | undefined
+  readonly groups: Chain<UnreadGroup>
   bytes: number
   frames: number
   constructor(limit: number, monitor: Monitor) {
     this.limit = limit
     this.monitor = monitor
-    this.first = undefined
-    this.last = undefined
+    this.groups = new Chain()
     this.bytes = 0
     this.frames = 0
   }
 
-  get isOver(): boolean {
-    return Group.weigh(this.bytes, this.frames) > this.limit
-  }
-
-  /** Counts what comes for a group of `owner`; `stop` stops its stream when the group must go. */
-  add(owner: Owner, group: Group.Producer, stop: (error: MoqError) => Effect.Effect<void>): UnreadGroup {
-    return new UnreadGroup(this, owner, group, stop)
-  }
-
   /** Forgets the groups of an owner that lets go of them all. */
   forget(owner: Owner): void {
-    for (let group = this.first, next = group?.next; group !== undefined; group = next, next = group?.next) {
+    for (
+      let { first: group } = this.groups, next = group?.next;
+      group !== undefined;
+      group = next, next = group?.next
+    ) {
       if (group.owner === owner) group.clear()
     }
   }
 
   /** Gives up what has waited longest until the rest is within the limit. */
-  shed(): Effect.Effect<void> {
-    const drops: Array<Effect.Effect<void>> = []
-    for (let group = this.first; group !== undefined && this.isOver; group = this.first) {
+  shed(): void {
+    for (let group = this.groups.first; group !== undefined && this.isOver; group = this.groups.first) {
       this.monitor.limit("unread")
       this.monitor.drop("received", "lagged", 1)
-      drops.push(group.drop(new Lagged({ detail: "it was received, and not read in time" })))
+      group.drop(new Lagged({ detail: "it was received, and not read in time" }))
     }
-    return Effect.forEach(drops, identity, { discard: true })
+  }
+
+  private get isOver(): boolean {
+    return Group.weigh(this.bytes, this.frames) > this.limit
   }
 }
 
-/** @internal */
-export class UnreadGroup {
+/**
+ * A group that is, or was, received.
+ *
+ * @internal
+ */
+export abstract class UnreadGroup implements Taker, Link<UnreadGroup> {
   readonly unread: Unread
-  readonly owner: Owner
-  readonly group: Group.Producer
-  // as long as its stream is open: a group is kept for long after that
-  stop: ((error: MoqError) => Effect.Effect<void>) | undefined
-  // its neighbours while it has unread bytes
+  // until it is over: a group is kept for long after that
+  stream: ReceiveStream | undefined
+  owner: Owner | undefined
+  group: Group.Producer | undefined
   previous: UnreadGroup | undefined
   next: UnreadGroup | undefined
   bytes: number
   frames: number
   // the index after the last frame that a reader has been given
   given: number
-  constructor(
-    unread: Unread,
-    owner: Owner,
-    group: Group.Producer,
-    stop: (error: MoqError) => Effect.Effect<void>
-  ) {
+  constructor(unread: Unread, stream: ReceiveStream) {
     this.unread = unread
-    this.owner = owner
-    this.group = group
-    this.stop = stop
+    this.stream = stream
+    this.owner = undefined
+    this.group = undefined
     this.previous = undefined
     this.next = undefined
     this.bytes = 0
     this.frames = 0
-    this.given = group.group.count
-    Group.onTakeUnsafe(group, () => {
-      this.given = group.group.count
-      this.clear()
-    })
+    this.given = 0
   }
 
-  /** Counts bytes that have come. What it gives is to be run. */
-  add(bytes: number): Effect.Effect<void> | undefined {
-    const { group } = this.group
+  /** Nothing more of it is to come. */
+  abstract refuse(error: Lagged): void
+
+  /** Whose it is, and where what comes goes. */
+  protected own(owner: Owner, group: Group.Producer): void {
+    this.owner = owner
+    this.group = group
+    this.given = group.group.count
+    Group.onTakeUnsafe(group, this)
+  }
+
+  /** Counts bytes that have come; when that is too much, the session gives up groups, and maybe this one. */
+  protected add(bytes: number): void {
+    const { group } = this.group!
     const { count } = group
     const body = Group.bodyOf(group)
     // those of a frame that a reader was given while it grows, or waits for, are its own
-    if (bytes === 0 || this.given === count) return undefined
-    if (body.missing > 0 && Body.isFollowed(body)) {
-      this.given = count
-      this.clear()
-      return undefined
-    }
+    if (bytes === 0 || this.given === count) return
+    if (body.missing > 0 && Body.isFollowed(body)) return this.taken()
     const { unread } = this
-    if (this.bytes === 0) this.link()
+    if (this.bytes === 0) unread.groups.add(this)
     const frames = count - this.given - this.frames
     this.bytes += bytes
     this.frames += frames
     unread.bytes += bytes
     unread.frames += frames
-    return unread.isOver ? unread.shed() : undefined
+    unread.shed()
   }
 
-  /** Its stream is over. */
-  end(): void {
-    this.stop = undefined
-    if (this.bytes === 0) Group.onTakeUnsafe(this.group, undefined)
+  taken(): void {
+    this.given = this.group!.group.count
+    this.clear()
   }
 
   /** Gives it up. */
-  drop(error: Lagged): Effect.Effect<void> {
-    const { group, owner: { track }, stop } = this
+  drop(error: Lagged): void {
+    const { owner } = this
+    const group = this.group!
     this.clear()
-    if (track === undefined) Group.dropUnsafe(group, error)
-    else Track.dropUnsafe(track, group, error)
-    return stop?.(error) ?? Effect.void
+    if (owner?.track === undefined) Group.dropUnsafe(group, error)
+    else Track.dropUnsafe(owner.track, group, error)
+    this.refuse(error)
   }
 
+  /** Nothing of it is unread any more. */
   clear(): void {
-    if (this.stop === undefined) Group.onTakeUnsafe(this.group, undefined)
-    if (this.bytes === 0) return
-    this.unlink()
-    this.unread.bytes -= this.bytes
-    this.unread.frames -= this.frames
-    this.bytes = 0
-    this.frames = 0
+    if (this.bytes > 0) {
+      const { unread } = this
+      unread.groups.delete(this)
+      unread.bytes -= this.bytes
+      unread.frames -= this.frames
+      this.bytes = 0
+      this.frames = 0
+    }
+    this.forget()
   }
 
-  private link(): void {
-    const { unread } = this
-    const { last } = unread
-    this.previous = last
-    unread.last = this
-    if (last === undefined) unread.first = this
-    else last.next = this
-  }
-
-  // lets go of its neighbours: one that is kept for long would keep them
-  private unlink(): void {
-    const { next, previous, unread } = this
-    if (previous === undefined) unread.first = next
-    else previous.next = next
-    if (next === undefined) unread.last = previous
-    else next.previous = previous
-    this.previous = undefined
-    this.next = undefined
+  // a group is kept for long, and must not keep this once it has nothing to hear
+  protected forget(): void {
+    if (this.bytes === 0 && this.stream === undefined && this.group !== undefined) {
+      Group.onTakeUnsafe(this.group, undefined)
+    }
   }
 }

@@ -39,6 +39,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as FlowRules from "./conformance/FlowRules.ts"
+import * as FunctionRules from "./conformance/FunctionRules.ts"
 import * as InterruptionRules from "./conformance/InterruptionRules.ts"
 import * as LifetimeRules from "./conformance/LifetimeRules.ts"
 import {
@@ -133,6 +134,7 @@ export const cases = (harness: Harness): ReadonlyArray<Case> =>
     ...FlowRules.rules,
     ...LifetimeRules.rules,
     ...InterruptionRules.rules,
+    ...FunctionRules.rules,
     ...ServerRules.rules
   ].map((rule) => ({
     rule: rule.rule,

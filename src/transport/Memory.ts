@@ -30,6 +30,7 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
@@ -71,8 +72,8 @@ export const pair = (
   Scope.Scope
 > =>
   Effect.flatMap(Effect.scope, (scope) =>
-    Effect.suspend(() => {
-      const { client, server } = makeLink(options)
+    Effect.withFiber((fiber) => {
+      const { client, server } = makeLink(fiber, options)
       return Effect.as(Scope.addFinalizer(scope, client.close(0, "")), [client, server])
     }))
 
@@ -84,10 +85,10 @@ export const pair = (
  * @since 0.1.0
  */
 export const kill = (connection: Transport.Connection): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
+  Effect.suspend(() => {
     if (!(connection instanceof Side)) return Effect.die(new TypeError("Memory.kill: not a connection in memory"))
     const error = new SessionClosed({ code: 4, reason: "connection killed", by: "transport" })
-    connection.link.end(connection, error, error, fiber.currentDispatcher)
+    connection.link.end(connection, error, error)
     return Effect.void
   })
 
@@ -209,8 +210,12 @@ const anyHost = "*"
 
 const refused = (detail: string): Effect.Effect<never, TransportError> => Effect.fail(new TransportError({ detail }))
 
-const makeLink = (options: Options = {}): Link =>
-  new Link(atLeastOne("window", options.window ?? 256 * 1024), atLeastOne("maxStreams", options.maxStreams ?? 1_000))
+const makeLink = (fiber: Fiber.Fiber<unknown, unknown>, options: Options = {}): Link =>
+  new Link(
+    fiber,
+    atLeastOne("window", options.window ?? 256 * 1024),
+    atLeastOne("maxStreams", options.maxStreams ?? 1_000)
+  )
 
 const atLeastOne = (name: string, value: number): number => {
   if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`Memory: ${name} must be a positive integer`)
@@ -266,10 +271,10 @@ class Call implements Transport.Request {
 
   readonly accept: Effect.Effect<Transport.Connection, TransportError, Scope.Scope> = Effect.uninterruptible(
     Effect.flatMap(Effect.scope, (scope) =>
-      Effect.suspend(() => {
+      Effect.withFiber((fiber) => {
         if (this.gone) return refused("the client has gone")
         if (this.answer !== undefined) return refused("the request was answered before")
-        const { client, server } = makeLink(this.options)
+        const { client, server } = makeLink(fiber, this.options)
         return Scope.addFinalizer(scope, server.close(0, "")).pipe(
           Effect.andThen(this.answerWith(Exit.succeed(client))),
           Effect.as(server)

@@ -1,7 +1,7 @@
 /**
  * The two sides of a connection in memory: streams as buffers with a window between one writer and one reader.
  *
- * Everything happens at once and on both sides; only wakes are deferred, to the dispatcher of the acting fiber.
+ * Everything happens at once and on both sides; only wakes are deferred, to the scheduler of whoever waits.
  *
  * @internal
  */
@@ -10,17 +10,15 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Bag, type Item } from "../core/Bag.ts"
 import { SessionClosed, StreamReset } from "../core/MoqError.ts"
-import { Condition, Waiters } from "../core/Waiters.ts"
+import { Condition, type Parked, Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 
 const info: Transport.ConnectionInfo = { transport: "memory", peer: undefined }
-
-type Dispatcher = Scheduler.SchedulerDispatcher
 
 type End = Exit.Exit<never, StreamReset | SessionClosed>
 
@@ -35,8 +33,8 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   private readonly stream: Opened
   private chunks: Array<Uint8Array> = []
   private buffered = 0
-  // taken from the window, not yet handed out: an interruption in between leaves it to the next pull
-  private claimed: NonEmptyReadonlyArray<Uint8Array> | undefined
+  // a pull is about to hand them out: they stay whatever comes, and are for the next one if it is interrupted
+  private isClaimed = false
   private finished = false
   private over = false
   // what a write, and a pull of an empty buffer, give from now on
@@ -57,14 +55,13 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   }
 
   get write(): Transport.SendStream["write"] {
-    return (chunks) => Effect.withFiber((fiber) => this.writeFrom(chunks, 0, 0, fiber.currentDispatcher))
+    return (chunks) => Effect.suspend(() => this.writeFrom(chunks, 0, 0))
   }
 
   private writeFrom(
     chunks: NonEmptyReadonlyArray<Uint8Array>,
     index: number,
-    offset: number,
-    dispatcher: Dispatcher
+    offset: number
   ): Effect.Effect<void, StreamReset | SessionClosed> {
     if (this.finished) return resetWith(0)
     if (this.writerEnd !== undefined) return this.writerEnd
@@ -84,34 +81,47 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
       index++
     }
     this.buffered = this.window - room
-    if (this.chunks.length > 0) this.readable?.wake(dispatcher)
+    if (this.chunks.length > 0) this.readable?.notify()
     if (index === chunks.length) return Effect.void
     this.writable ??= new Waiters()
     return Effect.flatMap(
       this.writable.until(() => this.buffered < this.window || this.writerEnd !== undefined),
-      () => Effect.withFiber((fiber) => this.writeFrom(chunks, index, offset, fiber.currentDispatcher))
+      () => this.writeFrom(chunks, index, offset)
     )
   }
 
+  offer(chunks: NonEmptyReadonlyArray<Uint8Array>): boolean {
+    if (this.finished || this.writerEnd !== undefined) return false
+    let bytes = 0
+    for (let i = 0; i < chunks.length; i++) bytes += chunks[i]!.length
+    if (bytes > this.window - this.buffered) return false
+    // which does not suspend then
+    this.writeFrom(chunks, 0, 0)
+    return true
+  }
+
   get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
-    return Effect.withFiber((fiber) => {
-      if (this.finished) return Effect.void
-      if (this.writerEnd !== undefined) return this.writerEnd
-      this.finished = true
-      this.readerEnd = done
-      this.readable?.wake(fiber.currentDispatcher)
-      if (this.chunks.length === 0) this.markOver(fiber.currentDispatcher)
-      return Effect.void
-    })
+    return Effect.suspend(() => this.finishUnsafe())
+  }
+
+  onFinish(finished: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void): void {
+    finished(this.finishUnsafe())
+  }
+
+  private finishUnsafe(): Exit.Exit<void, StreamReset | SessionClosed> {
+    if (this.finished) return Exit.void
+    if (this.writerEnd !== undefined) return this.writerEnd
+    this.finished = true
+    this.readerEnd = done
+    this.readable?.notify()
+    if (this.chunks.length === 0) this.markOver()
+    return Exit.void
   }
 
   get reset(): Transport.SendStream["reset"] {
     return (code) =>
-      Effect.withFiber((fiber) => {
-        if (this.writerEnd === undefined && !this.finished) {
-          this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
-        }
-        return Effect.void
+      Effect.sync(() => {
+        if (this.writerEnd === undefined && !this.finished) this.cut(resetWith(code), resetWith(code))
       })
   }
 
@@ -127,59 +137,72 @@ class Pipe implements Transport.SendStream, Transport.ReceiveStream {
   }
 
   get pull(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
-    return Effect.withFiber((fiber) => this.next(fiber.currentDispatcher))
+    return Effect.suspend(() => this.next())
   }
 
-  private next(dispatcher: Dispatcher): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
-    if (this.claimed === undefined) {
-      if (this.chunks.length === 0) {
-        if (this.readerEnd !== undefined) return this.readerEnd
-        this.readable ??= new Waiters()
-        return Effect.flatMap(
-          this.readable.until(() => this.chunks.length > 0 || this.readerEnd !== undefined),
-          () => this.pull
-        )
-      }
-      this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
-      this.chunks = []
-      this.buffered = 0
-      this.writable?.wake(dispatcher)
-      if (this.finished) this.markOver(dispatcher)
+  private next(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
+    if (this.chunks.length === 0) {
+      if (this.readerEnd !== undefined) return this.readerEnd
+      this.readable ??= new Waiters()
+      return Effect.flatMap(
+        this.readable.until(() => this.chunks.length > 0 || this.readerEnd !== undefined),
+        () => this.next()
+      )
     }
-    return Effect.sync(() => {
-      const claimed = this.claimed!
-      this.claimed = undefined
-      return claimed
-    })
+    this.isClaimed = true
+    return Effect.sync(() => this.take())
+  }
+
+  onPull(listener: Transport.Listener): void {
+    const readable = this.readable ??= new Waiters()
+    const parked: Parked = {
+      fiber: this.stream.lane.link.fiber,
+      wake: () => {
+        readable.delete(parked)
+        while (this.chunks.length > 0) if (!listener.chunks(this.take())) return
+        if (this.readerEnd === undefined) readable.add(parked)
+        else listener.end(this.readerEnd)
+      }
+    }
+    parked.wake()
+  }
+
+  private take(): NonEmptyReadonlyArray<Uint8Array> {
+    const { chunks } = this
+    this.chunks = []
+    this.buffered = 0
+    this.isClaimed = false
+    this.writable?.notify()
+    if (this.finished) this.markOver()
+    return chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
   }
 
   get stop(): Transport.ReceiveStream["stop"] {
     return (code) =>
-      Effect.withFiber((fiber) => {
-        if (this.readerEnd !== undefined && this.chunks.length === 0) return Effect.void
+      Effect.sync(() => {
+        if (this.readerEnd !== undefined && this.chunks.length === 0) return
         this.stopCode = code
-        this.stopping?.wake(fiber.currentDispatcher)
-        this.cut(resetWith(code), resetWith(code), fiber.currentDispatcher)
-        return Effect.void
+        this.stopping?.notify()
+        this.cut(resetWith(code), resetWith(code))
       })
   }
 
   /** Ends both ends early, each unless it has seen its end already; what is unread is dropped. */
-  cut(writerEnd: End, readerEnd: End, dispatcher: Dispatcher): void {
+  cut(writerEnd: End, readerEnd: End): void {
     if (this.over) return
     this.writerEnd ??= writerEnd
     if (this.readerEnd === undefined || this.chunks.length > 0) this.readerEnd = readerEnd
-    this.chunks = []
+    if (!this.isClaimed) this.chunks = []
     this.buffered = 0
-    this.readable?.wake(dispatcher)
-    this.writable?.wake(dispatcher)
-    this.markOver(dispatcher)
+    this.readable?.notify()
+    this.writable?.notify()
+    this.markOver()
   }
 
-  private markOver(dispatcher: Dispatcher): void {
+  private markOver(): void {
     if (this.over) return
     this.over = true
-    this.stream.release(dispatcher)
+    this.stream.release()
   }
 }
 
@@ -202,11 +225,11 @@ class Opened implements Item {
     this.holds = this.back === undefined ? 2 : 3
   }
 
-  release(dispatcher: Dispatcher): void {
+  release(): void {
     if (--this.holds > 0) return
     const { lane } = this
     lane.open.delete(this)
-    lane.opening.wake(dispatcher)
+    lane.opening.notify()
   }
 }
 
@@ -234,15 +257,36 @@ class Lane {
     return Effect.uninterruptibleMask((restore) => {
       const attempt: Effect.Effect<A, SessionClosed, Scope.Scope> = Effect.withFiber((fiber) => {
         if (by.end !== undefined) return Effect.fail(by.end)
-        if (this.open.size >= this.link.maxStreams) return Effect.flatMap(restore(this.opening.wait), () => attempt)
-        const stream = new Opened(this)
-        this.open.add(stream)
-        this.unaccepted.push(stream)
-        this.accepting.wake(fiber.currentDispatcher)
+        const stream = this.openUnsafe()
+        if (stream === undefined) return Effect.flatMap(restore(this.opening.wait), () => attempt)
         return use(stream, Context.get(fiber.context as Context.Context<Scope.Scope>, Scope.Scope))
       })
       return attempt
     })
+  }
+
+  onOpened(by: Side, opened: (exit: Exit.Exit<Opened, SessionClosed>) => void): () => void {
+    const { opening } = this
+    const parked: Parked = {
+      fiber: this.link.fiber,
+      wake: () => {
+        const stream = by.end === undefined ? this.openUnsafe() : undefined
+        if (stream === undefined && by.end === undefined) return opening.add(parked)
+        opening.delete(parked)
+        opened(stream === undefined ? Exit.fail(by.end!) : Exit.succeed(stream))
+      }
+    }
+    parked.wake()
+    return () => opening.delete(parked)
+  }
+
+  private openUnsafe(): Opened | undefined {
+    if (this.open.size >= this.link.maxStreams) return undefined
+    const stream = new Opened(this)
+    this.open.add(stream)
+    this.unaccepted.push(stream)
+    this.accepting.notify()
+    return stream
   }
 
   /** Accepts a stream, and hands it over within an uninterruptible region. */
@@ -255,21 +299,21 @@ class Lane {
         if (by.end !== undefined) return Effect.fail(by.end)
         const stream = this.unaccepted.shift()
         if (stream === undefined) return Effect.flatMap(restore(this.accepting.wait), () => attempt)
-        stream.release(fiber.currentDispatcher)
+        stream.release()
         return use(stream, Context.get(fiber.context as Context.Context<Scope.Scope>, Scope.Scope))
       })
       return attempt
     })
   }
 
-  end(openerEnd: End, acceptorEnd: End, dispatcher: Dispatcher): void {
+  end(openerEnd: End, acceptorEnd: End): void {
     this.unaccepted = []
     for (const { back, forth } of this.open.drain()) {
-      forth.cut(openerEnd, acceptorEnd, dispatcher)
-      back?.cut(acceptorEnd, openerEnd, dispatcher)
+      forth.cut(openerEnd, acceptorEnd)
+      back?.cut(acceptorEnd, openerEnd)
     }
-    this.opening.wake(dispatcher)
-    this.accepting.wake(dispatcher)
+    this.opening.notify()
+    this.accepting.notify()
   }
 }
 
@@ -281,16 +325,19 @@ export class Link {
   readonly maxStreams: number
   readonly client: Side
   readonly server: Side
+  /** Whose scheduler wakes what waits without a fiber. */
+  readonly fiber: Fiber.Fiber<unknown, unknown>
   ended = false
 
-  constructor(window: number, maxStreams: number) {
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, window: number, maxStreams: number) {
+    this.fiber = fiber
     this.window = window
     this.maxStreams = maxStreams
     this.client = new Side(this)
     this.server = new Side(this)
   }
 
-  end(side: Side, end: SessionClosed, peerEnd: SessionClosed, dispatcher: Dispatcher): void {
+  end(side: Side, end: SessionClosed, peerEnd: SessionClosed): void {
     if (this.ended) return
     this.ended = true
     const peer = side === this.client ? this.server : this.client
@@ -299,9 +346,9 @@ export class Link {
     for (const [from, to] of [[side, peer], [peer, side]] as const) {
       const fromEnd = Exit.fail(from.end!)
       const toEnd = Exit.fail(to.end!)
-      from.bi.end(fromEnd, toEnd, dispatcher)
-      from.uni.end(fromEnd, toEnd, dispatcher)
-      from.closing.wake(dispatcher)
+      from.bi.end(fromEnd, toEnd)
+      from.uni.end(fromEnd, toEnd)
+      from.closing.notify()
     }
   }
 }
@@ -345,6 +392,14 @@ export class Side implements Transport.Connection {
   readonly openUni = (): Effect.Effect<Transport.SendStream, SessionClosed, Scope.Scope> =>
     this.uni.opened(this, ({ forth }, scope) => Effect.as(Scope.addFinalizer(scope, forth.reset(0)), forth))
 
+  onOpenBi(opened: (exit: Exit.Exit<Transport.BiStream, SessionClosed>) => void): () => void {
+    return this.bi.onOpened(this, (exit) => opened(Exit.map(exit, both)))
+  }
+
+  onOpenUni(_options: unknown, opened: (exit: Exit.Exit<Transport.SendStream, SessionClosed>) => void): () => void {
+    return this.uni.onOpened(this, (exit) => opened(Exit.map(exit, ({ forth }) => forth)))
+  }
+
   readonly acceptBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
     this.peer.bi.accepted(this, ({ back, forth }, scope) => ownBoth(scope, back!, forth))
   )
@@ -354,15 +409,13 @@ export class Side implements Transport.Connection {
   )
 
   readonly close = (code: number, reason: string): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
+    Effect.sync(() =>
       this.link.end(
         this,
         new SessionClosed({ code, reason, by: "local" }),
-        new SessionClosed({ code, reason, by: "remote" }),
-        fiber.currentDispatcher
+        new SessionClosed({ code, reason, by: "remote" })
       )
-      return Effect.void
-    })
+    )
 
   readonly closed: Effect.Effect<SessionClosed> = Effect.suspend(() =>
     this.end === undefined ? Effect.flatMap(this.closing.wait, () => this.closed) : Effect.succeed(this.end)
@@ -372,6 +425,8 @@ export class Side implements Transport.Connection {
     this.end === undefined ? Effect.void : Effect.fail(this.end)
   )
 }
+
+const both = ({ back, forth }: Opened): Transport.BiStream => ({ send: forth, receive: back! })
 
 const ownBoth = (scope: Scope.Scope, send: Pipe, receive: Pipe): Effect.Effect<Transport.BiStream> =>
   Effect.as(

@@ -29,13 +29,12 @@ export const maxPayload: number = 65_536
  * for the peer to take it, about a second at most.
  */
 export const make = (
-  begin: (onWarning: (line: string) => void) => QmuxSession,
+  begin: () => QmuxSession,
   peer: string | undefined
 ): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
   Effect.gen(function*() {
-    const log = Effect.runForkWith(yield* Effect.context<never>())
     const session = yield* Effect.acquireRelease(
-      Effect.sync(() => begin((line) => void log(Effect.logDebug(`qmux: ${line}`)))),
+      Effect.sync(begin),
       (session) =>
         Effect.callback<void>((resume) => {
           session.close()

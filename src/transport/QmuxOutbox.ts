@@ -23,9 +23,11 @@ export class Outbox {
   private sent = 0
   private readonly control = new Fifo<Uint8Array>()
   private controlBytes = 0
-  // halves with something to send
-  private readonly waiting: Array<SendHalf> = []
-  private turns = 0
+  // halves with something to send: a chain in the order of their turns
+  private first: SendHalf | undefined = undefined
+  private last: SendHalf | undefined = undefined
+  // those of which something is in the record that is made
+  private readonly leaving: Array<SendHalf> = []
   private isScheduled = false
 
   constructor(socket: QmuxSocket) {
@@ -40,19 +42,27 @@ export class Outbox {
   /** A half has something to send. While its window is closed it does not wait here, where each record would ask it. */
   add(half: SendHalf): void {
     if (!half.canSend(Infinity)) return
-    if (half.turn === 0) {
-      half.turn = ++this.turns
-      this.waiting.push(half)
-    }
+    if (!half.isWaiting) this.insert(half)
     this.flushSoon()
+  }
+
+  /** The rank of a half is another one. */
+  move(half: SendHalf): void {
+    if (!half.isWaiting) return
+    this.delete(half)
+    this.insert(half)
   }
 
   /** A half has nothing to send for now, or any more. */
   delete(half: SendHalf): void {
-    if (half.turn === 0) return
-    half.turn = 0
-    const last = this.waiting.pop()!
-    if (last !== half) this.waiting[this.waiting.indexOf(half)] = last
+    if (!half.isWaiting) return
+    const { next, previous } = half
+    if (previous === undefined) this.first = next
+    else previous.next = next
+    if (next === undefined) this.last = previous
+    else next.previous = previous
+    half.isWaiting = false
+    half.next = half.previous = undefined
   }
 
   /** Sends a control frame. */
@@ -67,7 +77,12 @@ export class Outbox {
   /** The peer takes so many bytes of streams in all. */
   allow(credit: number): void {
     this.credit = Math.max(this.credit, credit)
-    if (this.isWanted) { for (const half of this.waiting) half.checkRoom() }
+    if (this.isWanted) {
+      // who gets room writes, and moves
+      const halves: Array<SendHalf> = []
+      for (let half = this.first; half !== undefined; half = half.next) halves.push(half)
+      for (const half of halves) half.checkRoom()
+    }
     this.flushSoon()
   }
 
@@ -99,6 +114,8 @@ export class Outbox {
       if (parts === undefined) return
       this.saidAt = Date.now()
       this.socket.send(parts)
+      // only now: who hears of it may do anything, and close the session as well
+      while (this.leaving.length > 0) this.leaving.pop()!.onLeft()
     }
   }
 
@@ -122,11 +139,27 @@ export class Outbox {
   // the half whose turn it is
   private next(): SendHalf | undefined {
     const credit = this.credit - this.sent
-    let best: SendHalf | undefined
-    for (const half of this.waiting) {
-      if (half.canSend(credit) && (best === undefined || goesBefore(half, best))) best = half
+    let half = this.first
+    while (half !== undefined && !half.canSend(credit)) half = half.next
+    return half
+  }
+
+  // behind those of its rank: the last one is of the same rank mostly, or the first one of a lower
+  private insert(half: SendHalf): void {
+    let previous = this.last
+    if (previous !== undefined && previous.sendOrder < half.sendOrder) {
+      let next = this.first!
+      while (next.sendOrder >= half.sendOrder) next = next.next!
+      previous = next.previous
     }
-    return best
+    const next = previous === undefined ? this.first : previous.next
+    half.isWaiting = true
+    half.previous = previous
+    half.next = next
+    if (previous === undefined) this.first = half
+    else previous.next = half
+    if (next === undefined) this.last = half
+    else next.previous = half
   }
 
   // puts as much of a half into a record as there is room for, and gives how much that was
@@ -138,9 +171,10 @@ export class Outbox {
     parts.push(header)
     half.take(length, parts)
     this.sent += length
-    if (isLast) half.finish()
-    else if (!half.canSend(Infinity)) this.delete(half)
-    else half.turn = ++this.turns
+    half.isSaid = isLast
+    if (isLast || !half.canSend(Infinity)) this.delete(half)
+    else this.move(half)
+    this.leaving.push(half)
     return header.length + length
   }
 }
@@ -158,6 +192,3 @@ const costOf = (message: Uint8Array): number => message.length + 256
 
 // less room than this in a record is left empty
 const leastRest = 64
-
-const goesBefore = (one: SendHalf, other: SendHalf): boolean =>
-  one.sendOrder > other.sendOrder || (one.sendOrder === other.sendOrder && one.turn < other.turn)

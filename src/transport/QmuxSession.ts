@@ -28,8 +28,6 @@ export interface BeginOptions {
   /** The subprotocol that was agreed on. */
   readonly protocol: string
   readonly limits: Bounds
-  /** What a peer did wrong, one line. */
-  readonly onWarning: (line: string) => void
 }
 
 /** Begins the handshake of QMux. */
@@ -41,7 +39,6 @@ export class QmuxSession implements Owner {
   private readonly socket: QmuxSocket
   private readonly outbox: Outbox
   private readonly limits: Bounds
-  private readonly onWarning: (line: string) => void
   // the lowest bit of the ids of streams that are opened here
   private readonly own: 0 | 1
   private parameters: Wire.Parameters | undefined = undefined
@@ -69,9 +66,8 @@ export class QmuxSession implements Owner {
   private pings = 0
   private readonly asking = new Map<number, () => void>()
 
-  constructor({ limits, onWarning, open, protocol, role }: BeginOptions) {
+  constructor({ limits, open, protocol, role }: BeginOptions) {
     this.limits = limits
-    this.onWarning = onWarning
     this.own = role === "client" ? 0 : 1
     this.window = limits.maxData
     this.arrivingBi = new Arriving(limits.maxStreamsBidi, (max) => this.say(Wire.frame.maxStreamsBidi, max))
@@ -183,6 +179,10 @@ export class QmuxSession implements Owner {
 
   schedule(half: SendHalf): void {
     this.outbox.add(half)
+  }
+
+  reschedule(half: SendHalf): void {
+    this.outbox.move(half)
   }
 
   get isWanted(): boolean {
@@ -454,7 +454,6 @@ export class QmuxSession implements Owner {
   }
 
   private refuse(error: Error): void {
-    this.onWarning(`Protocol violation: ${error.message}`)
     this.lose(error)
     this.outbox.leave(Wire.encodeClose(Wire.frame.connectionClose, violation, "Protocol violation"))
   }

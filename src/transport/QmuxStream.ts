@@ -11,6 +11,8 @@ import type { Place } from "./QmuxStreams.ts"
 export interface Owner {
   /** A half has something to send. */
   schedule(half: SendHalf): void
+  /** A half has another rank. */
+  reschedule(half: SendHalf): void
   /** A half is over; with a code when it ended early, which the peer is told. */
   ended(half: SendHalf, code: number | undefined): void
   /** What the peer sends is not wanted. */
@@ -33,6 +35,41 @@ export class StreamError extends Error {
   }
 }
 
+/**
+ * What a web stream gives a promise of, for one who waits: that one is called on the stack of what it waits for, and so no
+ * turn of the microtasks is lost, and few objects are made.
+ */
+export class Later<A> implements PromiseLike<A> {
+  private onValue: ((value: A) => unknown) | null | undefined = undefined
+  private onError: ((error: unknown) => unknown) | null | undefined = undefined
+  private settled: Promise<A> | undefined = undefined
+
+  // oxlint-disable-next-line unicorn/no-thenable -- it is one, in place of a promise
+  then<B = A, C = never>(
+    onValue?: ((value: A) => B | PromiseLike<B>) | null | undefined,
+    onError?: ((error: unknown) => C | PromiseLike<C>) | null | undefined
+  ): PromiseLike<B | C> {
+    if (this.settled !== undefined) return this.settled.then(onValue, onError)
+    this.onValue = onValue
+    this.onError = onError
+    return settled
+  }
+
+  resolve(value: A): void {
+    if (this.onValue == null) this.settled = Promise.resolve(value)
+    else this.onValue(value)
+  }
+
+  reject(error: Error): void {
+    if (this.onError != null) return void this.onError(error)
+    this.settled = Promise.reject(error)
+    this.settled.catch(noop)
+  }
+}
+
+/** What nobody waits for. */
+export const settled: Promise<never> = Promise.resolve() as Promise<never>
+
 /** First in, first out, however many there are: the array of a `shift` can be long to move. */
 export class Fifo<A> {
   private items: Array<A | undefined> = []
@@ -47,7 +84,9 @@ export class Fifo<A> {
   }
 
   push(item: A): void {
-    this.items.push(item)
+    // most hold one or two at a time: an empty array grows by 17
+    if (this.items.length === 0) this.items = [item]
+    else this.items.push(item)
   }
 
   shift(): A | undefined {
@@ -63,7 +102,7 @@ export class Fifo<A> {
   }
 
   clear(): void {
-    this.items.length = 0
+    this.items = []
     this.head = 0
   }
 }
@@ -78,33 +117,50 @@ export class SendHalf {
   queued = 0
   /** Its end waits, behind them. */
   finishing = false
+  /** Its end has left. */
+  isSaid = false
   /** The peer has seen a STREAM frame of it, or will before anything else of it. */
   isBegun = false
-  /** Among those of its rank the lowest goes first; 0 while it waits for nothing. */
-  turn = 0
-  /** Higher first. */
-  sendOrder: number
-  readonly closed: Promise<void>
+  /** Its place among those with something to send, which is the outbox's. */
+  isWaiting = false
+  previous: SendHalf | undefined = undefined
+  next: SendHalf | undefined = undefined
   private readonly owner: Owner
   private readonly place: Place
   private readonly pieces = new Fifo<Uint8Array>()
   // where the first piece goes on
   private offset = 0
+  private rank: number
   private ended = false
-  private settle!: (error: Error | undefined) => void
-  private room: Promise<void> | undefined = undefined
-  private onRoom: (() => void) | undefined = undefined
+  private failure: Error | undefined = undefined
+  private closing: Later<void> | undefined = undefined
+  private room: Later<void> | undefined = undefined
 
   constructor(owner: Owner, id: number, max: number, place: Place, sendOrder: number) {
     this.owner = owner
     this.id = id
     this.max = max
     this.place = place
-    this.sendOrder = sendOrder
-    this.closed = new Promise((resolve, reject) => {
-      this.settle = (error) => error === undefined ? resolve() : reject(error)
-    })
-    this.closed.catch(noop)
+    this.rank = sendOrder
+  }
+
+  /** Higher first. */
+  get sendOrder(): number {
+    return this.rank
+  }
+
+  set sendOrder(rank: number) {
+    this.rank = rank
+    this.owner.reschedule(this)
+  }
+
+  /** For one to ask: how it ends. */
+  get closed(): PromiseLike<void> {
+    if (this.closing === undefined) {
+      this.closing = new Later()
+      if (this.ended) this.settle(this.closing)
+    }
+    return this.closing
   }
 
   getWriter(): this {
@@ -117,11 +173,10 @@ export class SendHalf {
     return (this.max > this.sent && this.owner.isWanted ? highWaterMark : 1) - this.queued
   }
 
-  get ready(): Promise<void> {
+  get ready(): PromiseLike<void> {
+    if (this.failure !== undefined) return Promise.reject(this.failure)
     if (this.ended || this.desiredSize > 0) return settled
-    return this.room ??= new Promise((resolve) => {
-      this.onRoom = resolve
-    })
+    return this.room ??= new Later()
   }
 
   /** Whether something of it could leave, if `credit` bytes may leave of all streams. */
@@ -129,28 +184,36 @@ export class SendHalf {
     return this.queued === 0 ? this.finishing : credit > 0 && this.max > this.sent
   }
 
+  /** Takes several at once where `desiredSize` has room, and tells whether it has. Web streams have nothing of the kind. */
+  offer(pieces: ReadonlyArray<Uint8Array>): boolean {
+    if (this.desiredSize <= 0 || this.finishing) return false
+    let bytes = 0
+    for (let i = 0; i < pieces.length; i++) bytes += pieces[i]!.length
+    if (bytes > mostOffered) return false
+    for (let i = 0; i < pieces.length; i++) this.add(pieces[i]!)
+    return true
+  }
+
   /** What becomes of it shows in `ready` and `closed`. */
   write(piece: Uint8Array): Promise<void> {
-    if (!this.ended && !this.finishing && piece.length > 0) {
-      this.pieces.push(piece)
-      this.queued += piece.length
-      this.owner.schedule(this)
-    }
+    if (!this.ended && !this.finishing) this.add(piece)
     return settled
   }
 
-  /** Settles once the end has left, or the stream has ended otherwise. */
+  /** `closed` settles once the end has left, or the stream has ended otherwise. */
   close(): Promise<void> {
     if (!this.ended && !this.finishing) {
       this.finishing = true
       this.owner.schedule(this)
     }
-    return this.closed
+    return settled
   }
 
   abort(reason?: unknown): Promise<void> {
     const code = codeOf(reason)
-    this.finish(new StreamError(code), code)
+    // with its end in a record there is nothing to take back
+    if (this.isSaid) this.finish()
+    else this.finish(new StreamError(code), code)
     return settled
   }
 
@@ -170,30 +233,48 @@ export class SendHalf {
         this.offset = 0
       }
     }
-    this.checkRoom()
   }
 
-  /** Something has left, or may leave. */
+  /** Something of it has left: all, when {@link SendHalf.isSaid}. */
+  onLeft(): void {
+    if (this.isSaid) this.finish()
+    else this.checkRoom()
+  }
+
+  /** More may leave, or wait. */
   checkRoom(): void {
-    if (this.room !== undefined && this.desiredSize > 0) this.release()
+    if (this.room !== undefined && this.desiredSize > 0) this.settle(this.takeRoom())
+  }
+
+  private add(piece: Uint8Array): void {
+    if (piece.length === 0) return
+    this.pieces.push(piece)
+    this.queued += piece.length
+    this.owner.schedule(this)
   }
 
   /** It has ended: with everything said (no error), or early; with a code for the peer when it does not know yet. */
   finish(error?: Error, code?: number): void {
     if (this.ended) return
     this.ended = true
+    this.failure = error
     this.pieces.clear()
     this.queued = 0
     this.owner.ended(this, code)
-    this.release()
-    this.settle(error)
+    this.settle(this.takeRoom())
+    this.settle(this.closing)
     this.place.leave()
   }
 
-  private release(): void {
-    this.onRoom?.()
+  private takeRoom(): Later<void> | undefined {
+    const { room } = this
     this.room = undefined
-    this.onRoom = undefined
+    return room
+  }
+
+  private settle(later: Later<void> | undefined): void {
+    if (this.failure === undefined) later?.resolve()
+    else later?.reject(this.failure)
   }
 }
 
@@ -227,12 +308,10 @@ export class ReceiveHalf {
   isStopped = false
   private readonly owner: Owner
   private readonly place: Place
-  private readonly pieces = new Fifo<Uint8Array>()
-  private readonly records = new Fifo<Arrival>()
+  // most streams never have any: somebody waits for what comes
+  private unread: Fifo<{ readonly piece: Uint8Array; readonly record: Arrival }> | undefined = undefined
   private error: Error | undefined = undefined
-  private waiting:
-    | { readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void }
-    | undefined = undefined
+  private waiting: Later<Result> | undefined = undefined
 
   constructor(owner: Owner, id: number, max: number, place: Place) {
     this.owner = owner
@@ -250,18 +329,15 @@ export class ReceiveHalf {
     return new Promise(noop)
   }
 
-  read(): Promise<Result> {
-    const piece = this.pieces.shift()
+  read(): PromiseLike<Result> {
+    const piece = this.shift()
     if (piece !== undefined) {
-      this.forget(this.records.shift()!)
       this.owner.consumed(this, piece.length)
       return Promise.resolve({ done: false, value: piece })
     }
     if (this.error !== undefined) return Promise.reject(this.error)
     if (this.isOver) return Promise.resolve(done)
-    return new Promise((resolve, reject) => {
-      this.waiting = { resolve, reject }
-    })
+    return this.waiting = new Later()
   }
 
   cancel(reason?: unknown): Promise<void> {
@@ -276,37 +352,36 @@ export class ReceiveHalf {
 
   push(piece: Uint8Array, record: Arrival): void {
     if (this.isStopped) return this.owner.consumed(this, piece.length)
-    if (this.waiting !== undefined) {
-      const { resolve } = this.waiting
+    const { waiting } = this
+    if (waiting !== undefined) {
       this.waiting = undefined
       this.owner.consumed(this, piece.length)
-      return resolve({ done: false, value: piece })
+      return waiting.resolve({ done: false, value: piece })
     }
     if (record.unread++ === 0) this.owner.unread += record.bytes
     this.owner.unread += pieceCost
     // a record can be a view of much more that arrived with it
-    this.pieces.push(piece.length * 8 < piece.buffer.byteLength ? piece.slice() : piece)
-    this.records.push(record)
+    const own = piece.length * 8 < piece.buffer.byteLength ? piece.slice() : piece
+    this.unread ??= new Fifo()
+    this.unread.push({ piece: own, record })
   }
 
   /** The peer has said everything. */
   finish(): void {
     this.over()
-    this.waiting?.resolve(done)
+    const { waiting } = this
     this.waiting = undefined
+    waiting?.resolve(done)
   }
 
   /** It ends early: with the peer's code, or with the session. */
   fail(error: Error): void {
     if (this.error !== undefined) return
     this.error = error
-    let piece = this.pieces.shift()
-    for (; piece !== undefined; piece = this.pieces.shift()) {
-      this.forget(this.records.shift()!)
-      this.owner.consumed(this, piece.length)
-    }
-    this.waiting?.reject(error)
+    for (let piece = this.shift(); piece !== undefined; piece = this.shift()) this.owner.consumed(this, piece.length)
+    const { waiting } = this
     this.waiting = undefined
+    waiting?.reject(error)
   }
 
   /** Nothing more arrives. */
@@ -316,9 +391,12 @@ export class ReceiveHalf {
     this.place.leave()
   }
 
-  private forget(record: Arrival): void {
+  private shift(): Uint8Array | undefined {
+    const first = this.unread?.shift()
+    if (first === undefined) return undefined
     this.owner.unread -= pieceCost
-    if (--record.unread === 0) this.owner.unread -= record.bytes
+    if (--first.record.unread === 0) this.owner.unread -= first.record.bytes
+    return first.piece
   }
 }
 
@@ -327,11 +405,12 @@ export class ReceiveHalf {
 /** What a half takes before it has to wait. */
 const highWaterMark = 64 * 1024
 
+// what it takes at once, beyond that mark
+const mostOffered = 256 * 1024
+
 const pieceCost = 256
 
 const noop = (): void => {}
-
-const settled = Promise.resolve()
 
 const done: Result = { done: true, value: undefined }
 

@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import { Fifo } from "./QmuxStream.ts"
+import { Fifo, Later, settled } from "./QmuxStream.ts"
 
 /**
  * Streams by their ids. Unlike a `Map`, which copies itself now and then and so keeps what passes through it alive (see
@@ -78,6 +78,21 @@ export class Place {
   }
 }
 
+/** One that is open at once, as a promise of it. */
+class Opened<A> implements PromiseLike<A> {
+  private readonly stream: A
+
+  constructor(stream: A) {
+    this.stream = stream
+  }
+
+  // oxlint-disable-next-line unicorn/no-thenable -- it is one, in place of a promise
+  then<B = A>(onValue?: ((stream: A) => B | PromiseLike<B>) | null | undefined): PromiseLike<B> {
+    onValue?.(this.stream)
+    return settled
+  }
+}
+
 /** Those that are opened here. Who comes when no place is free waits. */
 export class Opening {
   private opened = 0
@@ -98,11 +113,13 @@ export class Opening {
    * What `make` makes of the index of the next one, once it may be opened. Whoever waits can `withdraw`: a peer that never
    * allows another stream would have us keep whoever ever waited.
    */
-  open<A>(make: (index: number) => A): Promise<A> & { readonly withdraw?: () => void } {
+  open<A>(make: (index: number) => A): PromiseLike<A> & { readonly withdraw?: () => void } {
     if (this.error !== undefined) return Promise.reject(this.error)
-    if (this.isFree && this.waiting.size === 0) return Promise.resolve(make(this.opened++))
-    const { promise, withdraw } = this.wait(make)
-    return Object.assign(promise, { withdraw })
+    if (this.isFree && this.waiting.size === 0) return new Opened(make(this.opened++))
+    const later = new Later<A>()
+    const one = { open: () => later.resolve(make(this.opened++)), fail: (error: Error) => later.reject(error) }
+    this.waiting.add(one)
+    return Object.assign(later, { withdraw: () => void this.waiting.delete(one) })
   }
 
   /** The peer allows so many in all. */
@@ -121,16 +138,6 @@ export class Opening {
     const waiting = [...this.waiting]
     this.waiting.clear()
     for (const one of waiting) one.fail(error)
-  }
-
-  private wait<A>(make: (index: number) => A): { readonly promise: Promise<A>; readonly withdraw: () => void } {
-    let withdraw!: () => void
-    const promise = new Promise<A>((resolve, fail) => {
-      const one = { open: () => resolve(make(this.opened++)), fail }
-      withdraw = () => void this.waiting.delete(one)
-      this.waiting.add(one)
-    })
-    return { promise, withdraw }
   }
 
   private get isFree(): boolean {
@@ -159,9 +166,7 @@ export class Arriving<S> {
   // below the highest, and not seen yet
   private readonly skipped = new Set<number>()
   private readonly arrived = new Fifo<{ readonly stream: S; readonly place: Place }>()
-  private waiting:
-    | { readonly resolve: (result: Result<S>) => void; readonly reject: (error: Error) => void }
-    | undefined = undefined
+  private waiting: Later<Result<S>> | undefined = undefined
   private error: Error | undefined = undefined
 
   constructor(window: number, grant: (max: number) => void) {
@@ -179,16 +184,14 @@ export class Arriving<S> {
     return new Promise(() => {})
   }
 
-  read(): Promise<Result<S>> {
+  read(): PromiseLike<Result<S>> {
     const next = this.arrived.shift()
     if (next !== undefined) {
       next.place.leave()
       return Promise.resolve({ done: false, value: next.stream })
     }
     if (this.error !== undefined) return Promise.reject(this.error)
-    return new Promise((resolve, reject) => {
-      this.waiting = { resolve, reject }
-    })
+    return this.waiting = new Later()
   }
 
   /** Whether nothing was heard of this one before. Throws when the peer may not open it. */
@@ -201,11 +204,11 @@ export class Arriving<S> {
   }
 
   push(stream: S, place: Place): void {
-    if (this.waiting === undefined) return this.arrived.push({ stream, place })
-    const { resolve } = this.waiting
+    const { waiting } = this
+    if (waiting === undefined) return this.arrived.push({ stream, place })
     this.waiting = undefined
     place.leave()
-    resolve({ done: false, value: stream })
+    waiting.resolve({ done: false, value: stream })
   }
 
   // the peer is told in batches: a message for each would cost as much as the stream
@@ -219,8 +222,9 @@ export class Arriving<S> {
   fail(error: Error): void {
     this.error = error
     this.arrived.clear()
-    this.waiting?.reject(error)
+    const { waiting } = this
     this.waiting = undefined
+    waiting?.reject(error)
   }
 }
 

@@ -92,15 +92,14 @@ export interface Options {
 export const make = (candidates: ReadonlyArray<Candidate>, options?: Options): Transport => {
   if (candidates.length === 0) throw new RangeError("Race: there are no candidates")
   const headStart = Duration.toMillis(options?.headStart ?? "300 millis")
-  const memory = new Memory(Duration.toMillis(options?.remember ?? "10 minutes"))
+  const winners = new Winners(Duration.toMillis(options?.remember ?? "10 minutes"))
   if (candidates.length === 1) return { connect: candidates[0]!.connect }
   return {
     connect: (url, connectOptions = {}) =>
       Effect.flatMap(
         Effect.scope,
         (scope) =>
-          Effect.flatMap(Clock.currentTimeMillis, (now) =>
-            new Run({ candidates, headStart, memory, url, connectOptions, scope, now }).connection)
+          Clock.clockWith((clock) => race({ candidates, headStart, winners, url, connectOptions, scope, clock }))
       )
   }
 }
@@ -109,13 +108,11 @@ export const make = (candidates: ReadonlyArray<Candidate>, options?: Options): T
 // internal
 // -----------------------------------------------------------------------------
 
-const defaultTimeout = "5 seconds"
-
 // hosts whose winner is remembered; the oldest goes
 const hosts = 256
 
 /** Who won where, unless that was the first candidate. */
-class Memory {
+class Winners {
   private readonly duration: number
   private readonly byHost = new Map<string, { readonly candidate: Candidate; readonly until: number }>()
 
@@ -154,151 +151,112 @@ type Failure = Timeout | TransportError
 interface Start {
   readonly candidates: ReadonlyArray<Candidate>
   readonly headStart: number
-  readonly memory: Memory
+  readonly winners: Winners
   readonly url: URL
   readonly connectOptions: ConnectOptions
   readonly scope: Scope.Scope
-  readonly now: number
+  readonly clock: Clock.Clock
 }
 
 /** One race. */
-class Run {
-  private readonly start: Start
-  private readonly order: ReadonlyArray<Candidate>
-  private readonly deadline: number
-  private readonly headStart: number
-  private readonly fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-  private readonly failures = new Map<Candidate, Failure>()
-  private winner: { readonly connection: Connection; readonly own: Scope.Closeable } | undefined
+const race = (
+  { candidates, clock, connectOptions, headStart, scope, url, winners }: Start
+): Effect.Effect<Connection, Failure> => {
+  const { host } = url
+  const now = (): number => clock.currentTimeMillisUnsafe()
+  const timeout = Duration.toMillis(connectOptions.timeout ?? "5 seconds")
+  const deadline = now() + timeout
+  const order = winners.order(candidates, host, now())
+  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+  const failures = new Map<Candidate, Failure>()
+  const progress = new Waiters()
+  let winner: { readonly connection: Connection; readonly own: Scope.Closeable } | undefined
   // a defect, or an interruption that is not ours: nobody should take it for a bad network
-  private broken: Cause.Cause<Failure> | undefined
-  private isGivenUp = false
-  private readonly progress = new Waiters()
+  let broken: Cause.Cause<Failure> | undefined
+  let isGivenUp = false
 
-  constructor(start: Start) {
-    const { candidates, connectOptions, headStart, memory, now, url } = start
-    const timeout = Duration.toMillis(connectOptions.timeout ?? defaultTimeout)
-    this.start = start
-    this.order = memory.order(candidates, url.host, now)
-    this.deadline = now + timeout
-    this.headStart = Math.min(headStart, timeout / candidates.length)
-  }
+  const isDecided = (): boolean => winner !== undefined || broken !== undefined || failures.size === order.length
 
-  get connection(): Effect.Effect<Connection, Failure> {
-    const decided = Effect.andThen(this.turns, this.until(() => this.isDecided))
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.onError(restore(decided), () => this.giveUp), () => this.result)
-    )
-  }
-
-  /** Begins with one candidate after the other, until it is decided. */
-  private get turns(): Effect.Effect<void> {
-    let next = 0
-    return Effect.whileLoop({
-      while: () => next < this.order.length && !this.isDecided,
-      body: () => {
-        const candidate = this.order[next++]!
-        const begun = this.begin(candidate)
-        if (next === this.order.length) return begun
-        const outcome = this.until(() => this.isDecided || this.failures.has(candidate))
-        return Effect.andThen(begun, Effect.timeoutOption(outcome, this.headStart))
-      },
-      step: () => {}
+  const end = (candidate: Candidate, own: Scope.Closeable, exit: Exit.Exit<Connection, Failure>) =>
+    Effect.suspend(() => {
+      if (isGivenUp || isDecided()) return Scope.close(own, exit)
+      progress.notify()
+      if (Exit.isSuccess(exit)) {
+        winner = { connection: exit.value, own }
+        winners.won(candidate, candidate === candidates[0], host, now())
+        return Effect.void
+      }
+      const failed = Cause.findError(exit.cause)
+      if (Result.isSuccess(failed)) {
+        failures.set(candidate, failed.success)
+        winners.lost(candidate, host)
+      } else {
+        broken = exit.cause
+      }
+      return Scope.close(own, exit)
     })
-  }
-
-  private get isDecided(): boolean {
-    return this.winner !== undefined || this.broken !== undefined || this.failures.size === this.order.length
-  }
-
-  // asks first, for most of what is waited for has happened by then
-  private until(ready: () => boolean): Effect.Effect<void> {
-    return Effect.suspend(() => ready() ? Effect.void : this.progress.until(ready))
-  }
 
   // The attempt lives in the caller's scope, so that the winner need not wait for others that are slow to let go. What an
   // attempt acquires is in a scope of its own, which is closed unless it is the winner's.
-  private begin(candidate: Candidate): Effect.Effect<void> {
-    const { connectOptions, scope, url } = this.start
-    const late = new Timeout({ detail: `connecting to ${url.host}` })
-    return Effect.uninterruptible(Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const timeout = this.deadline - now
+  const begin = (candidate: Candidate): Effect.Effect<void> =>
+    Effect.uninterruptible(Effect.suspend(() => {
+      const late = new Timeout({ detail: `connecting to ${host}` })
+      const timeout = deadline - now()
       if (timeout <= 0) {
-        this.failures.set(candidate, late)
+        failures.set(candidate, late)
         return Effect.void
       }
       return Effect.flatMap(Scope.fork(scope), (own) => {
         const attempt = candidate.connect(url, { ...connectOptions, timeout }).pipe(
           Scope.provide(own),
           Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(late) }),
-          Effect.onExit((exit) => this.end(candidate, own, exit))
+          Effect.onExit((exit) => end(candidate, own, exit))
         )
         return Effect.map(Effect.forkIn(attempt, scope, { startImmediately: true }), (fiber) => {
-          this.fibers.push(fiber)
+          fibers.push(fiber)
         })
       })
     }))
+
+  // begins with one candidate after the other, until it is decided
+  const decided = Effect.gen(function*() {
+    for (const candidate of order) {
+      if (isDecided()) return
+      yield* begin(candidate)
+      const outcome = progress.until(() => isDecided() || failures.has(candidate))
+      if (candidate !== order.at(-1)) yield* Effect.timeoutOption(outcome, Math.min(headStart, timeout / order.length))
+    }
+    yield* progress.until(isDecided)
+  })
+
+  // nobody wants it any more: nothing may be left when this is done
+  const giveUp = Effect.suspend(() => {
+    isGivenUp = true
+    const interrupted = Fiber.interruptAll(fibers)
+    return winner === undefined ? interrupted : Effect.andThen(interrupted, Scope.close(winner.own, Exit.void))
+  })
+
+  const failure = (): Failure => {
+    const failed = candidates.map(({ name }, index) => ({ name, error: failures.get(candidates[index]!)! }))
+    return failed.every(({ error }) => error instanceof Timeout)
+      ? new Timeout({ detail: `connecting to ${host} by ${failed.map(({ name }) => name).join(", ")}` })
+      : new TransportError({ detail: failed.map(({ error, name }) => `${name}: ${inOneLine(error)}`).join("; ") })
   }
 
-  private end(
-    candidate: Candidate,
-    own: Scope.Closeable,
-    exit: Exit.Exit<Connection, Failure>
-  ): Effect.Effect<void> {
-    return Effect.withFiber((fiber) => {
-      if (this.isGivenUp || this.isDecided) return Scope.close(own, exit)
-      const { candidates, memory, url } = this.start
-      this.progress.wake(fiber.currentDispatcher)
-      if (Exit.isSuccess(exit)) {
-        this.winner = { connection: exit.value, own }
-        return Effect.map(
-          Clock.currentTimeMillis,
-          (now) => memory.won(candidate, candidate === candidates[0], url.host, now)
-        )
-      }
-      const failed = Cause.findError(exit.cause)
-      if (Result.isSuccess(failed)) {
-        this.failures.set(candidate, failed.success)
-        memory.lost(candidate, url.host)
-      } else {
-        this.broken = exit.cause
-      }
-      return Scope.close(own, exit)
-    })
-  }
+  const result = Effect.withFiber<Connection, Failure>((fiber) => {
+    if (winner !== undefined) {
+      for (const other of fibers) other.interruptUnsafe(fiber.id)
+      return Effect.succeed(winner.connection)
+    }
+    // all have failed, but may still be letting go of what they had
+    return broken === undefined
+      ? Effect.andThen(Fiber.awaitAll(fibers), Effect.fail(failure()))
+      : Effect.andThen(giveUp, Effect.failCause(broken))
+  })
 
-  /** Nobody wants it any more: nothing may be left when this is done. */
-  private get giveUp(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.isGivenUp = true
-      const { winner } = this
-      const interrupted = Fiber.interruptAll(this.fibers)
-      return winner === undefined ? interrupted : Effect.andThen(interrupted, Scope.close(winner.own, Exit.void))
-    })
-  }
-
-  private get result(): Effect.Effect<Connection, Failure> {
-    return Effect.withFiber((fiber) => {
-      const { broken, fibers, winner } = this
-      if (winner !== undefined) {
-        for (const other of fibers) other.interruptUnsafe(fiber.id)
-        return Effect.succeed(winner.connection)
-      }
-      // all have failed, but may still be letting go of what they had
-      return broken === undefined
-        ? Effect.andThen(Fiber.awaitAll(fibers), Effect.fail(this.failure))
-        : Effect.andThen(this.giveUp, Effect.failCause(broken))
-    })
-  }
-
-  private get failure(): Failure {
-    const { candidates, url } = this.start
-    const names = candidates.map(({ name }) => name).join(", ")
-    const failures = candidates.map((candidate) => ({ name: candidate.name, error: this.failures.get(candidate)! }))
-    return failures.every(({ error }) => error instanceof Timeout)
-      ? new Timeout({ detail: `connecting to ${url.host} by ${names}` })
-      : new TransportError({ detail: failures.map(({ error, name }) => `${name}: ${inOneLine(error)}`).join("; ") })
-  }
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.onError(restore(decided), () => giveUp), () => result)
+  )
 }
 
 const inOneLine = (error: Failure): string =>

@@ -220,6 +220,10 @@ export interface Connection {
       opened: (exit: Exit.Exit<SendStream, SessionClosed>) => void
     ) => () => void)
     | undefined
+  /** Opens a bidirectional stream as {@link Connection.openBi} does, and calls a function as `onOpenUni` does. */
+  readonly onOpenBi?:
+    | ((opened: (exit: Exit.Exit<BiStream, SessionClosed>) => void) => () => void)
+    | undefined
   /**
    * Takes the next bidirectional stream that the peer opened. The peer's streams that wait for it are bounded, and so is
    * what they hold.

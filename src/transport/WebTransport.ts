@@ -29,18 +29,18 @@ import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Bag } from "../core/Bag.ts"
 import { SessionClosed } from "../core/MoqError.ts"
-import { Condition, Waiters } from "../core/Waiters.ts"
+import { Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 import {
   attempt,
   codeOf,
-  type Dispatcher,
   field,
-  ignore,
+  noop,
   type Owner,
   type Part,
   Receiving,
-  Sending
+  Sending,
+  settled
 } from "./WebTransportStream.ts"
 
 /**
@@ -152,25 +152,29 @@ const describe = (error: unknown): string => {
 const defaultStreamError = (code: number): unknown =>
   Object.assign(new Error(`stream ended with code ${code}`), { streamErrorCode: code })
 
+const patient: SendOptions = { waitUntilAvailable: true }
+
 // how long a connection that shows signs of its end may take to say how it ended
 const lastWords = "1 second"
 
 class ObjectConnection implements Transport.Connection, Owner {
   readonly info: Transport.ConnectionInfo
   readonly capabilities: Transport.Capabilities
-  readonly ping: Effect.Effect<void, SessionClosed>
   readonly streamError: (code: number) => unknown
   readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
-  end: SessionClosed | undefined
+  end: Exit.Exit<never, SessionClosed> | undefined
   readonly parts = new Bag<Part>()
   private readonly object: WebTransportLike
   private readonly context: Context.Context<never>
-  private readonly incomingBi: Incoming<BidirectionalStreamLike, Transport.BiStream>
-  private readonly incomingUni: Incoming<ReadableStream<Uint8Array>, Transport.ReceiveStream>
+  private readonly pong: Effect.Effect<void, SessionClosed>
+  private readonly incomingBi: Incoming<BidirectionalStreamLike, BothHalves>
+  private readonly incomingUni: Incoming<ReadableStream<Uint8Array>, Receiving>
   private readonly waiters = new Waiters()
   private isReady = false
   private losing: Fiber.Fiber<void> | undefined
+  // once for all that is opened and accepted
+  readonly onLost = (error: unknown): void => this.lose(error)
 
   constructor(object: WebTransportLike, options: Options, context: Context.Context<never>) {
     this.object = object
@@ -187,9 +191,7 @@ class ObjectConnection implements Transport.Connection, Owner {
       forgetsStreams: true,
       ...options.capabilities
     }
-    const pong = options.ping ?? Effect.void
-    const over = Effect.flatMap(this.closed, Effect.fail)
-    this.ping = Effect.suspend(() => this.end === undefined ? Effect.raceFirst(pong, over) : Effect.fail(this.end))
+    this.pong = options.ping ?? Effect.void
     this.streamError = options.streamError ?? defaultStreamError
     this.codeOf = options.codeOf ?? codeOf
     this.chunkSize = options.chunkSize ?? 64 * 1024
@@ -199,7 +201,7 @@ class ObjectConnection implements Transport.Connection, Owner {
     // both reject when connecting fails, so both are always handled
     object.ready.then(() => {
       this.isReady = true
-      this.waiters.wake()
+      this.waiters.notify()
     }, onBroken)
     object.closed.then((info) => {
       const code = field(info, "closeCode")
@@ -217,32 +219,41 @@ class ObjectConnection implements Transport.Connection, Owner {
   get opened(): Effect.Effect<void, SessionClosed> {
     return Effect.andThen(
       this.waiters.until(() => this.isReady || this.end !== undefined),
-      Effect.suspend(() => this.end === undefined ? Effect.void : Effect.fail(this.end))
+      Effect.suspend(() => this.end ?? Effect.void)
     )
   }
 
-  readonly openBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.open(() => this.object.createBidirectionalStream({ waitUntilAvailable: true }), biStreams)
-  )
+  get openBi(): Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> {
+    return open(biStreams, (opened) => this.onOpenBi(opened))
+  }
 
-  readonly openUni: Transport.Connection["openUni"] = (options) =>
-    this.open(
-      () =>
-        this.object.createUnidirectionalStream(
-          options?.priority === undefined
-            ? { waitUntilAvailable: true }
-            : { waitUntilAvailable: true, sendOrder: options.priority }
-        ),
-      sendStreams
-    )
+  onOpenBi(opened: Opened<BothHalves>): () => void {
+    return this.begin(() => this.object.createBidirectionalStream(patient), biStreams, opened)
+  }
 
-  readonly acceptBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingBi.accept
-  )
+  get openUni(): Transport.Connection["openUni"] {
+    return (options) => open(sendStreams, (opened) => this.onOpenUni(options, opened))
+  }
 
-  readonly acceptUni: Effect.Effect<Transport.ReceiveStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingUni.accept
-  )
+  onOpenUni(
+    options: Parameters<Transport.Connection["openUni"]>[0],
+    opened: Opened<Sending>
+  ): () => void {
+    const sendOrder = options?.priority
+    const create = () =>
+      this.object.createUnidirectionalStream(
+        sendOrder === undefined ? patient : { ...patient, sendOrder }
+      )
+    return this.begin(create, sendStreams, opened)
+  }
+
+  get acceptBi(): Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> {
+    return this.incomingBi.accept
+  }
+
+  get acceptUni(): Effect.Effect<Transport.ReceiveStream, SessionClosed, Scope.Scope> {
+    return this.incomingUni.accept
+  }
 
   onBi(take: (stream: Transport.BiStream) => void): void {
     this.incomingBi.give(take)
@@ -252,119 +263,145 @@ class ObjectConnection implements Transport.Connection, Owner {
     this.incomingUni.give(take)
   }
 
-  readonly close = (code: number, reason: string): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (this.end !== undefined) return Effect.void
-      this.finish(new SessionClosed({ code, reason, by: "local" }), fiber.currentDispatcher)
-      this.closeObject(code, reason)
-      return Effect.void
-    })
+  get close(): Transport.Connection["close"] {
+    return (code, reason) => Effect.sync(() => this.finish(new SessionClosed({ code, reason, by: "local" })))
+  }
 
-  readonly closed: Effect.Effect<SessionClosed> = Effect.map(
-    this.waiters.until(() => this.end !== undefined),
-    () => this.end!
-  )
+  get closed(): Effect.Effect<SessionClosed> {
+    return Effect.flatMap(this.waiters.until(() => this.end !== undefined), () => Effect.flip(this.end!))
+  }
+
+  get ping(): Effect.Effect<void, SessionClosed> {
+    return Effect.suspend(() => this.end ?? Effect.raceFirst(this.pong, Effect.flatMap(this.closed, Effect.fail)))
+  }
 
   /** Something that a living connection does not do: it gets a moment to tell how it ended, then it is given up. */
   lose(error: unknown): void {
     if (this.losing !== undefined || this.end !== undefined) return
-    const giveUp = Effect.withFiber((fiber) => {
-      this.finish(broken(error), fiber.currentDispatcher)
-      this.closeObject(4, "")
-      return Effect.void
-    })
+    const giveUp = Effect.sync(() => this.finish(broken(error), true))
     this.losing = Effect.runForkWith(this.context)(Effect.andThen(Effect.sleep(lastWords), giveUp))
   }
 
-  private finish(end: SessionClosed, dispatcher?: Dispatcher): void {
+  private finish(end: SessionClosed, isLost = false): void {
     if (this.end !== undefined) return
-    this.end = end
-    const exit = Exit.fail(end)
-    for (const part of this.parts.drain()) part.cut(exit, dispatcher)
+    this.end = Exit.fail(end)
+    for (const part of this.parts.drain()) part.cut(this.end)
     this.losing?.interruptUnsafe()
-    this.waiters.wake(dispatcher)
-  }
-
-  private closeObject(closeCode: number, reason: string): void {
+    this.waiters.notify()
+    if (!isLost && end.by !== "local") return
     try {
-      this.object.close({ closeCode, reason })
+      this.object.close({ closeCode: end.code, reason: isLost ? "" : end.reason })
     } catch {
       // closed already, or never opened
     }
   }
 
-  // The object cannot take an opening back: a stream that comes too late is ended. The scope has it from the moment that
-  // it is there, so nothing has to be masked.
-  private open<S, A>(
-    create: () => PromiseLike<S>,
-    kind: Kind<S, A>
-  ): Effect.Effect<A, SessionClosed, Scope.Scope> {
-    return Effect.withFiber((fiber) => {
-      if (this.end !== undefined) return Effect.fail(this.end)
-      let opened: A | undefined
-      let isWanted = true
-      const close = Effect.suspend(() => {
-        isWanted = false
-        return opened === undefined ? Effect.void : kind.close(opened)
-      })
-      const opening = Effect.callback<A, SessionClosed>((resume) => {
-        // not inside the object: V8 makes a function that a member begins with in the old generation
-        const cut: Part["cut"] = (end, dispatcher) => {
-          if (dispatcher === undefined) return resume(end)
-          dispatcher.scheduleTask(() => resume(end), 0)
-        }
-        const part: Part = { place: -1, cut }
-        this.parts.add(part)
-        const creating: PromiseLike<S> & { readonly withdraw?: () => void } = attempt(create)
-        creating.then((stream) => {
-          if (!this.parts.delete(part) || !isWanted) return kind.discard(this, stream)
-          resume(Effect.succeed(opened = kind.make(this, stream)))
-        }, (error) => this.lose(error))
-        return Effect.sync(() => {
-          this.parts.delete(part)
-          // nothing that a browser has, but our QMux
-          creating.withdraw?.()
-        })
-      })
-      return Effect.andThen(Scope.addFinalizer(scopeOf(fiber.context), close), opening)
-    })
+  private begin<S, A>(create: () => PromiseLike<S>, kind: Kind<S, A>, opened: Opened<A>): () => void {
+    if (this.end !== undefined) {
+      opened(this.end)
+      return noop
+    }
+    const opening = new Opening(this, kind, opened)
+    const creating: PromiseLike<S> & { readonly withdraw?: () => void } = attempt(create)
+    creating.then((stream) => opening.onStream(stream), this.onLost)
+    return () => {
+      opening.withdraw()
+      // nothing that a browser has, but our QMux
+      creating.withdraw?.()
+    }
   }
 }
 
 const broken = (error: unknown): SessionClosed =>
   new SessionClosed({ code: 4, reason: describe(error), by: "transport" })
 
+// The scope has the stream from the moment that it is there, so nothing has to be masked.
+const open = <A>(
+  { abort }: Pick<Kind<never, A>, "abort">,
+  begin: (opened: Opened<A>) => () => void
+): Effect.Effect<A, SessionClosed, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    let stream: A | undefined
+    let isWanted = true
+    const close = Effect.sync(() => {
+      isWanted = false
+      if (stream !== undefined) abort(stream)
+    })
+    const opening = Effect.callback<A, SessionClosed>((resume) =>
+      Effect.sync(begin((exit) => {
+        if (Exit.isSuccess(exit)) stream = exit.value
+        resume(isWanted ? exit : Effect.andThen(close, exit))
+      }))
+    )
+    return Effect.andThen(Scope.addFinalizer(scopeOf(fiber.context), close), opening)
+  })
+
 const scopeOf = (context: Context.Context<never>): Scope.Scope =>
   Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
 
-/** What becomes of a stream of the object: somebody has it until it is closed, or nobody wants it. */
+type Opened<A> = (exit: Exit.Exit<A, SessionClosed>) => void
+
+/** What becomes of a stream of the object: somebody has it until it ends, or nobody wants it. */
 interface Kind<S, A> {
   readonly make: (owner: Owner, stream: S) => A
-  readonly close: (stream: A) => Effect.Effect<void>
-  readonly discard: (owner: Owner, stream: S) => void
+  readonly abort: (stream: A) => void
 }
 
-const sendStreams: Kind<WritableStream<Uint8Array>, Transport.SendStream> = {
+const abort = (half: Sending | Receiving): void => half.abort(0)
+
+const sendStreams: Kind<WritableStream<Uint8Array>, Sending> = {
   make: (owner, writable) => new Sending(owner, writable),
-  close: (send) => send.reset(0),
-  discard: (owner, writable) => ignore(() => writable.abort(owner.streamError(0)))
+  abort
 }
 
-const receiveStreams: Kind<ReadableStream<Uint8Array>, Transport.ReceiveStream> = {
+const receiveStreams: Kind<ReadableStream<Uint8Array>, Receiving> = {
   make: (owner, readable) => new Receiving(owner, readable),
-  close: (receive) => receive.stop(0),
-  discard: (owner, readable) => ignore(() => readable.cancel(owner.streamError(0)))
+  abort
 }
 
-const biStreams: Kind<BidirectionalStreamLike, Transport.BiStream> = {
+interface BothHalves {
+  readonly send: Sending
+  readonly receive: Receiving
+}
+
+const biStreams: Kind<BidirectionalStreamLike, BothHalves> = {
   make: (owner, { readable, writable }) => ({
-    send: sendStreams.make(owner, writable),
-    receive: receiveStreams.make(owner, readable)
+    send: new Sending(owner, writable),
+    receive: new Receiving(owner, readable)
   }),
-  close: ({ receive, send }) => Effect.andThen(send.reset(0), receive.stop(0)),
-  discard: (owner, { readable, writable }) => {
-    receiveStreams.discard(owner, readable)
-    sendStreams.discard(owner, writable)
+  abort: ({ receive, send }) => {
+    abort(send)
+    abort(receive)
+  }
+}
+
+/** A stream on its way. The object cannot take it back: one that comes too late is ended. */
+class Opening<S, A> implements Part {
+  place = -1
+  private readonly owner: Owner
+  private readonly kind: Kind<S, A>
+  private opened: Opened<A> | undefined
+
+  constructor(owner: Owner, kind: Kind<S, A>, opened: Opened<A>) {
+    this.owner = owner
+    this.kind = kind
+    this.opened = opened
+    owner.parts.add(this)
+  }
+
+  onStream(stream: S): void {
+    const made = this.kind.make(this.owner, stream)
+    if (this.owner.parts.delete(this)) this.opened!(Exit.succeed(made))
+    else this.kind.abort(made)
+  }
+
+  cut(end: Exit.Exit<never, SessionClosed>): void {
+    void settled.then(() => this.opened?.(end))
+  }
+
+  withdraw(): void {
+    this.owner.parts.delete(this)
+    this.opened = undefined
   }
 }
 
@@ -377,11 +414,12 @@ class Incoming<S, A> implements Part {
   private readonly connection: ObjectConnection
   private readonly reader: ReadableStreamDefaultReader<S>
   private readonly kind: Kind<S, A>
-  private readonly arrived: Array<S> = []
+  private arrived: Array<A> = []
   // where they go, if not to fibers
   private take: ((stream: A) => void) | undefined
   private isReading = false
-  private readonly waiters = new Condition(() => this.arrived.length > 0 || this.connection.end !== undefined)
+  private readonly waiters = new Waiters()
+  private readonly onResult = (result: ReadableStreamReadResult<S>): void => this.onRead(result)
 
   constructor(connection: ObjectConnection, streams: ReadableStream<S>, kind: Kind<S, A>) {
     this.connection = connection
@@ -394,14 +432,15 @@ class Incoming<S, A> implements Part {
   get accept(): Effect.Effect<A, SessionClosed, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) => {
       const next: Effect.Effect<A, SessionClosed, Scope.Scope> = Effect.withFiber((fiber) => {
-        if (this.connection.end !== undefined) return Effect.fail(this.connection.end)
+        if (this.connection.end !== undefined) return this.connection.end
         const stream = this.arrived.shift()
         if (stream !== undefined) {
-          const made = this.kind.make(this.connection, stream)
-          return Effect.as(Scope.addFinalizer(scopeOf(fiber.context), this.kind.close(made)), made)
+          const close = Effect.sync(() => this.kind.abort(stream))
+          return Effect.as(Scope.addFinalizer(scopeOf(fiber.context), close), stream)
         }
         this.read()
-        return Effect.flatMap(restore(this.waiters.wait), () => next)
+        const arrival = this.waiters.until(() => this.arrived.length > 0 || this.connection.end !== undefined)
+        return Effect.flatMap(restore(arrival), () => next)
       })
       return next
     })
@@ -410,32 +449,33 @@ class Incoming<S, A> implements Part {
   give(take: (stream: A) => void): void {
     this.take = take
     if (this.connection.end !== undefined) return
-    for (const stream of this.arrived.splice(0)) take(this.kind.make(this.connection, stream))
+    for (const stream of this.arrived.splice(0)) take(stream)
     this.read()
   }
 
-  cut(_end: unknown, dispatcher: Dispatcher): void {
-    for (const stream of this.arrived.splice(0)) this.kind.discard(this.connection, stream)
-    this.waiters.wake(dispatcher)
+  cut(): void {
+    this.arrived.splice(0).forEach(this.kind.abort)
+    this.waiters.notify()
   }
 
   private read(): void {
     if (this.isReading) return
     this.isReading = true
-    this.reader.read().then((result) => this.onRead(result), (error) => this.connection.lose(error))
+    this.reader.read().then(this.onResult, this.connection.onLost)
   }
 
   private onRead(result: ReadableStreamReadResult<S>): void {
     if (result.done) return this.connection.lose(new Error("the connection takes no more streams"))
     this.isReading = false
-    if (this.connection.end !== undefined) return this.kind.discard(this.connection, result.value)
+    const stream = this.kind.make(this.connection, result.value)
+    if (this.connection.end !== undefined) return this.kind.abort(stream)
     if (this.take !== undefined) {
-      this.take(this.kind.make(this.connection, result.value))
+      this.take(stream)
       return this.read()
     }
-    this.arrived.push(result.value)
+    this.arrived.push(stream)
     // each waiting fiber wants a stream of its own
     if (this.waiters.size > this.arrived.length) this.read()
-    this.waiters.wake()
+    this.waiters.notify()
   }
 }

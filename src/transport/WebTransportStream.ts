@@ -8,15 +8,14 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import type * as Scheduler from "effect/Scheduler"
 import type { Bag, Item } from "../core/Bag.ts"
 import { type SessionClosed, StreamReset } from "../core/MoqError.ts"
-import { Condition } from "../core/Waiters.ts"
+import { Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
 
 /** What ends with its connection. */
 export interface Part extends Item {
-  readonly cut: (end: Exit.Exit<never, SessionClosed>, dispatcher: Dispatcher) => void
+  readonly cut: (end: Exit.Exit<never, SessionClosed>) => void
 }
 
 /** What the halves need of their connection. */
@@ -28,20 +27,14 @@ export interface Owner {
   readonly lose: (error: unknown) => void
 }
 
-export type Dispatcher = Scheduler.SchedulerDispatcher | undefined
-
 type End = Exit.Exit<never, StreamReset | SessionClosed>
 
 type Wait<A, E> = Effect.Effect<A, StreamReset | SessionClosed | E>
 
-// a pull hands out no more than this at once, of what lies ready in the object's own queue
-const batchChunks = 64
-const batchBytes = 256 * 1024
-
 export const noop = (): void => {}
 
-// cheaper than `queueMicrotask`, of which Node makes a resource each time
-const settled = Promise.resolve()
+/** Where a wake may not run on the stack of who causes it: cheaper than `queueMicrotask`, of which Node makes a resource. */
+export const settled: Promise<void> = Promise.resolve()
 
 const done: Exit.Exit<never, Cause.Done> = Exit.fail(Cause.Done())
 
@@ -66,8 +59,8 @@ export const attempt = <A>(call: () => PromiseLike<A>): PromiseLike<A> => {
 
 export const ignore = (call: () => PromiseLike<unknown>): void => void attempt(call).then(noop, noop)
 
-// A session has many of these: what their members give is made when it is asked for. There is a place for one fiber that
-// waits, which is not cleared when that is interrupted: resuming it does nothing then.
+// A session has many of these: what their members give is made when it is asked for. There is a place for one fiber, or
+// function, that waits, which is not cleared when that is interrupted: resuming it does nothing then.
 abstract class Half implements Part {
   place: number
   protected readonly connection: Owner
@@ -84,10 +77,6 @@ abstract class Half implements Part {
 
   protected abstract get isWaiting(): boolean
 
-  protected get isAwaited(): boolean {
-    return this.waiter !== undefined
-  }
-
   /** Suspends until there is something to go on for. */
   protected wait<A, E>(next: Wait<A, E>): Wait<A, E> {
     return Effect.callback((resume) => {
@@ -98,25 +87,23 @@ abstract class Half implements Part {
   }
 
   // V8 makes a function that is assigned to a member in the old generation; not so an argument
-  private park(waiter: () => void): void {
+  protected park(waiter: () => void): void {
     this.waiter = waiter
   }
 
-  protected wake(dispatcher: Dispatcher): void {
+  protected wake(): void {
     const { waiter } = this
-    if (waiter === undefined) return
     this.waiter = undefined
-    if (dispatcher === undefined) waiter()
-    else dispatcher.scheduleTask(waiter, 0)
+    waiter?.()
   }
 
-  protected settle(end: End | typeof done, dispatcher: Dispatcher): void {
+  protected settle(end: End | typeof done): void {
     this.end = end
     this.connection.parts.delete(this)
-    this.wake(dispatcher)
+    if (this.waiter !== undefined) void settled.then(() => this.wake())
   }
 
-  abstract cut(end: End, dispatcher: Dispatcher): void
+  abstract cut(end: End): void
 
   protected abstract fail(code: number): void
 
@@ -127,29 +114,53 @@ abstract class Half implements Part {
     // An error without a code is the end of the connection, which tells its own story in a moment, or of a stream that
     // somebody ended without one.
     if (field(error, "source") === "session") return this.connection.lose(error)
-    setTimeout(() => this.cut(resetWith(0), undefined), 0)
+    setTimeout(() => this.cut(resetWith(0)), 0)
   }
+}
+
+// what nothing has that a browser has, but our QMux: it takes several chunks by reference, where `desiredSize` has room
+type Writer = WritableStreamDefaultWriter<Uint8Array> & {
+  readonly offer?: (chunks: NonEmptyReadonlyArray<Uint8Array>) => boolean
 }
 
 export class Sending extends Half implements Transport.SendStream {
   private readonly writable: WritableStream<Uint8Array>
-  private readonly writer: WritableStreamDefaultWriter<Uint8Array>
+  private readonly writer: Writer
   private isBlocked = false
   private isFinishing = false
+  private isHeard = false
   private stopCode: number | undefined
   // few ever ask for it
-  private stopping: Condition | undefined
+  private stopping: Waiters | undefined
   private onStopped: ((code: number) => void) | undefined
 
   constructor(connection: Owner, writable: WritableStream<Uint8Array>) {
     super(connection)
     this.writable = writable
     this.writer = writable.getWriter()
-    this.writer.closed.then(noop, (error) => this.onError(error))
   }
 
   get write(): Transport.SendStream["write"] {
-    return (chunks) => Effect.suspend(() => this.put(cut(chunks, this.connection.chunkSize), 0, false))
+    return (chunks) => Effect.suspend(() => this.put(this.piecesOf(chunks), 0, false))
+  }
+
+  private piecesOf(chunks: NonEmptyReadonlyArray<Uint8Array>): ReadonlyArray<Uint8Array> {
+    const { chunkSize } = this.connection
+    return this.writer.offer === undefined
+      ? cut(chunks, chunkSize, sizeOf(chunks))
+      : chunks.flatMap((chunk) => views(chunk, chunkSize))
+  }
+
+  // What goes out as one piece, or as a large chunk and the small ones beside it, is no more than a piece may be.
+  offer(chunks: NonEmptyReadonlyArray<Uint8Array>): boolean {
+    const { chunkSize } = this.connection
+    if (this.end !== undefined || this.isFinishing) return false
+    if (this.writer.offer !== undefined) return this.writer.offer(chunks)
+    if ((this.writer.desiredSize ?? 0) <= 0) return false
+    const bytes = sizeOf(chunks)
+    if (bytes > chunkSize) return false
+    for (const piece of cut(chunks, chunkSize, bytes)) this.send(piece)
+    return true
   }
 
   // Once `ready` has resolved a piece goes out whatever `desiredSize` says, so that an odd object cannot make it spin.
@@ -169,13 +180,17 @@ export class Sending extends Half implements Transport.SendStream {
         return this.wait(Effect.suspend(() => this.put(pieces, from, true)))
       }
       isAdmitted = false
-      try {
-        writer.write(pieces[index]!).then(undefined, noop)
-      } catch (error) {
-        this.onError(error)
-      }
+      this.send(pieces[index]!)
     }
     return this.failure ?? Effect.void
+  }
+
+  private send(piece: Uint8Array): void {
+    try {
+      this.writer.write(piece).then(undefined, noop)
+    } catch (error) {
+      this.onError(error)
+    }
   }
 
   private block(): void {
@@ -184,34 +199,42 @@ export class Sending extends Half implements Transport.SendStream {
     // where a stop leaves a write in flight, `ready` rejects and `closed` waits
     this.writer.ready.then(() => {
       this.isBlocked = false
-      this.wake(undefined)
+      this.wake()
     }, (error) => this.onError(error))
   }
 
   get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
-    return Effect.suspend(() => this.close())
+    return Effect.callback((resume) => this.onFinish(resume))
   }
 
-  private close(): Effect.Effect<void, StreamReset | SessionClosed> {
-    if (this.end !== undefined) return this.failure ?? Effect.void
+  onFinish(finished: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void): void {
+    if (this.end !== undefined) return finished(this.failure ?? Exit.void)
     if (!this.isFinishing) {
       this.isFinishing = true
-      attempt(() => this.writer.close()).then(() => {
-        if (this.end === undefined) this.settle(done, undefined)
-      }, (error) => this.onError(error))
+      ignore(() => this.writer.close())
+      this.hear()
     }
-    return this.wait(Effect.suspend(() => this.close()))
+    this.park(() => this.onFinish(finished))
+  }
+
+  // how the stream ends: until somebody asks, a write that fails is soon enough
+  private hear(): void {
+    if (this.isHeard) return
+    this.isHeard = true
+    this.writer.closed.then(() => {
+      if (this.end === undefined) this.settle(done)
+    }, (error) => this.onError(error))
   }
 
   get reset(): Transport.SendStream["reset"] {
-    return (code) =>
-      Effect.withFiber((fiber) => {
-        if (this.end !== undefined) return Effect.void
-        this.settle(resetWith(code), fiber.currentDispatcher)
-        // it may wait for a write in flight; nobody waits for it
-        ignore(() => this.writer.abort(this.connection.streamError(code)))
-        return Effect.void
-      })
+    return (code) => Effect.sync(() => this.abort(code))
+  }
+
+  abort(code: number): void {
+    if (this.end !== undefined) return
+    this.settle(resetWith(code))
+    // it may wait for a write in flight; nobody waits for it
+    ignore(() => this.writer.abort(this.connection.streamError(code)))
   }
 
   get setPriority(): Transport.SendStream["setPriority"] {
@@ -223,18 +246,20 @@ export class Sending extends Half implements Transport.SendStream {
 
   get stopped(): Effect.Effect<number> {
     return Effect.suspend(() => {
-      this.stopping ??= new Condition(() => this.stopCode !== undefined)
-      return Effect.map(this.stopping.wait, () => this.stopCode!)
+      this.hear()
+      this.stopping ??= new Waiters()
+      return Effect.map(this.stopping.until(() => this.stopCode !== undefined), () => this.stopCode!)
     })
   }
 
   onStop(stopped: (code: number) => void): void {
-    if (this.stopCode === undefined) this.onStopped = stopped
-    else stopped(this.stopCode)
+    if (this.stopCode !== undefined) return stopped(this.stopCode)
+    this.onStopped = stopped
+    this.hear()
   }
 
-  cut(end: End, dispatcher: Dispatcher): void {
-    if (this.end === undefined) this.settle(end, dispatcher)
+  cut(end: End): void {
+    if (this.end === undefined) this.settle(end)
   }
 
   private get failure(): End | undefined {
@@ -249,64 +274,73 @@ export class Sending extends Half implements Transport.SendStream {
     this.stopCode = code
     this.onStopped?.(code)
     this.onStopped = undefined
-    this.stopping?.wake()
-    this.settle(resetWith(code), undefined)
+    this.stopping?.notify()
+    this.settle(resetWith(code))
   }
 }
+
+type Chunks = NonEmptyReadonlyArray<Uint8Array>
 
 export class Receiving extends Half implements Transport.ReceiveStream {
   private readonly reader: ReadableStreamDefaultReader<Uint8Array>
   private chunks: Array<Uint8Array> = []
-  private bytes = 0
-  // taken from `chunks`, not yet handed out: an interruption in between leaves it to the next pull
-  private claimed: NonEmptyReadonlyArray<Uint8Array> | undefined
+  // a pull is about to hand them out: they stay whatever comes, and are for the next one if it is interrupted
+  private isClaimed = false
   private isReading = false
-  private seen = 0
-  private isGathering = false
-  private pulling: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> | undefined
+  // once for all reads
+  private onResult: ((result: ReadableStreamReadResult<Uint8Array>) => void) | undefined
+  private onFailure: ((error: unknown) => void) | undefined
 
   constructor(connection: Owner, readable: ReadableStream<Uint8Array>) {
     super(connection)
     this.reader = readable.getReader()
   }
 
-  get pull(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
-    return this.pulling ??= Effect.suspend(() => this.next())
+  get pull(): Pull.Pull<Chunks, StreamReset | SessionClosed> {
+    return Effect.suspend(() => this.next())
   }
 
-  private next(): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> {
-    if (this.claimed === undefined) {
-      if (this.chunks.length === 0) {
-        if (this.end !== undefined) return this.end
-        this.read()
-        return this.wait(this.pull)
-      }
-      this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
-      this.chunks = []
-      this.bytes = 0
+  private next(): Pull.Pull<Chunks, StreamReset | SessionClosed> {
+    if (this.chunks.length === 0) {
+      if (this.end !== undefined) return this.end
+      this.read()
+      return this.wait(this.pull)
     }
-    return Effect.sync(() => {
-      const claimed = this.claimed!
-      this.claimed = undefined
-      return claimed
-    })
+    this.isClaimed = true
+    return Effect.sync(() => this.take())
+  }
+
+  onPull(listener: Transport.Listener): void {
+    const go = (): void => {
+      while (this.chunks.length > 0) if (!listener.chunks(this.take())) return
+      if (this.end !== undefined) return listener.end(this.end)
+      this.read()
+      this.park(go)
+    }
+    go()
+  }
+
+  private take(): Chunks {
+    const { chunks } = this
+    this.chunks = []
+    this.isClaimed = false
+    return chunks as unknown as Chunks
   }
 
   get stop(): Transport.ReceiveStream["stop"] {
-    return (code) =>
-      Effect.withFiber((fiber) => {
-        if (this.end !== undefined && this.chunks.length === 0) return Effect.void
-        this.cut(resetWith(code), fiber.currentDispatcher)
-        ignore(() => this.reader.cancel(this.connection.streamError(code)))
-        return Effect.void
-      })
+    return (code) => Effect.sync(() => this.abort(code))
   }
 
-  cut(end: End, dispatcher: Dispatcher): void {
+  abort(code: number): void {
     if (this.end !== undefined && this.chunks.length === 0) return
-    this.chunks = []
-    this.bytes = 0
-    this.settle(end, dispatcher)
+    this.cut(resetWith(code))
+    ignore(() => this.reader.cancel(this.connection.streamError(code)))
+  }
+
+  cut(end: End): void {
+    if (this.end !== undefined && this.chunks.length === 0) return
+    if (!this.isClaimed) this.chunks = []
+    this.settle(end)
   }
 
   protected get isWaiting(): boolean {
@@ -314,50 +348,56 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   }
 
   protected fail(code: number): void {
-    this.cut(resetWith(code), undefined)
+    this.cut(resetWith(code))
   }
 
+  // one chunk at a time: with nobody waiting any more, it is the last one before the next pull
   private read(): void {
     if (this.isReading) return
     this.isReading = true
-    attempt(() => this.reader.read()).then((result) => this.onRead(result), (error) => this.onError(error))
+    if (this.onResult === undefined) this.listen((result) => this.onRead(result), (error) => this.onError(error))
+    try {
+      this.reader.read().then(this.onResult, this.onFailure)
+    } catch (error) {
+      this.onError(error)
+    }
+  }
+
+  private listen(onResult: typeof this.onResult, onFailure: typeof this.onFailure): void {
+    this.onResult = onResult
+    this.onFailure = onFailure
   }
 
   private onRead(result: ReadableStreamReadResult<Uint8Array>): void {
     this.isReading = false
     if (this.end !== undefined) return
-    if (result.done) return this.settle(done, undefined)
-    if (result.value.length > 0) {
-      this.chunks.push(result.value)
-      this.bytes += result.value.length
-    }
-    // with nobody waiting any more, this chunk is the last one read before the next pull
-    if (!this.isAwaited) return
-    if (this.mayGather) this.read()
-    if (this.isGathering) return
-    this.isGathering = true
-    this.seen = this.chunks.length
-    settled.then(() => this.deliver())
-  }
-
-  // what lies ready in the object's queue comes with the next microtask, so the waiting fiber is woken one later
-  private deliver(): void {
-    if (this.chunks.length > this.seen && this.mayGather) {
-      this.seen = this.chunks.length
-      return void settled.then(() => this.deliver())
-    }
-    this.isGathering = false
-    if (!this.isWaiting) this.wake(undefined)
-  }
-
-  private get mayGather(): boolean {
-    return this.chunks.length < batchChunks && this.bytes < batchBytes
+    if (result.done) return this.settle(done)
+    if (result.value.length > 0) this.chunks.push(result.value)
+    this.wake()
   }
 }
 
+const sizeOf = (chunks: NonEmptyReadonlyArray<Uint8Array>): number => {
+  let bytes = 0
+  for (let i = 0; i < chunks.length; i++) bytes += chunks[i]!.length
+  return bytes
+}
+
+const views = (chunk: Uint8Array, size: number): ReadonlyArray<Uint8Array> => {
+  const pieces: Array<Uint8Array> = []
+  for (let at = 0; at < chunk.length; at += size) {
+    pieces.push(chunk.length <= size ? chunk : chunk.subarray(at, at + size))
+  }
+  return pieces
+}
+
 /** Cuts what is to be written into pieces of at most `size` bytes: views of large chunks, and small ones joined. */
-const cut = (chunks: NonEmptyReadonlyArray<Uint8Array>, size: number): ReadonlyArray<Uint8Array> => {
-  if (chunks.length === 1 && chunks[0].length <= size) return chunks[0].length === 0 ? [] : chunks
+const cut = (
+  chunks: NonEmptyReadonlyArray<Uint8Array>,
+  size: number,
+  all: number
+): ReadonlyArray<Uint8Array> => {
+  if (all <= size / 2) return all === 0 ? [] : [joined(chunks, 0, chunks.length, all)]
   const pieces: Array<Uint8Array> = []
   let from = 0
   let bytes = 0
@@ -372,7 +412,7 @@ const cut = (chunks: NonEmptyReadonlyArray<Uint8Array>, size: number): ReadonlyA
     if (length >= size / 2) {
       join(i)
       from++
-      for (let at = 0; at < length; at += size) pieces.push(length <= size ? chunk : chunk.subarray(at, at + size))
+      pieces.push(...views(chunk, size))
     } else {
       if (bytes + length > size) join(i)
       bytes += length

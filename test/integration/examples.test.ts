@@ -131,7 +131,7 @@ describe("examples", () => {
       Effect.gen(function*() {
         const running = yield* run([join("examples", "build", "own-transport.js")])
         assert.strictEqual(yield* Effect.promise(() => running.exit), 0, running.errors.join("\n"))
-        const report = running.lines.findIndex((line) => /^41 passed, 1 declared, 0 not checked, 0 failed$/.test(line))
+        const report = running.lines.findIndex((line) => /^46 passed, 1 declared, 0 not checked, 0 failed$/.test(line))
         assert.isAbove(report, 0, running.lines.join("\n"))
         const frames = running.lines.slice(report + 1)
         assert.lengthOf(frames, 5)

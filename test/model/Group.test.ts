@@ -157,7 +157,11 @@ describe("Group", () => {
   it.effect("is cut above 32 MiB, and says what it gains and loses", () =>
     Effect.gen(function*() {
       let held = 0
-      const producer = Group.makeUnsafe(0, { onChange: (delta) => void (held += delta) })
+      const producer = Group.keptUnsafe(0, {
+        maxTaken: Infinity,
+        resize: (_, bytes) => void (held += bytes),
+        release: () => {}
+      })
       const mebibytes = new Uint8Array(8 * 1024 * 1024)
       for (let i = 0; i < 4; i++) producer.writeFrameUnsafe(mebibytes)
       assert.deepStrictEqual([held, producer.group.first], [Group.maxBytes, 0])

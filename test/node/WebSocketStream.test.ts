@@ -109,14 +109,62 @@ describe("WebSocketStream", () => {
     assert.deepStrictEqual(read, ["end"])
   })
 
-  it("a server sends what is written as it is, and a client masks it", () => {
+  const sent = async (masks: boolean, messages: ReadonlyArray<ReadonlyArray<Uint8Array>>) => {
+    const socket = new Written()
+    const { stream } = make(() => {}, () => {}, { masks, socket: socket as unknown as Socket })
+    for (const parts of messages) stream.send(parts)
+    assert.deepStrictEqual(socket.chunks, [], "nothing before the turn is over")
+    await turn()
+    return socket.chunks
+  }
+
+  it("a server sends small parts of several messages as one piece, and large ones as they are", async () => {
+    const small = Uint8Array.of(1, 2, 3, 4, 5)
+    const large = new Uint8Array(10_000).fill(7)
+    const chunks = await sent(false, [[small], [small, small], [small, large], [small]])
+    const head = [0x82, 5, ...small, 0x82, 10, ...small, ...small, 0x82, 126, 10_005 >> 8, 10_005 & 0xff, ...small]
+    assert.deepStrictEqual([...chunks[0]!], head)
+    assert.strictEqual(chunks[1], large)
+    assert.deepStrictEqual([...chunks[2]!], [0x82, 5, ...small])
+    assert.lengthOf(chunks, 3)
+  })
+
+  it("what is written first in a turn of the event loop leaves at once, and what is written later together", async () => {
+    const socket = new Written()
+    const { stream } = make(() => {}, () => {}, { socket: socket as unknown as Socket })
+    await turn()
+    for (let i = 0; i < 4; i++) {
+      stream.send([Uint8Array.of(i)])
+      await Promise.resolve()
+      await new Promise((resolve) => process.nextTick(resolve))
+      assert.lengthOf(socket.chunks, 1)
+    }
+    await turn()
+    assert.deepStrictEqual(socket.chunks.map((chunk) => chunk.length), [3, 9])
+  })
+
+  it("what several servers send in turns does not get mixed up", async () => {
+    const sockets = [new Written(), new Written()]
+    const streams = sockets.map((socket) => make(() => {}, () => {}, { socket: socket as unknown as Socket }).stream)
+    for (let i = 0; i < 100; i++) for (const [of, stream] of streams.entries()) stream.send([Uint8Array.of(of, i)])
+    // more than a slab
+    for (let i = 0; i < 100; i++) {
+      for (const [of, stream] of streams.entries()) stream.send([new Uint8Array(3000).fill(of)])
+    }
+    await turn()
+    for (const [of, { chunks }] of sockets.entries()) {
+      const small = Array.from({ length: 100 }, (_, i) => [0x82, 2, of, i]).flat()
+      const others = Array.from(
+        { length: 100 },
+        () => [0x82, 126, 3000 >> 8, 3000 & 0xff, ...new Uint8Array(3000).fill(of)]
+      )
+      assert.deepStrictEqual(Buffer.concat(chunks), Buffer.from([...small, ...others.flat()]))
+    }
+  })
+
+  it("a client masks what it sends", async () => {
     const payload = Uint8Array.of(1, 2, 3, 4, 5)
-    const [server, client] = [new Written(), new Written()]
-    make(() => {}, () => {}, { socket: server as unknown as Socket }).stream.send([payload])
-    make(() => {}, () => {}, { masks: true, socket: client as unknown as Socket }).stream.send([payload])
-    assert.strictEqual(server.chunks[1], payload)
-    assert.deepStrictEqual([...server.chunks[0]!], [0x82, 5])
-    const [frame] = client.chunks
+    const [frame] = await sent(true, [[payload]])
     assert.deepStrictEqual([...frame!.subarray(0, 2)], [0x82, 0x85])
     assert.deepStrictEqual(frame!.subarray(6).map((byte, i) => byte ^ frame![2 + i % 4]!), Buffer.from(payload))
   })

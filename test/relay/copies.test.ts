@@ -22,7 +22,7 @@ const watched = (network: Memory.Network, onWrite: (chunk: Uint8Array) => void):
             stopped: stream.stopped
           }
         })
-      return Object.create(connection, { openUni: { value: openUni } })
+      return Object.create(connection, { openUni: { value: openUni }, onOpenUni: { value: undefined } })
     })
 })
 

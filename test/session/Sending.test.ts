@@ -75,6 +75,7 @@ const observed = (
     const [left, right] = yield* Memory.pair()
     const connection: Connection = Object.create(right, {
       capabilities: { value: { ...right.capabilities, priority: true } },
+      onOpenUni: { value: undefined },
       openUni: {
         value: (options?: { readonly priority?: number | undefined }) =>
           Effect.map(right.openUni(), (stream) => {

@@ -10,6 +10,8 @@ import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
+import * as Body from "../../src/model/Body.ts"
+import * as Group from "../../src/model/Group.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Rank from "../../src/session/Rank.ts"
@@ -478,6 +480,7 @@ describe("Serving", () => {
       const [left, right] = yield* Memory.pair()
       const ranks: Array<string> = []
       const ranking: Connection = Object.create(right, {
+        onOpenUni: { value: undefined },
         capabilities: { value: { ...right.capabilities, priority: true } },
         openUni: {
           value: (options?: { readonly priority?: number | undefined }) =>
@@ -555,19 +558,25 @@ describe("Serving", () => {
       assert.deepStrictEqual([blocked.frames[0]?.length, blocked.end], [1_000, "fin"])
     }))
 
-  it.effect.each([draft03, fork04, fork02])(
-    "interrupting a session at any point leaves nothing behind: $name",
-    (profile) =>
+  it.effect.each(
+    [draft03, fork04, fork02].flatMap((profile) =>
+      [true, false].map((isDirect) => ({ isDirect, name: profile.name, profile }))
+    )
+  )(
+    "interrupting a session at any point leaves nothing behind: $name, direct: $isDirect",
+    ({ isDirect, profile }) =>
       Effect.gen(function*() {
         for (let steps = 0; steps < 80; steps++) {
           const [left, right] = yield* Memory.pair()
           const books = ledger(right)
+          // a ledger has none of the members that do without fibers, and counts scopes; without it there are none
+          const connection = isDirect ? right : books.connection
           const track = yield* Track.make(["live"])
           yield* whole(track, 0, "x")
           const group = yield* track.appendGroup
           yield* group.writeFrame(bytes("x"))
           const fiber = yield* Effect.forkChild(Effect.scoped(Effect.gen(function*() {
-            const session = yield* Session.accept(books.connection, { profiles: [profile] })
+            const session = yield* Session.accept(connection, { profiles: [profile] })
             yield* session.publish(track.track)
             yield* Effect.never
           })))
@@ -585,8 +594,12 @@ describe("Serving", () => {
           yield* Fiber.interrupt(fiber)
           assert.strictEqual(books.held(), 0, `after ${steps} steps`)
           assert.strictEqual(readers(track), 0, `after ${steps} steps`)
+          const body = Group.bodyOf(group.group)
+          assert.deepStrictEqual([body.readers, Body.waitingOf(body).size], [0, 0], `after ${steps} steps`)
+          assert.isTrue(Group.isTaken(group.group))
           yield* Fiber.interrupt(peer)
-          if (steps === 79) assert.isAbove(books.total(), 5)
+          if (steps === 79 && !isDirect) assert.isAbove(books.total(), 5)
+          assert.strictEqual(streams(left), 0)
         }
       })
   )

@@ -140,7 +140,16 @@ export const ledger = (connection: Connection): Ledger => {
       openBi: count(connection.openBi),
       openUni: (options) => count(connection.openUni(options)),
       acceptBi: count(connection.acceptBi),
-      acceptUni: count(connection.acceptUni)
+      acceptUni: count(connection.acceptUni),
+      // whoever takes these owns them, without a scope: what is left of them the transport tells, see `streams`
+      onOpenBi: connection.onOpenBi && ((opened) => {
+        total++
+        return connection.onOpenBi!(opened)
+      }),
+      onOpenUni: connection.onOpenUni && ((options, opened) => {
+        total++
+        return connection.onOpenUni!(options, opened)
+      })
     },
     held: () => held,
     total: () => total

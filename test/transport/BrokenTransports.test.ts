@@ -2,13 +2,13 @@
  * The conformance cases must be able to fail: each fault here is caught by the case that is about it.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Fiber, Queue, Scope, Stream } from "effect"
+import { Cause, Effect, Exit, Fiber, Queue, Scope, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { TestClock } from "effect/testing"
 import { SessionClosed, StreamReset } from "../../src/core/MoqError.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as Memory from "../../src/transport/Memory.ts"
-import type { Connection, ReceiveStream, Request, SendStream } from "../../src/transport/Transport.ts"
+import type { BiStream, Connection, ReceiveStream, Request, SendStream } from "../../src/transport/Transport.ts"
 
 interface Fault {
   readonly send?: (send: SendStream) => Partial<SendStream>
@@ -17,25 +17,32 @@ interface Fault {
 }
 
 const faulty = (inner: Connection, fault: Fault): Connection => {
-  const send = (half: SendStream): SendStream => ({
-    write: half.write,
-    finish: half.finish,
-    reset: half.reset,
-    setPriority: half.setPriority,
-    stopped: half.stopped,
-    ...fault.send?.(half)
-  })
-  const receive = (half: ReceiveStream): ReceiveStream => ({
-    pull: half.pull,
-    stop: half.stop,
-    ...fault.receive?.(half)
-  })
+  const send = (half: SendStream): SendStream => {
+    const whole: SendStream = {
+      write: half.write,
+      finish: half.finish,
+      reset: half.reset,
+      setPriority: half.setPriority,
+      stopped: half.stopped,
+      offer: half.offer?.bind(half),
+      onFinish: half.onFinish?.bind(half)
+    }
+    return { ...whole, ...fault.send?.(whole) }
+  }
+  const receive = (half: ReceiveStream): ReceiveStream => {
+    const whole: ReceiveStream = { pull: half.pull, stop: half.stop, onPull: half.onPull?.bind(half) }
+    return { ...whole, ...fault.receive?.(whole) }
+  }
+  const both = (bi: BiStream): BiStream => ({ send: send(bi.send), receive: receive(bi.receive) })
   const whole: Connection = {
     info: inner.info,
     capabilities: inner.capabilities,
-    openBi: Effect.map(inner.openBi, (bi) => ({ send: send(bi.send), receive: receive(bi.receive) })),
+    openBi: Effect.map(inner.openBi, both),
     openUni: (options) => Effect.map(inner.openUni(options), send),
-    acceptBi: Effect.map(inner.acceptBi, (bi) => ({ send: send(bi.send), receive: receive(bi.receive) })),
+    onOpenBi: inner.onOpenBi && ((opened) => inner.onOpenBi!((exit) => opened(Exit.map(exit, both)))),
+    onOpenUni: inner.onOpenUni &&
+      ((options, opened) => inner.onOpenUni!(options, (exit) => opened(Exit.map(exit, send)))),
+    acceptBi: Effect.map(inner.acceptBi, both),
     acceptUni: Effect.map(inner.acceptUni, receive),
     close: inner.close,
     closed: inner.closed,
@@ -160,6 +167,89 @@ const faults: ReadonlyArray<
   }],
   ["streams are handed to nobody", "where streams are handed to a function", {
     connection: () => ({ onUni: () => {} })
+  }],
+  ["whoever has a stream opened hears nothing of the end", "where streams are opened, written", {
+    connection: ({ onOpenUni }) => ({
+      onOpenUni: (options, opened) => onOpenUni!(options, (exit) => exit._tag === "Success" && opened(exit))
+    })
+  }],
+  ["an offer is taken and forgotten", "where streams are opened, written", {
+    send: ({ offer }) => ({ offer: (chunks) => chunks[0].length === 2 || offer!(chunks) })
+  }],
+  ["offers are taken without end", "where chunks can be offered", {
+    send: ({ write }) => ({
+      offer: (chunks) => {
+        Effect.runFork(Effect.ignore(write(chunks)))
+        return true
+      }
+    })
+  }],
+  ["an offer that is refused is taken in part", "where chunks can be offered", {
+    send: ({ offer }) => ({
+      offer: (chunks) => offer!(chunks) || (offer!([Uint8Array.of(0)]), false)
+    })
+  }],
+  ["a finish is told twice", "where the end of a stream can be heard", {
+    send: ({ onFinish }) => ({
+      onFinish: (finished) =>
+        onFinish!((exit) => {
+          finished(exit)
+          finished(exit)
+        })
+    })
+  }],
+  ["a finish is not told once the stream is reset", "where the end of a stream can be heard", {
+    send: ({ onFinish, reset }) => {
+      let isReset = false
+      const unlessReset = (finished: Parameters<NonNullable<SendStream["onFinish"]>>[0]) =>
+        Effect.sync(() => isReset || onFinish!(finished))
+      return {
+        reset: (code) =>
+          Effect.suspend(() => {
+            isReset = true
+            return reset(code)
+          }),
+        onFinish: (finished) => void Effect.runFork(Effect.andThen(Effect.yieldNow, unlessReset(finished)))
+      }
+    }
+  }],
+  ["an opening that is taken back is told", "where streams are opened for a function", {
+    connection: ({ onOpenUni }) => ({
+      onOpenUni: (options, opened) => {
+        onOpenUni!(options, opened)
+        return () => {}
+      }
+    })
+  }, { pair: Effect.map(Memory.pair({ maxStreams: 20 }), ([client, server]) => ({ client, server })) }],
+  ["a listener hears on", "where what arrives is handed to a listener", {
+    receive: ({ onPull }) => ({
+      onPull: (listener) =>
+        onPull!({
+          chunks: (chunks) => {
+            listener.chunks(chunks)
+            return true
+          },
+          end: (exit) => listener.end(exit)
+        })
+    })
+  }],
+  ["a listener hears nothing of a stop from here", "where what arrives is handed to a listener", {
+    receive: ({ onPull }) => ({
+      onPull: (listener) =>
+        onPull!({
+          chunks: (chunks) => listener.chunks(chunks),
+          end: (exit) => String(exit).includes("Reset") || listener.end(exit)
+        })
+    })
+  }],
+  ["a listener gets empty chunks", "where what arrives is handed to a listener", {
+    receive: ({ onPull }) => ({
+      onPull: (listener) =>
+        onPull!({
+          chunks: (chunks) => listener.chunks([...chunks, new Uint8Array(0)]),
+          end: (exit) => listener.end(exit)
+        })
+    })
   }],
   ["a stream that is reset before its first byte costs the connection", "streams that end before", {
     connection: ({ close, openBi }) => ({

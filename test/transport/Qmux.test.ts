@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Effect, Exit, Fiber, Option, Scope } from "effect"
 import { vi } from "vitest"
 import * as Bounds from "../../src/transport/Bounds.ts"
 import * as Qmux from "../../src/transport/Qmux.ts"
 import * as QmuxSession from "../../src/transport/QmuxSession.ts"
 import { join, type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
+import type { SendStream } from "../../src/transport/Transport.ts"
 
 /** One end of a WebSocket in this process. While it is narrow, what it is given stays with it. */
 class MemorySocket extends QmuxSocket {
@@ -13,6 +14,8 @@ class MemorySocket extends QmuxSocket {
   /** A close is under way, by whichever side. */
   isClosing = false
   readonly sent: Array<Uint8Array> = []
+  /** The same, as it was given. */
+  readonly parts: Array<ReadonlyArray<Uint8Array>> = []
   private readonly held: Array<Uint8Array> = []
 
   close(): void {
@@ -47,6 +50,7 @@ class MemorySocket extends QmuxSocket {
 
   protected transmit(parts: ReadonlyArray<Uint8Array>, length: number): void {
     const message = join(parts, length)
+    this.parts.push(parts)
     this.sent.push(message.slice())
     if (this.isNarrow) this.held.push(message)
     else this.pass(message)
@@ -68,17 +72,17 @@ const pair = Effect.fnUntraced(function*(
 ) {
   const sockets: Partial<Record<"client" | "server", MemorySocket>> = {}
   const options: Partial<Record<"client" | "server", Options>> = {}
+  const sessions: Partial<Record<"client" | "server", QmuxSession.QmuxSession>> = {}
   const make = (role: "client" | "server") =>
-    Qmux.make((onWarning) =>
-      QmuxSession.begin({
+    Qmux.make(() =>
+      sessions[role] = QmuxSession.begin({
         open: (events) => {
           options[role] = events
           return sockets[role]!
         },
         role,
         protocol: "qmux-02.test",
-        limits: { ...Bounds.resolve(), ...limits[role] },
-        onWarning
+        limits: { ...Bounds.resolve(), ...limits[role] }
       }), undefined)
   // each socket must know its peer before its session sends the first message
   for (const role of ["client", "server"] as const) {
@@ -96,7 +100,7 @@ const pair = Effect.fnUntraced(function*(
   near.peer = far
   far.peer = near
   const [client, server] = yield* Effect.all([make("client"), make("server")], { concurrency: 2 })
-  return { client, server, near, far }
+  return { client, server, near, far, sessions: { client: sessions.client!, server: sessions.server! } }
 })
 
 const isPing = (message: Uint8Array): boolean => message[0] === 0xf4 && message[7] === 0xbd
@@ -282,6 +286,38 @@ describe("Qmux", () => {
       const receive = yield* server.acceptUni
       assert.deepStrictEqual((yield* receive.pull).map(({ length }) => length), [1000])
       assert.deepStrictEqual(yield* (yield* server.acceptUni).pull, [Uint8Array.of(1, 2, 3)])
+    }))
+
+  it.effect("chunks that are written together go as they are, in one frame", () =>
+    Effect.gen(function*() {
+      const { client, near, server } = yield* pair()
+      const opened = (use: (send: SendStream) => void) =>
+        client.onOpenUni!(undefined, (exit) => use(Exit.getSuccess(exit).pipe(Option.getOrThrow)))
+      const chunks = [Uint8Array.of(1, 2), new Uint8Array(5000).fill(3), Uint8Array.of(4)] as const
+      near.parts.length = 0
+      opened((send) => assert.isTrue(send.offer!(chunks)))
+      const receive = yield* server.acceptUni
+      assert.lengthOf(yield* receive.pull, 1)
+      assert.lengthOf(near.parts, 1)
+      const [, ...payload] = near.parts[0]!
+      payload.forEach((part, i) => assert.strictEqual(part, chunks[i]))
+      assert.lengthOf(payload, 3)
+    }))
+
+  it.effect("who hears of the end of a stream may close the connection on the spot: all that was said arrives", () =>
+    Effect.gen(function*() {
+      const { server, sessions } = yield* pair()
+      const got: Array<Uint8Array> = []
+      server.onUni!((receive) => receive.onPull!({ chunks: (chunks) => got.push(...chunks) > 0, end: () => {} }))
+      sessions.client.adapt().createUnidirectionalStream().then((stream) => {
+        const writer = stream.getWriter()
+        void writer.write(Uint8Array.of(1, 2, 3))
+        void writer.close()
+        void writer.closed.then(() => sessions.client.close(7, "done"))
+      })
+      const { code, reason } = yield* server.closed
+      assert.deepStrictEqual({ code, reason }, { code: 7, reason: "done" })
+      assert.deepStrictEqual(got, [Uint8Array.of(1, 2, 3)])
     }))
 
   it.effect("of what waits, the higher rank leaves first, and equals in turns", () =>
@@ -499,7 +535,7 @@ describe("Qmux", () => {
 
   it.effect("a peer that begins with something else is refused in words", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(Qmux.make((onWarning) =>
+      const error = yield* Effect.flip(Qmux.make(() =>
         QmuxSession.begin({
           open: (options) => {
             const socket = new MemorySocket(options)
@@ -509,8 +545,7 @@ describe("Qmux", () => {
           },
           role: "client",
           protocol: "qmux-02.test",
-          limits: Bounds.resolve(),
-          onWarning
+          limits: Bounds.resolve()
         }), undefined))
       assert.strictEqual(error._tag, "MoqTransportError")
       assert.include(error.message, "the QMux handshake failed: its first record has no transport parameters")

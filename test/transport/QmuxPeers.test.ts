@@ -88,12 +88,11 @@ const pair = (ours: "client" | "server", version: string) =>
     const limits = Bounds.resolve()
     let socket: Socket | undefined
     const own = yield* Effect.forkChild(
-      Qmux.make((onWarning) =>
+      Qmux.make(() =>
         QmuxSession.begin({
           role: ours,
           protocol,
           limits,
-          onWarning,
           open: (options) => socket = new Socket(options, protocol)
         }), undefined),
       { startImmediately: true }

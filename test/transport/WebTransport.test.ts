@@ -31,9 +31,12 @@ describe("write", () => {
       yield* send.finish
       assert.deepStrictEqual(objects.client.writes, [48, 100, 100, 100, 50, 1, 98, 49])
       const receive = yield* server.acceptUni
-      const all = yield* receive.pull
+      const all: Array<number> = []
+      yield* Effect.forever(Effect.map(receive.pull, (chunks) => chunks.forEach((chunk) => all.push(...chunk)))).pipe(
+        Effect.exit
+      )
       assert.deepStrictEqual(
-        all.flatMap((chunk) => Array.from(chunk)),
+        all,
         [
           ...header,
           ...Array<number>(45).fill(8),
@@ -44,16 +47,6 @@ describe("write", () => {
           ...Array<number>(49).fill(7)
         ]
       )
-    }))
-
-  it.live("gives chunks that lie ready together", () =>
-    Effect.gen(function*() {
-      const { client, server } = yield* connect()
-      const send = yield* client.openUni()
-      for (let i = 0; i < 10; i++) yield* send.write([Uint8Array.of(i)])
-      yield* send.finish
-      const receive = yield* server.acceptUni
-      assert.strictEqual((yield* receive.pull).length, 10)
     }))
 
   it.live("after finish fails, and finish again does not", () =>
@@ -98,6 +91,39 @@ describe("open", () => {
       assert.strictEqual(((yield* Effect.flip(bi.receive.pull)) as StreamReset).code, 0)
       const refused = yield* Effect.flip(Effect.forever(bi.send.write([Uint8Array.of(1)])))
       assert.strictEqual((refused as StreamReset).code, 0)
+    }))
+
+  it.live("a stream that comes after its scope was closed is reset", () =>
+    Effect.gen(function*() {
+      const { client, objects, server } = yield* connect()
+      let openGate = () => {}
+      objects.client.gate = new Promise((resolve) => {
+        openGate = resolve
+      })
+      const scope = yield* Scope.make()
+      const opening = yield* Effect.forkChild(Scope.provide(client.openUni(), scope), { startImmediately: true })
+      yield* Scope.close(scope, Exit.void)
+      openGate()
+      const send = yield* Fiber.join(opening)
+      assert.strictEqual(((yield* Effect.flip(send.finish)) as StreamReset).code, 0)
+      const receive = yield* server.acceptUni
+      assert.strictEqual(((yield* Effect.flip(receive.pull)) as StreamReset).code, 0)
+    }))
+
+  it.live("an opening for a function is told of the end, unless it was taken back", () =>
+    Effect.gen(function*() {
+      const { client, objects } = yield* connect()
+      objects.client.gate = new Promise(() => {})
+      const told: Array<string> = []
+      client.onOpenUni!(undefined, (exit) => told.push(`uni ${exit._tag}`))
+      client.onOpenBi!((exit) => told.push(`bi ${exit._tag}`))
+      const takeBack = client.onOpenUni!(undefined, () => told.push("taken back"))
+      takeBack()
+      const late = client.onOpenUni!(undefined, () => told.push("taken back late"))
+      yield* client.close(1, "")
+      late()
+      yield* settle
+      assert.deepStrictEqual(told.sort(), ["bi Failure", "uni Failure"])
     }))
 
   it.live("fails when the connection ends while it waits", () =>

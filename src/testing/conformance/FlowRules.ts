@@ -15,7 +15,7 @@ const block = 64 * 1024
 // more than any window, socket buffer and queue in a healthy stack can hold
 const flood = 64 * 1024 * 1024
 
-const backpressure: Rule.Rule = {
+export const backpressure: Rule.Rule = {
   rule: "a write suspends while the peer does not read, other streams go on, and it continues when the peer reads",
   limit: ({ backpressure }) => backpressure ? undefined : "accepts writes without limit",
   check: ({ open }) =>

@@ -87,7 +87,7 @@ const expectClosed = (
       )
     }), { discard: true })
 
-const scopeFailsAll: Rule.Rule = {
+export const scopeFailsAll: Rule.Rule = {
   rule: "closing the scope of a connection closes it, and fails everything that is suspended on it",
   check: ({ open }) =>
     Effect.gen(function*() {

@@ -419,6 +419,17 @@ const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i])
 
+/** Those that are checked again with functions in place of Effects. */
+export const rulesOfFunctions: ReadonlyArray<Rule.Rule> = [
+  smallWrites,
+  endsAgainAndAgain,
+  finishedIsOver,
+  resetArrives,
+  stopArrives,
+  suspendedPullIsReset,
+  scopeEndsStream
+]
+
 export const rules: ReadonlyArray<Rule.Rule> = [
   ...sizes.map(arrives),
   smallWrites,
