@@ -59,7 +59,7 @@ export interface Lender {
   /** Gives the track to fill, once the publisher has answered; the subscription fails as this does. */
   readonly lend: (answer: Answer) => Effect.Effect<Track.Producer, RequestError>
   /** Hears how the subscription has ended, in place of the track. Its open groups have ended then, or do so by themselves. */
-  readonly end: (exit: Exit.Exit<void, ReadError>) => Effect.Effect<void>
+  readonly end: (exit: Exit.Exit<void, ReadError>) => void
 }
 
 /**

@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Socket } from "node:net"
 import type { WebSocket } from "ws"
@@ -30,11 +30,12 @@ export const make = ({ peer, socket, webSocket, ...options }: {
   readonly peer: string | undefined
   readonly limits: Bounds
 }): Effect.Effect<Connection, TransportError | SessionClosed, Scope.Scope> =>
-  Qmux.make(
-    () =>
+  Effect.withFiber(({ context }) => {
+    const log = Effect.runForkWith(context)
+    return Qmux.make(() =>
       QmuxSession.begin({
         ...options,
+        onRefused: (detail) => void log(Effect.logDebug(`qmux: Protocol violation: ${detail}`)),
         open: (events) => new WebSocketStream(webSocket, socket, options.role === "client", events)
-      }),
-    peer
-  )
+      }), peer)
+  })

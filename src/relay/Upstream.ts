@@ -210,7 +210,7 @@ export class Upstream {
               ? Scope.provide(this.begin(answer, source), scope)
               : this.resume(this.track, answer, source)
           },
-          end: (exit) => Effect.asVoid(Deferred.done(ended, exit))
+          end: (exit) => Deferred.doneUnsafe(ended, exit)
         }
       })
       if (!isLent) return yield* this.takeOwn(subscription)

@@ -143,9 +143,9 @@ export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
 
   // the end
 
-  // for as long as the subscription
-  private fork(effect: Effect.Effect<void>): void {
-    this.context.fibers.fork(Effect.forkIn(effect, this.owner.scope, { startImmediately: true }))
+  // for as long as the subscription; not once the session has ended
+  private fork(effect: Effect.Effect<void>): Fiber.Fiber<unknown> | undefined {
+    return this.context.fibers.fork(Effect.forkIn(effect, this.owner.scope, { startImmediately: true }))
   }
 
   /** Reads the Subscribe stream. What that says counts until the last group is here: the track may have failed. */
@@ -176,13 +176,14 @@ export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
     if (this.isOver) return
     this.isOver = true
     this.owner.retire()
-    this.fork(Effect.withFiber((fiber) => {
+    const settling = this.fork(Effect.withFiber((fiber) => {
       this.settling = fiber
       return Effect.catch(
         Effect.map(this.settled, () => this.finish()),
         (error) => Effect.sync(() => this.finish(error))
       )
     }))
+    if (settling === undefined) this.finish(closedHere)
   }
 
   // whoever comes first ends the track
@@ -192,8 +193,8 @@ export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
     this.owner.retire()
     const failure = error && toReadError(error)
     if (this.lender === undefined) Track.endUnsafe(this.track!, failure)
-    const ended = this.lender?.end(failure === undefined ? Exit.void : Exit.fail(failure)) ?? Effect.void
-    this.fork(Effect.andThen(ended, error === undefined ? this.bye : this.stream.abort(resetCode(error, this.context))))
+    else this.lender.end(failure === undefined ? Exit.void : Exit.fail(failure))
+    this.fork(error === undefined ? this.bye : this.stream.abort(resetCode(error, this.context)))
   }
 
   // tells the publisher that everything is here

@@ -28,6 +28,8 @@ export interface BeginOptions {
   /** The subprotocol that was agreed on. */
   readonly protocol: string
   readonly limits: Bounds
+  /** Hears what a peer did wrong, in words. */
+  readonly onRefused?: ((detail: string) => void) | undefined
 }
 
 /** Begins the handshake of QMux. */
@@ -39,6 +41,7 @@ export class QmuxSession implements Owner {
   private readonly socket: QmuxSocket
   private readonly outbox: Outbox
   private readonly limits: Bounds
+  private readonly onRefused: ((detail: string) => void) | undefined
   // the lowest bit of the ids of streams that are opened here
   private readonly own: 0 | 1
   private parameters: Wire.Parameters | undefined = undefined
@@ -66,8 +69,9 @@ export class QmuxSession implements Owner {
   private pings = 0
   private readonly asking = new Map<number, () => void>()
 
-  constructor({ limits, open, protocol, role }: BeginOptions) {
+  constructor({ limits, onRefused, open, protocol, role }: BeginOptions) {
     this.limits = limits
+    this.onRefused = onRefused
     this.own = role === "client" ? 0 : 1
     this.window = limits.maxData
     this.arrivingBi = new Arriving(limits.maxStreamsBidi, (max) => this.say(Wire.frame.maxStreamsBidi, max))
@@ -454,6 +458,7 @@ export class QmuxSession implements Owner {
   }
 
   private refuse(error: Error): void {
+    this.onRefused?.(error.message)
     this.lose(error)
     this.outbox.leave(Wire.encodeClose(Wire.frame.connectionClose, violation, "Protocol violation"))
   }
