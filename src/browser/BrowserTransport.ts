@@ -20,7 +20,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -105,7 +105,7 @@ export const make = (options?: Options): Transport.Transport => {
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Transport)(() => make())
+export const layer: Layer.Layer<Transport.Transport> = Layer.effect(Transport.Transport, Effect.sync(() => make()))
 
 /**
  * The transport as a layer. See {@link make}.
@@ -122,7 +122,7 @@ export const layer: Layer.Layer<Transport.Transport> = Layer.sync(Transport.Tran
  * @since 0.1.0
  */
 export const layerWith = (options: Options): Layer.Layer<Transport.Transport> =>
-  Layer.sync(Transport.Transport)(() => make(options))
+  Layer.effect(Transport.Transport, Effect.sync(() => make(options)))
 
 // internal
 
@@ -134,6 +134,5 @@ const begin = (
 ): Effect.Effect<Transport.Connection, TransportError | Timeout, Scope.Scope> =>
   Effect.timeoutOrElse(inOwnScope(attempt), {
     duration: timeout,
-    orElse: () =>
-      Effect.fail(new Timeout({ detail: `connecting to ${url.host} took over ${Duration.toMillis(timeout)} ms` }))
+    orElse: () => Effect.fail(new Timeout({ detail: `connecting to ${url.host}` }))
   })

@@ -16,6 +16,8 @@ import type * as Scope from "effect/Scope"
 import { TransportError } from "../core/MoqError.ts"
 import type { Capabilities, Connection, ConnectOptions } from "../transport/Transport.ts"
 import * as WebTransport from "../transport/WebTransport.ts"
+import type * as Reasons from "./Reasons.ts"
+import { load } from "./WebSocketClient.ts"
 
 /** Connects to an `https:` URL with which nothing is wrong. */
 export const connect = (
@@ -24,15 +26,10 @@ export const connect = (
 ): Effect.Effect<Connection, TransportError, Scope.Scope> =>
   Effect.gen(function*() {
     const Native = globalThis.WebTransport as typeof globalThis.WebTransport | undefined
-    if (Native === undefined) {
-      const detail = globalThis.isSecureContext
-        ? "this browser has no WebTransport"
-        : "this page may not use WebTransport: it comes neither over https nor from a loopback address"
-      return yield* new TransportError({ detail })
-    }
+    if (Native === undefined) return yield* refused(({ missing }) => missing())
     const pins = (options.fingerprints ?? []).map(hashOf)
     const isPinned = pins.length > 0
-    const failed = (error: unknown) => new TransportError({ detail: explain(url, error, isPinned) })
+    const failed = (error: unknown) => refused(({ explain }) => explain(url, error, isPinned))
     const object = yield* Effect.acquireRelease(
       Effect.suspend(() => {
         try {
@@ -45,17 +42,17 @@ export const connect = (
             })
           )
         } catch (error) {
-          return Effect.fail(failed(error))
+          return Effect.fail(error)
         }
       }),
       (object) => Effect.sync(() => object.close())
-    )
+    ).pipe(Effect.catch(failed))
     const connection = yield* WebTransport.fromObject(patient(object), {
       info: { transport: "h3", peer: url.host },
       capabilities,
       streamError
     }).pipe(
-      Effect.mapError(({ reason }) => failed(reason))
+      Effect.catch(({ reason }) => failed(reason))
     )
     yield* Effect.forkScoped(keepAlive(object))
     yield* closeWithPage(object)
@@ -194,12 +191,5 @@ const withoutHash = (url: URL): string => {
   return plain.href
 }
 
-// a browser does not tell a page why, lest pages look around in networks that are not theirs
-const explain = (url: URL, error: unknown, isPinned: boolean): string => {
-  const said = typeof error === "string" ? error : error instanceof Error ? error.message : String(error)
-  const certificate = isPinned
-    ? "the server has another certificate than the pinned one, or one that is valid for more than 14 days"
-    : "its certificate is not trusted"
-  return `HTTP/3 to ${url.host} failed (${said.replace(/\.$/, "")}), and the browser does not say why: ` +
-    `nothing listens there, UDP is blocked, the relay refused, or ${certificate}`
-}
+const refused = (say: (words: typeof Reasons) => string): Effect.Effect<never, TransportError> =>
+  Effect.flatMap(load, (words) => Effect.fail(new TransportError({ detail: say(words) })))

@@ -44,18 +44,21 @@ export const connect = (
     )
     const dialled = yield* Deferred.await(outcome)
     return yield* Qmux.make(() => begin(dialled, { limits: Bounds.resolve(webSocket.limits) }), url.host).pipe(
-      Effect.catchTag("MoqSessionClosed", (closed) => Effect.fail(new TransportError({ detail: closed.message })))
+      Effect.mapError((error) =>
+        error._tag === "MoqSessionClosed" ? new TransportError({ detail: error.message }) : error
+      )
     )
   })
 
-// internal
-
-const load: Effect.Effect<typeof WebSocketSession, TransportError> = Effect.callback((resume) => {
+/** The code for all that, and the words for what went wrong: loaded once they are needed. */
+export const load: Effect.Effect<typeof WebSocketSession, TransportError> = Effect.callback((resume) => {
   import("./WebSocketSession.ts").then(
     (module) => resume(Effect.succeed(module)),
     (error) =>
       resume(Effect.fail(new TransportError({ detail: `the code for WebSocket cannot be loaded: ${said(error)}` })))
   )
 })
+
+// internal
 
 const said = (error: unknown): string => error instanceof Error ? error.message : String(error)

@@ -1,5 +1,5 @@
 /**
- * What a page loads only when it is to go over WebSocket: QMux, over the WebSocket of a browser. It shares no module with
+ * What a page loads only when HTTP/3 does not do: QMux, over the WebSocket of a browser, and words for it. It shares no module with
  * what a page loads at the start, so that a bundler need not cut that in two.
  *
  * @internal
@@ -7,6 +7,7 @@
 import * as QmuxSession from "../transport/QmuxSession.ts"
 import { type Dialled, WebSocketStream } from "./WebSocketStream.ts"
 
+export { explain, missing } from "./Reasons.ts"
 export { addressOf } from "./Trust.ts"
 
 /** Begins QMux over an open WebSocket. */

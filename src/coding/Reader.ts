@@ -153,10 +153,12 @@ const wasteful = 8
 class ReaderImpl implements Reader {
   available: number
   needed: number
-  // the piece that is read from, the place in it, and the pieces after it
+  // the piece that is read from, the place in it, and the pieces after it, of which there are none after a message that was
+  // cut: those of `turned`, the next one at its end, then those of `chunks`
   private current: Uint8Array
   private offset: number
   private readonly chunks: Array<Uint8Array>
+  private turned: Array<Uint8Array>
   // where in the piece the message begins
   private begun: number
   // what the piece is the beginning of, where it was joined
@@ -177,6 +179,7 @@ class ReaderImpl implements Reader {
     this.current = empty
     this.offset = 0
     this.chunks = []
+    this.turned = []
     this.begun = 0
     this.page = empty
     this.start = 0
@@ -302,10 +305,9 @@ class ReaderImpl implements Reader {
     if (length > this.available) {
       this.short = true
       this.needed = this.start - this.available + length
-      return false
     }
-    while (length > this.current.length - this.offset) this.join(this.chunks.shift()!)
-    return true
+    for (let piece; length > this.current.length - this.offset && (piece = this.next());) this.join(piece)
+    return !this.short
   }
 
   private spend(length: number): number {
@@ -359,8 +361,13 @@ class ReaderImpl implements Reader {
   private done(): void {
     this.needed = 0
     if (this.marks.length > 0) this.marks.length = 0
-    if (this.offset === this.current.length) this.turnTo(this.chunks.shift() ?? empty)
+    if (this.offset === this.current.length) this.turnTo(this.next() ?? empty)
     this.begun = this.offset
+  }
+
+  private next(): Uint8Array | undefined {
+    if (this.turned.length === 0 && this.chunks.length > 0) this.turned = this.chunks.splice(0).reverse()
+    return this.turned.pop()
   }
 
   private turnTo(piece: Uint8Array): void {

@@ -8,7 +8,7 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { Bag, type Item } from "./Bag.ts"
 
 /**
@@ -17,13 +17,9 @@ import { Bag, type Item } from "./Bag.ts"
  * @internal
  */
 export class Fibers {
-  static readonly make: Effect.Effect<Fibers, never, Scope.Scope> = Effect.flatMap(
-    Effect.scope,
-    (scope) =>
-      Effect.withFiber(({ context }) => {
-        const fibers = new Fibers(context)
-        return Effect.as(Scope.addFinalizerExit(scope, () => fibers.close()), fibers)
-      })
+  static readonly make: Effect.Effect<Fibers, never, Scope.Scope> = Effect.acquireRelease(
+    Effect.withFiber(({ context }) => Effect.succeed(new Fibers(context))),
+    (fibers) => fibers.close()
   )
 
   private readonly context: Context.Context<never>

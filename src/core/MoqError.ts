@@ -178,7 +178,7 @@ export class Evicted extends Described("MoqEvicted", "evicted") {}
 export class App extends Data.TaggedError("MoqApp")<Detail & { readonly code: number }> {
   constructor(fields: Detail & { readonly code: number }) {
     if (!Number.isSafeInteger(fields.code) || fields.code < 0) {
-      throw new RangeError(`an application code is an integer, 0 and up: ${fields.code}`)
+      throw new RangeError(`${fields.code} is not an application code`)
     }
     super(fields)
   }
@@ -348,22 +348,7 @@ export type MoqError = WireError | SessionClosed | StreamReset | Overflow | NotS
  * @category wire codes
  * @since 0.1.0
  */
-export const toCode = (error: MoqError): number => {
-  switch (error._tag) {
-    case "MoqApp":
-      return 64 + error.code
-    case "MoqRemote":
-    case "MoqSessionClosed":
-    case "MoqStreamReset":
-      return error.code
-    case "MoqOverflow":
-      return 26
-    case "MoqNotSupportedByPeer":
-      return 15
-    default:
-      return coded[error._tag][0]
-  }
-}
+export const toCode = (error: MoqError): number => byTag.get(error._tag)! + ("code" in error ? error.code : 0)
 
 /**
  * The error that a code from the wire stands for; `detail` is the reason that came with it, if any.
@@ -396,53 +381,56 @@ export const toRequestError = (error: MoqError): RequestError =>
  * @since 0.1.0
  */
 export const isMoqError = (u: unknown): u is MoqError =>
-  typeof u === "object" && u !== null && "_tag" in u && typeof u._tag === "string" && tags.has(u._tag)
+  typeof u === "object" && u !== null && "_tag" in u && typeof u._tag === "string" && byTag.has(u._tag)
 
 // internal
 
 type Coded = Exclude<WireError, App | Remote>
 
-const coded: { readonly [E in Coded as E["_tag"]]: readonly [code: number, make: new(fields: Detail) => E] } = {
-  MoqCancelled: [0, Cancelled],
-  MoqRequiredExtension: [1, RequiredExtension],
-  MoqExpired: [2, Expired],
-  MoqTimeout: [3, Timeout],
-  MoqTransportError: [4, TransportError],
-  MoqDecodeError: [5, DecodeError],
-  MoqUnauthorized: [6, Unauthorized],
-  MoqUnsupportedVersion: [9, UnsupportedVersion],
-  MoqUnexpectedStream: [10, UnexpectedStream],
-  MoqBoundsExceeded: [11, BoundsExceeded],
-  MoqDuplicate: [12, Duplicate],
-  MoqNotFound: [13, NotFound],
-  MoqWrongSize: [14, WrongSize],
-  MoqProtocolViolation: [15, ProtocolViolation],
-  MoqLagged: [26, Lagged],
-  MoqFrameTooLarge: [27, FrameTooLarge],
-  MoqEvicted: [31, Evicted]
-}
+const coded: ReadonlyArray<readonly [code: number, make: new(fields: Detail) => Coded]> = [
+  [0, Cancelled],
+  [1, RequiredExtension],
+  [2, Expired],
+  [3, Timeout],
+  [4, TransportError],
+  [5, DecodeError],
+  [6, Unauthorized],
+  [9, UnsupportedVersion],
+  [10, UnexpectedStream],
+  [11, BoundsExceeded],
+  [12, Duplicate],
+  [13, NotFound],
+  [14, WrongSize],
+  [15, ProtocolViolation],
+  [26, Lagged],
+  [27, FrameTooLarge],
+  [31, Evicted]
+]
 
-const byCode = new Map<number, new(fields: Detail) => Coded>(Object.values(coded))
+const byCode = new Map(coded)
 
-const requestErrors = new Set<MoqError["_tag"]>([
-  "MoqCancelled",
-  "MoqTimeout",
-  "MoqDecodeError",
-  "MoqUnauthorized",
-  "MoqBoundsExceeded",
-  "MoqNotFound",
-  "MoqProtocolViolation",
-  "MoqApp",
-  "MoqRemote",
-  "MoqSessionClosed"
+// those that carry their code, or stand for another, are last
+const byTag = new Map<string, number>([
+  ...coded.map(([code, make]) => [make.prototype.name, code] as const),
+  ["MoqApp", 64],
+  ["MoqRemote", 0],
+  ["MoqSessionClosed", 0],
+  ["MoqStreamReset", 0],
+  ["MoqOverflow", 26],
+  ["MoqNotSupportedByPeer", 15]
 ])
 
-const tags = new Set<string>([
-  ...Object.keys(coded),
-  "MoqApp",
-  "MoqRemote",
-  "MoqSessionClosed",
-  "MoqStreamReset",
-  "MoqOverflow",
-  "MoqNotSupportedByPeer"
-])
+const requestErrors = new Set<string>(
+  [
+    Cancelled,
+    Timeout,
+    DecodeError,
+    Unauthorized,
+    BoundsExceeded,
+    NotFound,
+    ProtocolViolation,
+    App,
+    Remote,
+    SessionClosed
+  ].map(({ prototype }) => prototype.name)
+)

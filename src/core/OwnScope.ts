@@ -25,9 +25,7 @@ export const inOwnScope = <A, E, R>(
 export const withOwnScope = <A, E, R>(
   use: (own: Scope.Closeable) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
-  Effect.flatMap(
-    Effect.scope,
-    (scope) =>
-      Effect.flatMap(Scope.fork(scope), (own) =>
-        Effect.onError(Scope.provide(use(own), own), (cause) => Scope.close(own, Exit.failCause(cause))))
-  )
+  Effect.flatMap(Effect.scope, (scope) => {
+    const own = Scope.forkUnsafe(scope)
+    return Effect.onError(Scope.provide(use(own), own), (cause) => Scope.close(own, Exit.failCause(cause)))
+  })

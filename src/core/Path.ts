@@ -182,10 +182,10 @@ export const validateTrack = (path: Path): Effect.Effect<Path, BoundsExceeded> =
 // internal
 
 const problemOf = (path: Path): string | undefined => {
-  if (path.length > maxParts) return `a path has at most ${maxParts} parts, this one has ${path.length}`
+  if (path.length > maxParts) return `a path of ${path.length} parts, at most ${maxParts} are allowed`
   if (!path.every((part) => part.isWellFormed())) return "a path part is not a well-formed string"
   const bytes = byteLength(path)
-  if (bytes > maxBytes) return `a path has at most ${maxBytes} bytes, this one has ${bytes}`
+  if (bytes > maxBytes) return `a path of ${bytes} bytes, at most ${maxBytes} are allowed`
   return undefined
 }
 

@@ -3,9 +3,13 @@
  *
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import { Duplicate } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import { Follower } from "./Follower.ts"
 import * as Log from "./Log.ts"
@@ -120,12 +124,41 @@ export class Registry<in out E = never> {
   }
   /** Those below any of the prefixes that are there, `Live` as soon as that is known, then the changes. */
   announced(...prefixes: ReadonlyArray<Path.Path>): Stream.Stream<Announced, E> {
-    return Log.toStream(Effect.map(Log.open(this.log), (cursor) => new View(this, prefixes, cursor).pull))
+    return Log.toStream(this.reader(...prefixes))
+  }
+  /** The same, one run of it. */
+  reader(
+    ...prefixes: ReadonlyArray<Path.Path>
+  ): Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<Announced>, E>, never, Scope.Scope> {
+    return Effect.map(Log.open(this.log), (cursor) => new View(this, prefixes, cursor).pull)
   }
   append(event: Announced): void {
     Log.appendBoundedUnsafe(this.log, event, maxEvents)
   }
 }
+
+/**
+ * Keeps something under a path, and announces it, unless the path is taken; `detail` says which, in words. Gives what takes
+ * it back.
+ *
+ * @internal
+ */
+export const offer = <A>(
+  registry: Registry,
+  all: Map<string, A>,
+  path: Path.Path,
+  value: A,
+  detail: string
+): Effect.Effect<() => void, Duplicate> =>
+  Effect.suspend(() => {
+    if (!registry.add(path)) return Effect.fail(new Duplicate({ detail }))
+    const key = Path.key(path)
+    all.set(key, value)
+    return Effect.succeed(() => {
+      all.delete(key)
+      registry.remove(path)
+    })
+  })
 
 // internal
 

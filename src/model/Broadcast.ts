@@ -53,6 +53,13 @@ export interface Producer {
   ) => Effect.Effect<Track.Producer, PublishError, Scope.Scope>
   /** Fails all of its tracks, those that are made later included. Does nothing once it has failed. */
   readonly fail: (error: ReadError) => Effect.Effect<void>
+  /**
+   * Offers them in another router as well, for as long as the scope: what `publish` of a session does. One of `make`
+   * includes its router; one that belongs to a session offers the tracks that it has then.
+   *
+   * @internal
+   */
+  readonly offer: (router: Router.Router) => Effect.Effect<void, PublishError, Scope.Scope>
 }
 
 /**
@@ -67,14 +74,25 @@ export const make = (prefix: Path.Path, options?: {
 }): Effect.Effect<Producer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const router = options?.router ?? (yield* Router.make)
+    const producer = yield* within(router, prefix)
+    return { ...producer, offer: (other) => Router.include(other, router) }
+  })
+
+/**
+ * Makes one in a router that is there for other things, too. It is on its own so that a page that has none to publish
+ * loads nothing that follows a router.
+ *
+ * @internal
+ */
+export const within = (router: Router.Router, prefix: Path.Path): Effect.Effect<Producer, never, Scope.Scope> =>
+  Effect.gen(function*() {
     const scope = yield* Effect.scope
     const tracks = new Set<Track.Producer>()
     let failure: ReadError | undefined
     const track: Producer["track"] = (name, options) =>
       Effect.gen(function*() {
         // closes with the broadcast or with the scope of the track, whichever comes first
-        const own = yield* Scope.fork(scope)
-        yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+        const own = yield* Effect.acquireRelease(Effect.sync(() => Scope.forkUnsafe(scope)), Scope.close)
         return yield* Effect.gen(function*() {
           const producer = yield* Track.make(Path.concat(prefix, typeof name === "string" ? [name] : name), options)
           yield* Effect.acquireRelease(
@@ -90,6 +108,7 @@ export const make = (prefix: Path.Path, options?: {
       prefix,
       router,
       track,
+      offer: (other) => Effect.forEach([...tracks], (producer) => other.publish(producer.track), { discard: true }),
       fail: (error) =>
         Effect.suspend(() => {
           if (failure !== undefined) return Effect.void

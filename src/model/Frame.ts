@@ -8,7 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { Cancelled, type SessionClosed, type WireError, type WrongSize } from "../core/MoqError.ts"
 import * as Log from "./Log.ts"
 
@@ -101,8 +101,8 @@ class Whole implements Frame {
   get bytes(): Effect.Effect<Uint8Array> {
     return Effect.succeed(this.payload)
   }
-  get chunks(): Stream.Stream<Uint8Array> {
-    return this.size === 0 ? Stream.empty : Stream.succeed(this.payload)
+  get chunks(): Frame["chunks"] {
+    return Log.toStream(this.reader)
   }
   get reader(): Frame["reader"] {
     return Effect.sync(() => {

@@ -7,10 +7,10 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import { errorOf } from "../core/ErrorOf.ts"
 import { FrameTooLarge, Lagged, WrongSize } from "../core/MoqError.ts"
 import * as Body from "./Body.ts"
 import * as Frame from "./Frame.ts"
@@ -469,7 +469,7 @@ class GroupImpl extends Wire.Wire implements Group, Producer {
   // ending
 
   get failure(): Frame.ReadError | undefined {
-    return this.end === undefined ? undefined : Option.getOrUndefined(Exit.findErrorOption(this.end))
+    return this.end && errorOf(this.end)
   }
   get finish(): Effect.Effect<void, WrongSize> {
     return Effect.suspend(() => this.finishUnsafe() ? Effect.void : Effect.fail(this.failure as WrongSize))

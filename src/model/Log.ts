@@ -245,9 +245,9 @@ export const pull = <A, E>(self: Log<A, E>, cursor: Cursor): Pull.Pull<NonEmptyR
  *
  * @internal
  */
-export const toStream = <A, E>(
-  open: Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<A>, E>, never, Scope.Scope>
-): Stream.Stream<A, Pull.ExcludeDone<E>> =>
+export const toStream = <A, E, E2 = never>(
+  open: Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<A>, E>, E2, Scope.Scope>
+): Stream.Stream<A, Pull.ExcludeDone<E> | E2> =>
   Stream.fromChannel(Channel.fromTransform((_, scope) => Scope.provide(open, scope)))
 
 /**

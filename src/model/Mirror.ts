@@ -4,9 +4,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
+import { errorOf } from "../core/ErrorOf.ts"
 import { Fibers } from "../core/Fibers.ts"
 import { Lagged } from "../core/MoqError.ts"
 import * as Body from "./Body.ts"
@@ -81,7 +80,7 @@ const copyGroup = (from: Group.Group, to: Group.Producer): Effect.Effect<void> =
         for (const chunk of chunks) if (!Body.feedUnsafe(target, chunk)) return Effect.void
         const { end } = source
         if (end === undefined) return Effect.andThen(wait, copy)
-        return Effect.sync(() => Group.endUnsafe(to, Option.getOrUndefined(Exit.findErrorOption(end))))
+        return Effect.sync(() => Group.endUnsafe(to, errorOf(end)))
       })
       return copy
     },

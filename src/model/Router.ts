@@ -8,20 +8,11 @@ import * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { ignore } from "../core/Ignore.ts"
-import {
-  Duplicate,
-  Evicted,
-  type FetchError,
-  NotFound,
-  type PublishError,
-  type RequestError
-} from "../core/MoqError.ts"
-import { inOwnScope } from "../core/OwnScope.ts"
+import { Evicted, type FetchError, NotFound, type PublishError, type RequestError } from "../core/MoqError.ts"
+import { inOwnScope, withOwnScope } from "../core/OwnScope.ts"
 import * as Path from "../core/Path.ts"
 import type { Priority } from "../core/Priority.ts"
 import { Turns } from "../core/Turns.ts"
@@ -111,7 +102,7 @@ export interface Subscribable<out E = never> {
  */
 export interface Router extends Subscribable {
   /**
-   * Offers a track under its own path for as long as the scope. Fails with {@link Duplicate} when the path is taken, with
+   * Offers a track under its own path for as long as the scope. Fails with `Duplicate` when the path is taken, with
    * `BoundsExceeded` when it is empty or too long.
    */
   readonly publish: (track: Track.Track) => Effect.Effect<void, PublishError, Scope.Scope>
@@ -122,7 +113,7 @@ export interface Router extends Subscribable {
    * what `serve` makes of the path. The first one makes the track, others share it, and its scope closes with the last
    * of them. Of several routes that fit, the one with the longest prefix serves. It announces nothing: see `announce`.
    *
-   * Fails with {@link Duplicate} when the prefix has a route, with `BoundsExceeded` when it is too long.
+   * Fails with `Duplicate` when the prefix has a route, with `BoundsExceeded` when it is too long.
    */
   readonly route: (
     prefix: Path.Path,
@@ -167,7 +158,7 @@ export const make: Effect.Effect<Router> = Effect.sync(() => new RouterImpl())
  *
  * **Details**
  *
- * Fails with {@link Duplicate} when a path or the prefix of a route that is there at the beginning is taken. One that
+ * Fails with `Duplicate` when a path or the prefix of a route that is there at the beginning is taken. One that
  * comes later and is taken is left out, with a warning on the console, until it becomes free.
  *
  * **Gotchas**
@@ -219,20 +210,16 @@ export const rendezvous = <E>(
   const first = source.subscribe({ ...options, from: options.from ?? "latest" })
   if (wait === undefined) return first
   // one that has gone again by the time it is asked for: the next announcement is waited for
-  const unlessGone = Effect.catchTag(
-    source.subscribe({ ...options, from: options.from ?? 0 }),
-    "MoqNotFound",
-    () => Effect.undefined
-  )
+  const unlessGone = ifNotFound(source.subscribe({ ...options, from: options.from ?? 0 }), Effect.undefined)
   const later = Effect.flatMap(
     wheneverActive(source.announced(path), path, unlessGone),
     (found) => found === undefined ? Effect.fail(notFound(path)) : Effect.succeed(found)
   )
-  return Effect.catchTag(first, "MoqNotFound", () =>
-    Effect.timeoutOrElse(later, {
-      duration: wait,
-      orElse: () => Effect.fail(new NotFound({ detail: `nobody has published ${Path.format(path)} in time` }))
-    }))
+  const inTime = Effect.timeoutOrElse(later, {
+    duration: wait,
+    orElse: () => Effect.fail(new NotFound({ detail: `nobody has published ${Path.format(path)} in time` }))
+  })
+  return ifNotFound(first, inTime)
 }
 
 /**
@@ -286,6 +273,15 @@ export const cached = (
 
 // internal
 
+const ifNotFound = <A, B, E, R, R2>(
+  self: Effect.Effect<A, RequestError, R>,
+  then: Effect.Effect<B, E, R2>
+): Effect.Effect<A | B, RequestError | E, R | R2> =>
+  Effect.catch(
+    self,
+    (error): Effect.Effect<B, RequestError | E, R2> => error._tag === "MoqNotFound" ? then : Effect.fail(error)
+  )
+
 /**
  * The error for a path that nobody publishes.
  *
@@ -334,50 +330,49 @@ const mirror = (
   offer: (path: Path.Path) => Effect.Effect<void, PublishError, Scope.Scope>
 ): Effect.Effect<void, PublishError, Scope.Scope> =>
   Effect.gen(function*() {
-    const scope = yield* Effect.scope
     // by path; `undefined` where it is taken
     const offered = new Map<string, Scope.Closeable | undefined>()
-    const begin = (path: Path.Path): Effect.Effect<void, PublishError> =>
-      Effect.gen(function*() {
-        const key = Path.key(path)
-        const own = yield* Scope.fork(scope)
-        yield* Effect.onError(Scope.provide(offer(path), own), (cause) => {
-          offered.set(key, undefined)
-          return Scope.close(own, Exit.failCause(cause))
-        })
-        offered.set(key, own)
-      })
-    // a call of a logger would bring all of Effect's loggers to a page
-    const leaveOut = (error: PublishError) => Console.warn(`a track is left out: ${error.message}`)
-    const hearTheirs = (event: Announced.Announced): Effect.Effect<void, PublishError> => {
-      if (event._tag === "Live") return Effect.void
-      const key = Path.key(event.path)
-      if (event._tag === "Active") return offered.has(key) ? Effect.void : begin(event.path)
+    const live = Deferred.makeUnsafe<void, PublishError>()
+    const hear = (event: Announced.Announced, isOurs: boolean): Effect.Effect<void, PublishError, Scope.Scope> => {
+      if (event._tag === "Live") {
+        Deferred.doneUnsafe(live, Exit.void)
+        return Effect.void
+      }
+      const { path } = event
+      const key = Path.key(path)
       const own = offered.get(key)
+      const isActive = event._tag === "Active"
+      if (isOurs ? !isActive && own === undefined && offered.has(key) : isActive && !offered.has(key)) {
+        offered.set(key, undefined)
+        return withOwnScope((own) =>
+          Effect.map(offer(path), () => {
+            offered.set(key, own)
+          })
+        )
+      }
+      if (isOurs || isActive) return Effect.void
       offered.delete(key)
       return own === undefined ? Effect.void : Scope.close(own, Exit.void)
     }
-    const hearOurs = (event: Announced.Announced): Effect.Effect<void> => {
-      if (event._tag !== "Ended") return Effect.void
-      const key = Path.key(event.path)
-      return offered.has(key) && offered.get(key) === undefined ? ignore(begin(event.path)) : Effect.void
-    }
     // one at a time: what is being offered must not be withdrawn, or offered again, meanwhile
     const inTurn = new Turns()
-    const follow = <E>(
-      events: Stream.Stream<Announced.Announced>,
-      hear: (event: Announced.Announced) => Effect.Effect<void, E>
-    ): Effect.Effect<Fiber.Fiber<void, E>, never, Scope.Scope> =>
-      Effect.forkScoped(Stream.runForEach(events, (event) => inTurn.take(hear(event))), { startImmediately: true })
-    const live = Deferred.makeUnsafe<void, PublishError>()
-    const followed = yield* follow(theirs, (event) => {
-      if (event._tag === "Live") return Deferred.succeed(live, undefined)
-      return Deferred.isDoneUnsafe(live) ? Effect.catch(hearTheirs(event), leaveOut) : hearTheirs(event)
-    })
+    const follow = (events: Stream.Stream<Announced.Announced>, isOurs: boolean) =>
+      Effect.forkScoped(
+        Stream.runForEach(events, (event) =>
+          inTurn.take(
+            Effect.catch(Effect.suspend(() => hear(event, isOurs)), (error) =>
+              // a call of a logger would bring all of Effect's loggers to a page
+              Deferred.isDoneUnsafe(live)
+                ? Console.warn(`a track is left out: ${error.message}`)
+                : Effect.fail(error))
+          )),
+        { startImmediately: true }
+      )
+    const followed = yield* follow(theirs, false)
     // where nothing tells that all are there, the end does
     followed.addObserver((exit) => Deferred.doneUnsafe(live, exit))
     yield* Deferred.await(live)
-    yield* follow(ours, hearOurs)
+    yield* follow(ours, true)
   })
 
 // every session has one, and many offer nothing
@@ -415,20 +410,10 @@ class RouterImpl implements Router {
   readonly announce: Router["announce"] = (path) => this.add(fromRoutes(path, this.routes))
   readonly publish: Router["publish"] = (track) => this.add(fromTrack(track))
   readonly add: Router["add"] = (source) => {
-    const key = Path.key(source.path)
-    const begin = Effect.suspend(() => {
-      if (this.sources.has(key)) return Effect.fail(new Duplicate({ detail: Path.format(source.path) }))
-      this.sources.set(key, source)
-      this.registry.add(source.path)
-      return Effect.void
-    })
-    return Effect.acquireRelease(
-      Effect.andThen(Path.validateTrack(source.path), begin),
-      () =>
-        Effect.sync(() => {
-          this.sources.delete(key)
-          this.registry.remove(source.path)
-        })
+    const { path } = source
+    const offered = Effect.suspend(() => Announced.offer(this.registry, this.sources, path, source, Path.format(path)))
+    return Effect.asVoid(
+      Effect.acquireRelease(Effect.andThen(Path.validateTrack(path), offered), (withdraw) => Effect.sync(withdraw))
     )
   }
   readonly subscribe: Router["subscribe"] = (path, options = {}) =>

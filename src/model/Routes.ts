@@ -5,10 +5,10 @@
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import { Duplicate, type PublishError, type RequestError } from "../core/MoqError.ts"
+import type { PublishError, RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
-import * as Announced from "./Announced.ts"
-import { Share } from "./Share.ts"
+import { offer, Registry } from "./Announced.ts"
+import { holdIn, Share } from "./Share.ts"
 import type * as Track from "./Track.ts"
 
 /**
@@ -24,31 +24,25 @@ export type Serve = (path: Path.Path) => Effect.Effect<Track.Track, RequestError
  * @internal
  */
 export class Routes {
-  readonly registry: Announced.Registry
+  readonly registry: Registry
   readonly routes: Map<string, Route>
   constructor() {
-    this.registry = new Announced.Registry()
+    this.registry = new Registry()
     this.registry.live("marker")
     this.routes = new Map()
   }
-  readonly route = (prefix: Path.Path, serve: Serve): Effect.Effect<void, PublishError, Scope.Scope> => {
-    const key = Path.key(prefix)
-    const begin = Effect.suspend(() => {
-      if (this.routes.has(key)) return Effect.fail(new Duplicate({ detail: `a route of ${Path.format(prefix)}` }))
+  readonly route = (prefix: Path.Path, serve: Serve): Effect.Effect<void, PublishError, Scope.Scope> =>
+    Effect.suspend(() => {
       const route = new Route(serve)
-      this.routes.set(key, route)
-      this.registry.add(prefix)
-      return Effect.succeed(route)
+      const detail = `a route of ${Path.format(prefix)}`
+      return Effect.asVoid(Effect.acquireRelease(
+        Effect.andThen(Path.validate(prefix), offer(this.registry, this.routes, prefix, route, detail)),
+        (withdraw, exit) => {
+          withdraw()
+          return Scope.close(route.scope, exit)
+        }
+      ))
     })
-    return Effect.asVoid(Effect.acquireRelease(
-      Effect.andThen(Path.validate(prefix), begin),
-      (route, exit) => {
-        this.routes.delete(key)
-        this.registry.remove(prefix)
-        return Scope.close(route.scope, exit)
-      }
-    ))
-  }
   /** What gives the track of a path for as long as the scope; `undefined` without a route for it. */
   find(path: Path.Path): Effect.Effect<Track.Track, RequestError, Scope.Scope> | undefined {
     if (this.routes.size === 0) return undefined
@@ -72,21 +66,11 @@ class Route {
     this.shares = new Map()
   }
   hold(path: Path.Path): Effect.Effect<Track.Track, RequestError, Scope.Scope> {
-    const key = Path.key(path)
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => (this.shares.get(key) ?? this.share(key, path)).hold(restore))
+    const open = Effect.suspend(() => this.serve(path))
+    return holdIn(
+      this.shares,
+      Path.key(path),
+      (onRetire) => new Share({ scope: this.scope, open, from: 0, onRetire })
     )
-  }
-  share(key: string, path: Path.Path): Share {
-    const share: Share = new Share({
-      scope: this.scope,
-      open: Effect.suspend(() => this.serve(path)),
-      from: 0,
-      onRetire: () => {
-        if (this.shares.get(key) === share) this.shares.delete(key)
-      }
-    })
-    this.shares.set(key, share)
-    return share
   }
 }

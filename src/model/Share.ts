@@ -56,11 +56,8 @@ export class Held<A, O extends HeldOptions<A> = HeldOptions<A>> {
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, RequestError, Scope.Scope> {
     const begun = this.holders++ > 0 ? Effect.void : this.open
-    return begun.pipe(
-      Effect.andThen(restore(Deferred.await(this.opened))),
-      Effect.onError(() => this.leave),
-      Effect.tap(() => Effect.addFinalizer(() => this.leave))
-    )
+    const opened = Effect.andThen(begun, restore(Deferred.await(this.opened)))
+    return Effect.acquireRelease(Effect.onError(opened, () => this.leave), () => this.leave)
   }
 
   retire(): void {
@@ -102,6 +99,29 @@ export class Held<A, O extends HeldOptions<A> = HeldOptions<A>> {
     Deferred.doneUnsafe(this.opened, isClosed ? Exit.fail(this.options.closed ?? gone) : exit)
   }
 }
+
+/**
+ * Holds what is kept under a key, for as long as the scope; what is not there `make` makes. It is kept until it retires,
+ * for which `make` is given what to call.
+ *
+ * @internal
+ */
+export const holdIn = <A, O extends HeldOptions<A>>(
+  all: Map<string, Held<A, O>>,
+  key: string,
+  make: (onRetire: () => void) => Held<A, O>
+): Effect.Effect<A, RequestError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.suspend(() => {
+      const there = all.get(key)
+      if (there !== undefined) return there.hold(restore)
+      const made = make(() => {
+        if (all.get(key) === made) all.delete(key)
+      })
+      all.set(key, made)
+      return made.hold(restore)
+    })
+  )
 
 /** @internal */
 export interface Options extends HeldOptions<Track.Track> {

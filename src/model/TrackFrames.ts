@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -40,10 +41,15 @@ export const make = (
   open: Effect.Effect<Source, never, Scope.Scope>,
   newestFirst: boolean
 ): Stream.Stream<Uint8Array, Frame.ReadError> =>
-  Log.toStream(Effect.flatMap(open, (source) => {
-    const { close, pull } = read(source, newestFirst)
-    return Effect.as(Effect.addFinalizer(() => Effect.sync(close)), pull)
-  }))
+  Log.toStream(
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.map(open, (source) => read(source, newestFirst)),
+        ({ close }) => Effect.sync(close)
+      ),
+      ({ pull }) => pull
+    )
+  )
 
 // internal
 
@@ -128,7 +134,7 @@ const read = (source: Source, newestFirst: boolean): { readonly pull: Frames; re
 
   const awaitNews = Log.awaitUntil(log, () => source.isReady())
 
-  const awaitOvertaken = Effect.clockWith((clock): Frames => {
+  const awaitOvertaken = Clock.clockWith((clock): Frames => {
     const now = clock.currentTimeMillisUnsafe()
     if (overtaken?.last !== last) overtaken = { last, until: now + stall }
     const left = overtaken.until - now

@@ -15,7 +15,7 @@ import { Buffer } from "node:buffer"
 export class Frames {
   private readonly chunks: Array<Uint8Array> = []
   // what was copied last, and may go on: a part of a slab
-  private run = slab
+  private run = empty
   private from = 0
   private to = 0
 
@@ -51,6 +51,8 @@ export class Frames {
   /** Takes what is to be written. */
   take(): Array<Uint8Array> {
     this.begin()
+    // who has nothing to say keeps no slab that others go on to fill
+    this.run = empty
     return this.chunks.splice(0)
   }
 
@@ -67,5 +69,7 @@ export class Frames {
 const slabSize = 64 * 1024
 const large = 4096
 
-let slab = Buffer.alloc(0)
+const empty = Buffer.alloc(0)
+
+let slab = empty
 let filled = slabSize

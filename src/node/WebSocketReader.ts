@@ -41,7 +41,8 @@ export class Reader {
   private readonly pass: (bytes: Buffer) => void
   // the beginning of a header
   private begun: Buffer | undefined = undefined
-  // how much of the frame that is passed on is still to come, and whether other fragments follow it, or nothing at all
+  // how much of the frame that is passed on is still to come, and whether other fragments follow it, or nothing of interest:
+  // `ws` takes no more behind a close
   private passing = 0
   private isFragmented = false
   private isClosing = false
@@ -68,11 +69,13 @@ export class Reader {
     }
     for (let at = 0; at < chunk.length;) {
       if (this.passing > 0) at = this.goOn(chunk, at)
+      else if (this.isClosing) return
       else if (this.message !== undefined) at = this.fill(this.message, chunk, at)
       else {
         const next = this.begin(chunk, at)
         if (next === undefined) {
-          this.begun = chunk.subarray(at)
+          // a view would keep all that came with it
+          this.begun = Buffer.from(chunk.subarray(at))
           return
         }
         at = next
@@ -96,7 +99,7 @@ export class Reader {
       : short === 126
       ? chunk.readUInt16BE(at + 2)
       : chunk.readUInt32BE(at + 2) * 2 ** 32 + chunk.readUInt32BE(at + 6)
-    if (first !== wholeBinary || isMasked !== this.isMasked || short === 127 || this.isFragmented || this.isClosing) {
+    if (first !== wholeBinary || isMasked !== this.isMasked || short === 127 || this.isFragmented) {
       const opcode = first & 0x0f
       if (opcode < 8) this.isFragmented = first < 0x80
       else if (opcode === close) this.isClosing = true

@@ -97,14 +97,18 @@ export class WebSocketStream extends QmuxSocket {
   }
 
   private flush(): void {
-    if (this.heldBytes === 0) return
+    const { heldBytes } = this
+    // nothing follows a close
+    if (heldBytes === 0 || !this.isOpen) return
     this.heldBytes = 0
     this.wroteIn = turn
     if (!isTurning) {
       isTurning = true
       setImmediate(endTurn)
     }
-    const chunks = this.masks ? this.held.splice(0) : this.frames.take()
+    const all = this.masks ? this.held.splice(0) : this.frames.take()
+    // a peer that does not read has us hold each of its few bytes for long, and with them the slab that others filled
+    const chunks = heldBytes < few && this.socket.writableLength > 0 ? all.map(owned) : all
     // one alone goes to the system, or to TLS, without a copy
     if (chunks.length === 1) return void this.socket.write(chunks[0]!)
     this.socket.cork()
@@ -155,3 +159,10 @@ const endTurn = (): void => {
 
 // what goes to the system in one call; more would keep the peer idle meanwhile
 const atOnce = 128 * 1024
+
+// less than this is not worth the slabs that it lies in, nor is a small part of one
+const few = 32 * 1024
+const small = 4096
+
+const owned = (chunk: Uint8Array): Uint8Array =>
+  chunk.length < small && chunk.length * 8 < chunk.buffer.byteLength ? Uint8Array.prototype.slice.call(chunk) : chunk

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -34,8 +35,9 @@ export const open = (
     const announcing = new Announcing(context, prefix, stream)
     yield* Effect.forkScoped(
       announcing.hear.pipe(
-        Effect.tapError((error) => stream.abort(resetCode(error, context))),
-        Effect.mapError((error) => toRequestError(toReadError(error))),
+        Effect.catch((error) =>
+          Effect.andThen(stream.abort(resetCode(error, context)), Effect.fail(toRequestError(toReadError(error))))
+        ),
         Effect.onExit((exit) => Effect.andThen(Effect.sync(() => announcing.end(exit)), over))
       ),
       { startImmediately: true }
@@ -82,7 +84,7 @@ class Announcing {
   // when it is interrupted while anybody reads it, that is because the session closes
   end(exit: Exit.Exit<void, RequestError>): void {
     for (let left = this.registry.active.size; left > 0; left--) this.context.monitor.announce("received", -1)
-    this.registry.end(Exit.hasInterrupts(exit) ? Exit.fail(closedHere) : exit)
+    this.registry.end(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(closedHere) : exit)
   }
 
   take(status: "active" | "ended", suffix: Path.Path): Effect.Effect<void, BoundsExceeded> {
@@ -91,8 +93,11 @@ class Announcing {
       monitor.limit("announceRate")
       return Effect.fail(new BoundsExceeded({ detail: "too many announces in a short time" }))
     }
-    const valid = Path.validate(Path.concat(this.prefix, suffix))
-    return Effect.flatMap(Effect.tapError(valid, (error) => Effect.sync(() => refused(monitor, error))), (path) => {
+    const valid = Effect.mapError(Path.validate(Path.concat(this.prefix, suffix)), (error) => {
+      refused(monitor, error)
+      return error
+    })
+    return Effect.flatMap(valid, (path) => {
       const { active } = this.registry
       // before anybody hears of one too many
       if (status === "active" && active.size >= limits.announces && !active.has(Path.key(path))) {

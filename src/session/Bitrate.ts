@@ -4,8 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
-import { NotSupportedByPeer, SessionClosed } from "../core/MoqError.ts"
+import { NotSupportedByPeer, SessionClosed, type StreamReset } from "../core/MoqError.ts"
 import { Turns } from "../core/Turns.ts"
 import * as SessionUpdate from "../message/SessionUpdate.ts"
 import { encode, type MessageStream } from "./MessageStream.ts"
@@ -56,15 +55,17 @@ export class Bitrate {
       return this.control.send.write([encode(SessionUpdate.encode, message, profile)])
     })
     // not on the fiber of whoever asks: a write that is interrupted would leave half a message
-    const reported = Effect.suspend(() => {
+    const reported = Effect.callback<void, StreamReset | SessionClosed>((resume) => {
       const fiber = this.context.fibers.fork(writing.take(tell))
-      return fiber === undefined ? Effect.fail(closedHere) : Fiber.join(fiber)
+      if (fiber === undefined) resume(Effect.fail(closedHere))
+      else fiber.addObserver(resume)
     })
-    return reported.pipe(
-      Effect.catchTag(
-        "MoqStreamReset",
-        ({ code }) => Effect.fail(new SessionClosed({ code, reason: "the session stream was closed", by: "remote" }))
-      )
+    return Effect.mapError(
+      reported,
+      (error) =>
+        error._tag === "MoqStreamReset"
+          ? new SessionClosed({ code: error.code, reason: "the session stream was closed", by: "remote" })
+          : error
     )
   }
 

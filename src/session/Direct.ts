@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
@@ -45,22 +44,6 @@ export const openBi = (
   return open(fibers, connection.openBi, (exit, scope) => {
     opened(Exit.map(exit, ({ receive, send }) => ({ send, receive: ofScopeToo(receive, scope) })))
   })
-}
-
-/**
- * Writes chunks. Gives `true` when they are taken at once; then `written` is not called.
- *
- * @internal
- */
-export const write = (
-  { fibers }: Of,
-  stream: SendStream,
-  chunks: NonEmptyReadonlyArray<Uint8Array>,
-  written: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void
-): boolean => {
-  if (stream.offer?.(chunks)) return true
-  watch(fibers, stream.write(chunks), written)
-  return false
 }
 
 /**

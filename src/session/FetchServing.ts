@@ -5,6 +5,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { ignore } from "../core/Ignore.ts"
 import type { MoqError } from "../core/MoqError.ts"
@@ -52,7 +53,7 @@ export class FetchServing {
       Effect.as(this.stream.send.stopped, false)
     ]).pipe(
       Effect.flatMap((isSent) => isSent ? this.acknowledged : Effect.void),
-      Effect.ensuring(Deferred.succeed(this.done, undefined))
+      Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(this.done, Exit.void)))
     )
   }
 

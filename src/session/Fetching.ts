@@ -48,9 +48,11 @@ export const fetch = (
       return group.group
     }
     context.onBytes()
-    const owner: Owner = { track: undefined }
     const abort = (error: MoqError) => stream.abort(resetCode(error, context))
-    yield* Effect.addFinalizer(() => Effect.sync(() => unread.forget(owner)))
+    const owner = yield* Effect.acquireRelease(
+      Effect.sync((): Owner => ({ track: undefined })),
+      (owner) => Effect.sync(() => unread.forget(owner))
+    )
     yield* received(context, stream.receive, first, group, owner).pipe(
       Effect.andThen(stream.send.finish),
       Effect.catch(abort),

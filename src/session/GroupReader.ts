@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
+import { errorOf } from "../core/ErrorOf.ts"
 import {
   Cancelled,
   DecodeError,
@@ -116,7 +117,7 @@ export class GroupReader extends UnreadGroup implements Listener {
     const count = Body.complete(body) - frames
     if (payload > 0 || count > 0) monitor.traffic("received", count, payload)
     if (error !== undefined || !isTaken) this.fail(error ?? failureOf(group), false)
-    else this.add(bytes)
+    else if (this.stream !== undefined) this.add(bytes)
     return this.stream !== undefined
   }
 
@@ -147,16 +148,6 @@ export class GroupReader extends UnreadGroup implements Listener {
  * @internal
  */
 export const letGo: Cancelled = new Cancelled({ detail: "it was let go" })
-
-/**
- * What a stream ended with, unless it was interrupted.
- *
- * @internal
- */
-export const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined => {
-  const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
-  return reason !== undefined && Cause.isFailReason(reason) ? reason.error : undefined
-}
 
 // internal
 

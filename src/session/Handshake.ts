@@ -98,7 +98,7 @@ export const client = (
     const { extensions, version } = yield* stream.expect(SessionServer.decode, Profile.draft03)
     const profile = profiles.find((profile) => profile.version === version)
     if (profile === undefined) {
-      return yield* new ProtocolViolation({ detail: `the server chose version ${hex(version)}, which was not offered` })
+      return yield* new ProtocolViolation({ detail: `version ${hex(version)} was not offered` })
     }
     return { profile, greeting: Greeting.fromExtensions(extensions), stream }
   }).pipe(bounded({ limits, monitor }))

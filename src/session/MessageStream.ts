@@ -7,10 +7,10 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
 import * as Writer from "../coding/Writer.ts"
+import { errorOf } from "../core/ErrorOf.ts"
 import {
   DecodeError,
   fromCode,
@@ -172,8 +172,8 @@ export class MessageStream implements Transport.Listener {
   }
 
   end(exit: Exit.Exit<never, StreamReset | SessionClosed | Cause.Done>): void {
-    const error = Exit.findErrorOption(exit)
-    const failed = Option.isSome(error) ? ending(error.value, this.reader) : exit as Exit.Exit<never>
+    const error = errorOf(exit)
+    const failed = error === undefined ? exit as Exit.Exit<never> : ending(error, this.reader)
     this.ear!.over(failed ?? Exit.void)
   }
 
@@ -202,8 +202,10 @@ export class MessageStream implements Transport.Listener {
     said: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void
   ): void {
     const { connection, fibers } = context
-    if (connection.capabilities.priority) fibers.fork(this.send.setPriority(Rank.control))
-    if (Direct.write(context, this.send, [message], said)) said(Exit.void)
+    const { send } = this
+    if (connection.capabilities.priority) fibers.fork(send.setPriority(Rank.control))
+    if (send.offer?.([message])) said(Exit.void)
+    else Direct.watch(fibers, send.write([message]), said)
   }
 
   /** Suspends until the peer finishes its side; anything that it still sends is a {@link DecodeError}. */

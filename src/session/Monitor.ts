@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 import type { Clock } from "effect/Clock"
+import * as Console from "effect/Console"
+import type { Fibers } from "../core/Fibers.ts"
 import { BoundsExceeded, FrameTooLarge } from "../core/MoqError.ts"
 import type { Limits } from "./Limits.ts"
 
@@ -37,7 +39,7 @@ export type Drop = "expired" | "lagged" | "evicted" | "reset" | "unwanted"
 
 /**
  * Is told what a session does, as it happens, on the paths that data takes: each method must be quick, and must not
- * throw.
+ * throw: what it throws is printed, and not counted.
  *
  * @category models
  * @since 0.1.0
@@ -89,6 +91,23 @@ export const none: Monitor = {
   traffic: () => {},
   drop: () => {},
   latency: () => {}
+}
+
+/**
+ * What one throws is printed, and costs nobody anything: it is told on the stack of whatever a transport reads.
+ *
+ * @internal
+ */
+export const guarded = (monitor: Monitor, fibers: Fibers): Monitor => {
+  if (monitor === none) return none
+  const guard = (name: string) => (...args: ReadonlyArray<unknown>): void => {
+    try {
+      ;(monitor as unknown as Record<string, (...args: ReadonlyArray<unknown>) => void>)[name]!(...args)
+    } catch (defect) {
+      fibers.fork(Console.error("a monitor threw", defect))
+    }
+  }
+  return Object.fromEntries(Object.keys(none).map((name) => [name, guard(name)])) as unknown as Monitor
 }
 
 /**

@@ -3,9 +3,12 @@
  *
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Stream from "effect/Stream"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import * as Log from "../model/Log.ts"
 
 /**
@@ -32,12 +35,14 @@ export class News<in out A> {
     Log.endUnsafe(this.log, Exit.void)
   }
   get stream(): Stream.Stream<A> {
-    return Stream.unwrap(
-      Effect.map(
-        Effect.suspend(() => Log.open(this.log, Math.max(0, this.log.next - 1))),
-        (cursor) => Stream.fromPull(Effect.succeed(Log.pull(this.log, cursor)))
-      )
-    )
+    return Log.toStream(this.reader)
+  }
+  /** One more reader. */
+  get reader(): Effect.Effect<Pull.Pull<NonEmptyReadonlyArray<A>>, never, Scope.Scope> {
+    return Effect.suspend(() => {
+      const { log } = this
+      return Effect.map(Log.open(log, Math.max(0, log.next - 1)), (cursor) => Log.pull(log, cursor))
+    })
   }
 }
 

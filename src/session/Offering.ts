@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { SessionClosed } from "../core/MoqError.ts"
 import * as Broadcast from "../model/Broadcast.ts"
-import * as Router from "../model/Router.ts"
+import type * as Router from "../model/Router.ts"
 import type { Session } from "./SessionService.ts"
 
 /** @internal */
@@ -21,10 +21,10 @@ export abstract class Offering {
   }
   abstract readonly closed: Effect.Effect<SessionClosed>
   readonly publish: Session["publish"] = (offer) =>
-    "router" in offer ? Router.include(this.router, offer.router) : this.router.publish(offer)
+    "offer" in offer ? offer.offer(this.router) : this.router.publish(offer)
   readonly broadcast: Session["broadcast"] = (prefix) =>
     Effect.tap(
-      Broadcast.make(prefix, { router: this.router }),
+      Broadcast.within(this.router, prefix),
       (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
     )
 }

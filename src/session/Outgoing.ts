@@ -12,7 +12,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
+import { errorOf } from "../core/ErrorOf.ts"
 import { Lagged, type SessionClosed, type StreamReset, toCode } from "../core/MoqError.ts"
 import type { Parked } from "../core/Waiters.ts"
 import * as Body from "../model/Body.ts"
@@ -232,7 +232,7 @@ export class Outgoing extends Entry implements Sender, Parked {
     Body.takeBytesUnsafe(body, reached, this.bytes - (header?.length ?? 0), bytes)
     const chunks = bytes as unknown as NonEmptyReadonlyArray<Uint8Array>
     if (stream.offer?.(chunks)) return this.written()
-    Direct.write(sending.context, stream, chunks, (exit) => {
+    Direct.watch(sending.context.fibers, stream.write(chunks), (exit) => {
       if (Exit.isFailure(exit)) this.failed(exit)
       else if (this.written()) this.go()
     })
@@ -247,7 +247,7 @@ export class Outgoing extends Entry implements Sender, Parked {
     this.count(isFirst)
     this.sending.done(this, isFirst)
     this.release()
-    return true
+    return !this.isOver
   }
 
   private release(): void {
@@ -306,5 +306,3 @@ const codeLagged = toCode(new Lagged({}))
 
 const lagged = (): Exit.Exit<never, Lagged> =>
   Exit.fail(new Lagged({ detail: "the group outgrew its limits before it was sent" }))
-
-const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined => Option.getOrUndefined(Exit.findErrorOption(exit))

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Reader from "../coding/Reader.ts"
+import { errorOf } from "../core/ErrorOf.ts"
 import {
   BoundsExceeded,
   type MoqError,
@@ -24,7 +25,6 @@ import * as StreamType from "../message/StreamType.ts"
 import type { BiStream, Connection } from "../transport/Transport.ts"
 import { Bitrate } from "./Bitrate.ts"
 import { type Deadline, Deadlines } from "./Deadlines.ts"
-import { errorOf } from "./GroupReader.ts"
 import type { Agreed } from "./Handshake.ts"
 import { type Ear, endedBefore, MessageStream, type ReceiveError, refusal } from "./MessageStream.ts"
 import type { Limit } from "./Monitor.ts"
@@ -131,10 +131,8 @@ export class Peer implements Ear<SessionUpdate.SessionUpdate> {
   /** Asks from time to time whether the other side is alive, and ends the session when it has been silent for too long. */
   private get keepAlive(): Effect.Effect<void, SessionClosed> {
     const { clock, connection, limits, monitor } = this.context
-    const [every, patience] = [limits.keepAlive, limits.idle].map((limit) => Duration.toMillis(limit)) as [
-      number,
-      number
-    ]
+    const every = Duration.toMillis(limits.keepAlive)
+    const patience = Duration.toMillis(limits.idle)
     const asked = (heard: number): Effect.Effect<void, SessionClosed> => {
       const over = heard + patience
       const left = () => Math.max(0, over - clock.currentTimeMillisUnsafe())

@@ -177,7 +177,7 @@ const served = <A extends object>(
   serve: (message: A) => Service
 ): Service | Reader.NeedMore => message === Reader.NeedMore ? message : serve(message)
 
-const emptyPath = new ProtocolViolation({ detail: "a path has at least one part" })
+const emptyPath = new ProtocolViolation({ detail: "the path of a track has at least one part" })
 
 // a path that was offered here and cannot travel is nobody else's trouble
 const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Effect.Effect<Array<Uint8Array>> => {

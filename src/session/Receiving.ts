@@ -9,18 +9,18 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Bag } from "../core/Bag.ts"
-import { Cancelled, Duplicate, Evicted, isMoqError, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
+import { errorOf } from "../core/ErrorOf.ts"
+import { Cancelled, Duplicate, Evicted, type SessionClosed, Timeout, toCode } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import * as Group from "../model/Group.ts"
 import * as Ranges from "../model/Ranges.ts"
 import type { Lender } from "../model/Subscription.ts"
 import * as Track from "../model/Track.ts"
-import { errorOf } from "./GroupReader.ts"
 import type { GroupStream } from "./GroupStream.ts"
 import { type Ear, type MessageStream, type ReceiveError, resetCode, toReadError } from "./MessageStream.ts"
 import { dropped, none, now } from "./Monitor.ts"
-import { closedHere, left } from "./Requests.ts"
+import { closedHere, left, tell } from "./Requests.ts"
 import { maxRanges, type SubscriberContext } from "./SessionContext.ts"
 
 /**
@@ -119,12 +119,10 @@ export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
   }
 
   /** Asks for less than before. */
-  narrow(first: number, last: number): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.first = first
-      this.last = last
-      this.checkComplete()
-    })
+  narrow(first: number, last: number): void {
+    this.first = first
+    this.last = last
+    this.checkComplete()
   }
 
   /** Lets go of everything; the publisher is told of an error that the subscription ends with. */
@@ -134,10 +132,7 @@ export class Receiving implements Ear<SubscribeGap.SubscribeGap> {
       this.context.unread.forget(this)
       if (this.track !== undefined && this.lender === undefined) Track.endUnsafe(this.track, left)
       for (const reader of this.reading.drain()) reader.refuse(left)
-      const error = Exit.findErrorOption(exit)
-      return Option.isSome(error) && isMoqError(error.value)
-        ? this.stream.abort(resetCode(error.value, this.context))
-        : Effect.void
+      return tell(this.context, this.stream, exit)
     })
   }
 

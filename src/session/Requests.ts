@@ -4,9 +4,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import { errorOf } from "../core/ErrorOf.ts"
 import {
   BoundsExceeded,
   Cancelled,
@@ -35,18 +35,23 @@ import type { SessionContext } from "./SessionContext.ts"
 export const open = (context: SessionContext): Effect.Effect<MessageStream, ReceiveError, Scope.Scope> =>
   Effect.flatMap(context.connection.openBi, (opened) => {
     const stream = new MessageStream(opened, context.monitor)
-    const told = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
-      const error = Exit.findErrorOption(exit)
-      return Option.isSome(error) && isMoqError(error.value)
-        ? stream.abort(resetCode(error.value, context))
-        : Effect.void
-    }
-    return Effect.scope.pipe(
-      Effect.flatMap((scope) => Scope.addFinalizerExit(scope, told)),
-      Effect.andThen(stream.send.setPriority(Rank.control)),
-      Effect.as(stream)
-    )
+    const opening = Effect.acquireRelease(Effect.succeed(stream), (_, exit) => tell(context, stream, exit))
+    return Effect.tap(opening, stream.send.setPriority(Rank.control))
   })
+
+/**
+ * Tells the peer of the error that something has ended with; of nothing else.
+ *
+ * @internal
+ */
+export const tell = (
+  context: SessionContext,
+  stream: MessageStream,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> => {
+  const error = errorOf(exit)
+  return isMoqError(error) ? stream.abort(resetCode(error, context)) : Effect.void
+}
 
 /** @internal */
 export const requestBytes = <A>(
@@ -96,7 +101,7 @@ export const closedHere = new SessionClosed({ code: 0, reason: "", by: "local" }
  *
  * @internal
  */
-export const errorOf = (path: Path.Path) => (error: MoqError): RequestError =>
+export const requestErrorOf = (path: Path.Path) => (error: MoqError): RequestError =>
   error._tag === "MoqStreamReset" && error.code === codeNotFound
     ? new NotFound({ detail: Path.format(path) })
     : toRequestError(toReadError(error))
@@ -111,18 +116,11 @@ export const check = (
     readonly from?: Subscription.Request["from"] | undefined
   }
 ): Effect.Effect<void, BoundsExceeded> => {
-  if (priority !== undefined && !isWithin(priority, Priority.min, Priority.max)) {
-    return Effect.fail(new BoundsExceeded({ detail: `priority ${priority} is not -128..127` }))
-  }
-  for (const sequence of [from === "latest" ? undefined : from, to]) {
-    if (sequence !== undefined && !isWithin(sequence, 0, maxSequence)) {
-      return Effect.fail(new BoundsExceeded({ detail: `${sequence} is not the number of a group or frame` }))
-    }
-  }
-  if (expires !== undefined && !isWithin(expires, 0, Number.MAX_SAFE_INTEGER)) {
-    return Effect.fail(new BoundsExceeded({ detail: `${expires} is not a number of milliseconds` }))
-  }
-  return Effect.void
+  const detail = problem(priority, Priority.min, Priority.max, "a priority") ??
+    problem(from === "latest" ? undefined : from, 0, maxSequence, "the number of a group or frame") ??
+    problem(to, 0, maxSequence, "the number of a group or frame") ??
+    problem(expires, 0, Number.MAX_SAFE_INTEGER, "a number of milliseconds")
+  return detail === undefined ? Effect.void : Effect.fail(new BoundsExceeded({ detail }))
 }
 
 // internal
@@ -131,5 +129,7 @@ const codeNotFound = toCode(new NotFound({}))
 
 const maxSequence = Number.MAX_SAFE_INTEGER - 1
 
-const isWithin = (value: number, min: number, max: number): boolean =>
-  Number.isInteger(value) && value >= min && value <= max
+const problem = (value: number | undefined, min: number, max: number, what: string): string | undefined =>
+  value === undefined || (Number.isInteger(value) && value >= min && value <= max)
+    ? undefined
+    : `${value} is not ${what}: ${min}..${max}`

@@ -131,9 +131,7 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
         else send.onStop(left)
         stream.hear(context, SubscribeUpdate.decode, this)
         this.working = context.fibers.fork(Scope.provide(this.serve, scope))
-        this.working?.addObserver((exit) =>
-          this.end(Exit.isSuccess(exit) ? this.acknowledged : Exit.failCause(exit.cause))
-        )
+        this.working?.addObserver((exit) => this.end(Effect.andThen(exit, this.acknowledged)))
       })
       return Effect.onExit(served, (exit) => Effect.andThen(this.close, Scope.close(scope, exit)))
     })
@@ -146,7 +144,7 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
   /** Suspends until what is under way has come to its end: the track, if that has ended, else its groups in flight. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.track === undefined) return Effect.void
+      if (this.track === undefined || this.isOver) return Effect.void
       if (this.track.end === undefined) this.halt(Exit.succeed("closing"))
       this.done ??= Deferred.makeUnsafe()
       return Deferred.await(this.done)

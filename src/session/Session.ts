@@ -27,12 +27,12 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { Fibers } from "../core/Fibers.ts"
 import { type MoqError, ProtocolViolation, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Greeting from "../message/Greeting.ts"
 import * as Profile from "../message/Profile.ts"
+import * as Log from "../model/Log.ts"
 import * as Router from "../model/Router.ts"
 import * as Transport from "../transport/Transport.ts"
 import type { ConnectError } from "./Handshake.ts"
@@ -271,9 +271,10 @@ class Opening implements Handshake.Terms {
       const greeting = { ...(yield* Instance.greeting(router)), ...options?.greeting }
       // closed after the scope of the session: what that ends may have to be told
       const fibers = yield* Fibers.make
-      const opening = new Opening(connection, options, router, greeting, Scope.makeUnsafe(), fibers)
-      yield* Scope.addFinalizerExit(yield* Effect.scope, (exit) => opening.close(exit))
-      return opening
+      return yield* Effect.acquireRelease(
+        Effect.sync(() => new Opening(connection, options, router, greeting, Scope.makeUnsafe(), fibers)),
+        (opening, exit) => opening.close(exit)
+      )
     })
   }
 
@@ -299,7 +300,7 @@ class Opening implements Handshake.Terms {
     this.profiles = options?.profiles ?? Profile.all
     this.router = router
     this.greeting = greeting
-    this.monitor = options?.monitor ?? Monitor.none
+    this.monitor = Monitor.guarded(options?.monitor ?? Monitor.none, fibers)
     this.scope = scope
     this.fibers = fibers
     this.peer = undefined
@@ -336,7 +337,7 @@ class Opening implements Handshake.Terms {
     handshake: Effect.Effect<void, Handshake.HandshakeError, Scope.Scope>
   ): Effect.Effect<Session, Handshake.HandshakeError> {
     return Scope.provide(handshake, this.scope).pipe(
-      Effect.tapError((error) => Peer.end(this.connection, error)),
+      Effect.catch((error) => Effect.andThen(Peer.end(this.connection, error), Effect.fail(error))),
       Effect.map(() => new SessionImpl(this.connection, this.router, this.peer!))
     )
   }
@@ -397,14 +398,14 @@ class SessionImpl extends Offering implements Session {
   }
   readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.bitrate.report(bitsPerSecond)
   get status(): Session["status"] {
-    return Stream.unwrap(Effect.suspend(() => {
+    return Log.toStream(Effect.suspend(() => {
       const statuses = new News<Status>()
       statuses.tell({ _tag: "Connected", profile: this.profile, transport: this.transport })
       const closed = Effect.map(this.closed, (error) => {
         statuses.tell({ _tag: "Closed", error })
         statuses.end()
       })
-      return Effect.as(Effect.forkScoped(closed, { startImmediately: true }), statuses.stream)
+      return Effect.andThen(Effect.forkScoped(closed, { startImmediately: true }), statuses.reader)
     }))
   }
   get drain(): Effect.Effect<void> {

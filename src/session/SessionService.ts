@@ -57,8 +57,9 @@ export interface Session extends Router.Subscribable<RequestError> {
   /** Everything that is offered to the peer. */
   readonly router: Router.Router
   /**
-   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope. Fails with `Duplicate` when
-   * a path is taken in this session, with `BoundsExceeded` when it is empty or too long.
+   * Offers a track, or all tracks of a broadcast, to the peer for as long as the scope; of a broadcast that belongs to
+   * another session, the tracks that it has then. Fails with `Duplicate` when a path is taken in this session, with
+   * `BoundsExceeded` when it is empty or too long.
    */
   readonly publish: (
     offer: Track.Track | Broadcast.Producer

@@ -8,8 +8,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { errorOf } from "../core/ErrorOf.ts"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { ignore } from "../core/Ignore.ts"
 import {
@@ -33,7 +33,7 @@ import type { Deadline } from "./Deadlines.ts"
 import * as Direct from "./Direct.ts"
 import { type Ear, encode, endedBefore, MessageStream, type ReceiveError } from "./MessageStream.ts"
 import { type Owner, Receiving } from "./Receiving.ts"
-import { check, closedHere, errorOf, left as leftHere, requestBytes } from "./Requests.ts"
+import { check, closedHere, left as leftHere, requestBytes, requestErrorOf } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 import type { Subscriber } from "./Subscriber.ts"
 
@@ -191,16 +191,14 @@ class Shared implements Owner, Ear<Info.Info> {
     this.holders = [...this.holders, holder]
     if (this.holders.length === 1) this.open()
     else this.change()
-    return Effect.matchCauseEffect(restore(Deferred.await(this.opened)), {
-      onFailure: (cause) => Effect.andThen(this.leave(holder), Effect.failCause(cause)),
-      onSuccess: ({ track }) => {
-        const subscription = Subscription.make(track, request, (next) => this.update(holder, next))
-        const left = (exit: Exit.Exit<unknown, unknown>) => {
-          Subscription.leaveUnsafe(subscription, leftHere)
-          return this.leave(holder, request.into === undefined ? Exit.void : exit)
-        }
-        return Effect.as(Scope.addFinalizerExit(scope, left), subscription)
+    const opened = Effect.onError(restore(Deferred.await(this.opened)), () => this.leave(holder))
+    return Effect.flatMap(opened, ({ track }) => {
+      const subscription = Subscription.make(track, request, (next) => this.update(holder, next))
+      const left = (exit: Exit.Exit<unknown, unknown>) => {
+        Subscription.leaveUnsafe(subscription, leftHere)
+        return this.leave(holder, request.into === undefined ? Exit.void : exit)
       }
+      return Effect.as(Scope.addFinalizerExit(scope, left), subscription)
     })
   }
 
@@ -230,8 +228,8 @@ class Shared implements Owner, Ear<Info.Info> {
     }
     return Effect.flatMap(check(next), () => {
       const { end = Exit.void } = this.track?.track ?? {}
-      const error = Exit.findErrorOption(end)
-      if (Option.isSome(error) && error.value._tag === "MoqSessionClosed") return Effect.fail(error.value)
+      const error = errorOf(end)
+      if (error?._tag === "MoqSessionClosed") return Effect.fail(error)
       holder.request = next
       if (next.from !== "latest") holder.begin = next.from
       this.change()
@@ -318,7 +316,7 @@ class Shared implements Owner, Ear<Info.Info> {
     if (this.end !== undefined || this.track !== undefined || this.isClosed) return
     this.end = Cause.hasInterruptsOnly(cause)
       ? Exit.fail(closedHere)
-      : Exit.failCause(Cause.map(cause, errorOf(this.path)))
+      : Exit.failCause(Cause.map(cause, requestErrorOf(this.path)))
     this.retire()
     Deferred.doneUnsafe(this.opened, this.end)
   }
@@ -359,7 +357,7 @@ class Shared implements Owner, Ear<Info.Info> {
       for (let next = this.wish; next !== undefined; next = this.wish) {
         const before = this.asked
         this.asked = next
-        yield* receiving.narrow(next.min, next.max)
+        receiving.narrow(next.min, next.max)
         const message: SubscribeUpdate.SubscribeUpdate = {
           _tag: "SubscribeUpdate",
           priority: next.priority,

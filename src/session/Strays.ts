@@ -54,7 +54,7 @@ export class Strays {
   reset(isRequest: boolean): BoundsExceeded | undefined {
     return (!isRequest && this.isExcused()) || this.resets.take()
       ? undefined
-      : this.exceeded("strayResetRate", "too many streams reset before their header")
+      : this.exceeded("strayResetRate", "too many resets in a short time")
   }
 
   /** One is for a subscription of that id, which does not live, or asks for something beyond its rate. */
@@ -62,7 +62,7 @@ export class Strays {
     this.forget()
     return this.left.some((one) => one.id === id) || this.rate.take()
       ? undefined
-      : this.exceeded("strayRate", "too many streams for no live subscription")
+      : this.exceeded("strayRate", "too many streams in a short time")
   }
 
   private exceeded(limit: Limit, detail: string): BoundsExceeded {

@@ -15,8 +15,9 @@ import * as Info from "../message/Info.ts"
 import * as InfoPlease from "../message/InfoPlease.ts"
 import type * as Announced from "../model/Announced.ts"
 import type * as Group from "../model/Group.ts"
+import * as Log from "../model/Log.ts"
 import type { FetchOptions, TrackState } from "../model/Router.ts"
-import { Held } from "../model/Share.ts"
+import { Held, holdIn } from "../model/Share.ts"
 import type * as Subscription from "../model/Subscription.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import * as Announcing from "./Announcing.ts"
@@ -24,7 +25,7 @@ import { Deadlines } from "./Deadlines.ts"
 import * as Fetching from "./Fetching.ts"
 import { GroupStream } from "./GroupStream.ts"
 import { inTime } from "./MessageStream.ts"
-import { closedHere, errorOf, request } from "./Requests.ts"
+import { closedHere, request, requestErrorOf } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 import { Sharing } from "./Sharing.ts"
 import { Strays } from "./Strays.ts"
@@ -57,29 +58,19 @@ export class Subscriber {
 
   /** One wire stream per prefix, shared by all who ask for it. */
   announced(prefix: Path.Path): Stream.Stream<Announced.Announced, RequestError> {
-    const held = Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => (this.announcements.get(Path.key(prefix)) ?? this.hear(prefix)).hold(restore))
-    )
-    return Path.validate(prefix).pipe(
-      Effect.andThen(held),
-      Effect.map((registry) => registry.announced(Path.empty)),
-      Stream.unwrap
-    )
-  }
-
-  hear(prefix: Path.Path): Held<Announced.Registry<RequestError>> {
-    const key = Path.key(prefix)
-    const held: Held<Announced.Registry<RequestError>> = new Held({
-      scope: this.scope,
-      // once the stream has ended, whoever asks next gets another one
-      open: Announcing.open(this.context, prefix, Effect.sync(() => held.retire())),
-      closed: closedHere,
-      onRetire: () => {
-        if (this.announcements.get(key) === held) this.announcements.delete(key)
-      }
+    const held = holdIn(this.announcements, Path.key(prefix), (onRetire) => {
+      const held: Held<Announced.Registry<RequestError>> = new Held({
+        scope: this.scope,
+        // once the stream has ended, whoever asks next gets another one
+        open: Announcing.open(this.context, prefix, Effect.sync(() => held.retire())),
+        closed: closedHere,
+        onRetire
+      })
+      return held
     })
-    this.announcements.set(key, held)
-    return held
+    return Log.toStream(
+      Effect.flatMap(Effect.andThen(Path.validate(prefix), held), (registry) => registry.reader(Path.empty))
+    )
   }
 
   /** What the peer says of one track. */
@@ -91,7 +82,7 @@ export class Subscriber {
       yield* ignore(stream.send.finish)
       const { expires, latest, order, priority } = yield* stream.expect(Info.decode, profile)
       return { priority, order, expires, latest }
-    }).pipe(inTime(this.context, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(errorOf(path)))
+    }).pipe(inTime(this.context, "the answer to INFO_PLEASE"), Effect.scoped, Effect.mapError(requestErrorOf(path)))
   }
 
   /** Subscribes for as long as the scope. */

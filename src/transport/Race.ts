@@ -30,14 +30,14 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import { errorOf } from "../core/ErrorOf.ts"
 import { Timeout, TransportError } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import type { Connection, ConnectOptions, Transport, TransportName } from "./Transport.ts"
@@ -186,12 +186,12 @@ const race = (
         winners.won(candidate, candidate === candidates[0], host, now())
         return Effect.void
       }
-      const failed = Cause.findError(exit.cause)
-      if (Result.isSuccess(failed)) {
-        failures.set(candidate, failed.success)
-        winners.lost(candidate, host)
-      } else {
+      const failed = errorOf(exit)
+      if (failed === undefined) {
         broken = exit.cause
+      } else {
+        failures.set(candidate, failed)
+        winners.lost(candidate, host)
       }
       return Scope.close(own, exit)
     })
@@ -206,15 +206,14 @@ const race = (
         failures.set(candidate, late)
         return Effect.void
       }
-      return Effect.flatMap(Scope.fork(scope), (own) => {
-        const attempt = candidate.connect(url, { ...connectOptions, timeout }).pipe(
-          Scope.provide(own),
-          Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(late) }),
-          Effect.onExit((exit) => end(candidate, own, exit))
-        )
-        return Effect.map(Effect.forkIn(attempt, scope, { startImmediately: true }), (fiber) => {
-          fibers.push(fiber)
-        })
+      const own = Scope.forkUnsafe(scope)
+      const attempt = candidate.connect(url, { ...connectOptions, timeout }).pipe(
+        Scope.provide(own),
+        Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(late) }),
+        Effect.onExit((exit) => end(candidate, own, exit))
+      )
+      return Effect.map(Effect.forkIn(attempt, scope, { startImmediately: true }), (fiber) => {
+        fibers.push(fiber)
       })
     }))
 

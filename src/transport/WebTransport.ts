@@ -28,6 +28,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Bag } from "../core/Bag.ts"
+import { errorOf } from "../core/ErrorOf.ts"
 import { SessionClosed } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
 import type * as Transport from "./Transport.ts"
@@ -268,7 +269,7 @@ class ObjectConnection implements Transport.Connection, Owner {
   }
 
   get closed(): Effect.Effect<SessionClosed> {
-    return Effect.flatMap(this.waiters.until(() => this.end !== undefined), () => Effect.flip(this.end!))
+    return Effect.map(this.waiters.until(() => this.end !== undefined), () => errorOf(this.end!)!)
   }
 
   get ping(): Effect.Effect<void, SessionClosed> {

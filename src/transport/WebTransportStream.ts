@@ -422,12 +422,24 @@ const cut = (
   return pieces
 }
 
+// the last large piece that was joined, and of what: a fan-out writes the same chunks to one stream after the other
+let parts: ReadonlyArray<Uint8Array> = []
+let whole = new Uint8Array(0)
+
 const joined = (chunks: ReadonlyArray<Uint8Array>, from: number, to: number, bytes: number): Uint8Array => {
   if (chunks[from]!.length === bytes) return chunks[from]!
+  if (whole.length === bytes && parts.every((part, i) => part === chunks[from + i])) return whole
   const all = new Uint8Array(bytes)
   for (let i = from, at = 0; i < to; i++) {
     all.set(chunks[i]!, at)
     at += chunks[i]!.length
   }
+  if (bytes >= shared) {
+    parts = chunks.slice(from, to)
+    whole = all
+  }
   return all
 }
+
+// in bytes: less is copied sooner than looked for
+const shared = 4096

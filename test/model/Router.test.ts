@@ -451,6 +451,20 @@ describe("Router", () => {
         }
       }))
 
+    it.effect("is a route again when the same effect is run again", () =>
+      Effect.gen(function*() {
+        const router = yield* Router.make
+        const route = router.route(["echo"], (path) => Effect.map(Track.make(path), ({ track }) => track))
+        for (const name of ["one", "two"]) {
+          const scope = yield* Scope.make()
+          yield* Scope.provide(route, scope)
+          const track = yield* router.subscribe(["echo", name])
+          assert.isUndefined(track.end)
+          yield* Scope.close(scope, Exit.void)
+          assert.isDefined(track.end)
+        }
+      }))
+
     it.effect("serves from the longest prefix, and only what nobody publishes", () =>
       Effect.gen(function*() {
         const router = yield* Router.make

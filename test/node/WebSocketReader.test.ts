@@ -91,11 +91,23 @@ describe("WebSocketReader", () => {
     }
   })
 
-  it("takes nothing behind a close", () => {
-    const bytes = Buffer.concat([frame(0x88, Uint8Array.of(3, 232), mask), frame(0x82, numbered(10), mask)])
-    const { messages, passed } = run(true, [bytes])
-    assert.deepStrictEqual(messages, [])
-    assert.deepStrictEqual(passed, bytes)
+  it("takes nothing behind a close, which `ws` would take for a failure of its own", () => {
+    const close = frame(0x88, Uint8Array.of(3, 232), mask)
+    const bytes = Buffer.concat([close, frame(0x82, numbered(10), mask), frame(0x89, numbered(0), mask)])
+    for (const size of [1, 3, bytes.length]) {
+      const { messages, passed } = run(true, cut(bytes, size))
+      assert.deepStrictEqual(messages, [])
+      assert.deepStrictEqual(Buffer.from(close), passed)
+    }
+  })
+
+  it("keeps no more of a chunk than the beginning of a header", () => {
+    const reader = new Reader({ isMasked: true, onMessage: () => {}, pass: () => {} })
+    const chunk = Buffer.concat([frame(0x82, numbered(60_000), mask), Buffer.of(0x82)])
+    reader.read(chunk)
+    const { begun } = reader as unknown as { readonly begun: Buffer }
+    assert.deepStrictEqual([...begun], [0x82])
+    assert.notStrictEqual(begun.buffer, chunk.buffer)
   })
 
   it("stands in for the listener of a socket, which gets the rest, also what a paused socket has when it closes", async () => {

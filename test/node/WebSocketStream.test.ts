@@ -44,7 +44,7 @@ const make = (
 /** As much of a socket as there has to be: keeps what is written. */
 class Written extends EventEmitter {
   readonly chunks: Array<Uint8Array> = []
-  readonly writableLength = 0
+  writableLength = 0
   cork(): void {}
   uncork(): void {}
   write(chunk: Uint8Array): boolean {
@@ -160,6 +160,55 @@ describe("WebSocketStream", () => {
       )
       assert.deepStrictEqual(Buffer.concat(chunks), Buffer.from([...small, ...others.flat()]))
     }
+  })
+
+  it.each([["server", false], ["client", true]])(
+    "a slow socket of a %s does not keep what others sent",
+    async (_, masks) => {
+      const [fast, slow] = [new Written(), new Written()]
+      slow.writableLength = 1
+      const [one, other] = [fast, slow].map((socket) =>
+        make(() => {}, () => {}, { masks, socket: socket as unknown as Socket }).stream
+      )
+      for (let i = 0; i < 100; i++) {
+        for (let j = 0; j < 20; j++) one!.send([new Uint8Array(3000)])
+        other!.send([Uint8Array.of(i)])
+        await turn()
+      }
+      assert.lengthOf(slow.chunks, 100)
+      assert.deepStrictEqual(
+        slow.chunks.map((chunk) => masks ? chunk[6]! ^ chunk[2]! : chunk[2]!),
+        Array.from({ length: 100 }, (_, i) => i)
+      )
+      const kept = new Set(slow.chunks.map(({ buffer }) => buffer))
+      assert.isBelow([...kept].reduce((sum, { byteLength }) => sum + byteLength, 0), 10_000)
+      // what goes out at once is not copied
+      assert.isAbove(fast.chunks[0]!.buffer.byteLength, 60_000)
+    }
+  )
+
+  it("a socket of a server that has nothing to say keeps no slab", async () => {
+    const socket = new Written()
+    const { stream } = make(() => {}, () => {}, { socket: socket as unknown as Socket })
+    const { frames } = stream as unknown as { readonly frames: { readonly run: Uint8Array } }
+    for (let i = 0; i < 2; i++) {
+      assert.strictEqual(frames.run.buffer.byteLength, 0)
+      stream.send([Uint8Array.of(i)])
+      assert.isAbove(frames.run.buffer.byteLength, 0)
+      await turn()
+    }
+    assert.deepStrictEqual(socket.chunks.map((chunk) => Array.from(chunk)), [[0x82, 1, 0], [0x82, 1, 1]])
+    assert.strictEqual(frames.run.buffer.byteLength, 0)
+  })
+
+  it("nothing is sent behind a close", async () => {
+    const socket = new Written()
+    const wire = make(() => {}, () => {}, { socket: socket as unknown as Socket })
+    wire.stream.send([Uint8Array.of(1)])
+    // the peer closes, and `ws` answers
+    wire.readyState = 2
+    await turn()
+    assert.deepStrictEqual(socket.chunks, [])
   })
 
   it("a client masks what it sends", async () => {

@@ -10,7 +10,7 @@ import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection } from "../../src/transport/Transport.ts"
 import { ByHand, hello } from "./byHand.ts"
-import { bytes, connect, ended, failure, over, pair, read, settle, text } from "./sessions.ts"
+import { bytes, connect, ended, failure, over, owned, pair, read, settle, text } from "./sessions.ts"
 
 const { draft03 } = Profile
 
@@ -374,6 +374,24 @@ describe("Closing", () => {
       yield* (yield* track.appendGroup).writeFrame(bytes("a"))
       yield* settle
       assert.strictEqual(ended(yield* begun(server.drain))?._tag, "Success")
+    }))
+
+  it.effect("a subscription that is over holds up nothing while what was made for it is given back", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* pair()
+      const track = yield* Track.make(["live"])
+      const given = Deferred.makeUnsafe<void>()
+      yield* server.route(
+        [],
+        () => Effect.as(Effect.addFinalizer(() => Deferred.await(given)), track.track)
+      )
+      const { close } = yield* owned(client.subscribe(["live"]))
+      yield* settle
+      yield* close
+      yield* settle
+      const exit = ended(yield* begun(server.drain))
+      yield* Deferred.succeed(given, undefined)
+      assert.strictEqual(exit?._tag, "Success")
     }))
 
   it.effect("a session that sends nothing closes without waiting", () =>

@@ -1,6 +1,6 @@
 /** What a session tells of what it does: both sides count the same, and what is there now goes back to nothing. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Scope, Stream } from "effect"
+import { Console, Effect, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { App } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
@@ -9,11 +9,12 @@ import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
 import * as Router from "../../src/model/Router.ts"
 import * as Track from "../../src/model/Track.ts"
+import * as Monitor from "../../src/session/Monitor.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import { client, frame, gap, info, server, takeSubscribe, update } from "./byHand.ts"
 import { record } from "./monitors.ts"
-import { bytes, connect, owned, pair, read, settle } from "./sessions.ts"
+import { bytes, connect, ended, owned, pair, read, settle } from "./sessions.ts"
 
 const { draft03 } = Profile
 
@@ -262,5 +263,38 @@ describe("Monitor", () => {
       yield* begun.write([Uint8Array.of(1, 66)])
       yield* settle
       assert.strictEqual(latency.length, 1)
+    }))
+})
+
+describe("Monitor", () => {
+  it.effect("one that throws is told of, and costs nobody anything", () =>
+    Effect.gen(function*() {
+      const printed: Array<ReadonlyArray<unknown>> = []
+      const console = { ...globalThis.console, error: (...args: ReadonlyArray<unknown>) => void printed.push(args) }
+      const own = new Error("of its own")
+      let count = 0
+      const throwing = () => {
+        count++
+        throw own
+      }
+      const monitor = Object.fromEntries(
+        Object.keys(Monitor.none).map((name) => [name, throwing])
+      ) as unknown as Monitor.Monitor
+      const { client, server } = yield* Effect.provideService(pair({ monitor }, { monitor }), Console.Console, console)
+      const track = yield* Track.make(["live"])
+      yield* server.publish(track.track)
+      const { fiber, log } = yield* read(yield* client.subscribe(["live"], { from: 0 }))
+      for (const text of ["a", "b", "c"]) {
+        const group = yield* track.appendGroup
+        yield* group.writeFrame(bytes(text))
+        yield* group.finish
+        yield* settle
+      }
+      yield* track.finish
+      yield* settle
+      assert.deepStrictEqual(log, ["0:a", "0.", "1:b", "1.", "2:c", "2."])
+      assert.strictEqual(ended(fiber)?._tag, "Success")
+      assert.strictEqual(printed.length, count)
+      assert.deepStrictEqual(printed[0], ["a monitor threw", own])
     }))
 })

@@ -14,7 +14,7 @@ import type { SendStream } from "../../src/transport/Transport.ts"
 import { bytes, settle } from "./sessions.ts"
 
 /** A group that is sent over a transport on which nothing goes on before `next` is called. */
-const stage = (isDirect: boolean, maxStreams = 10) =>
+const stage = (isDirect: boolean, maxStreams = 10, offer = () => false) =>
   Effect.gen(function*() {
     const log: Array<string> = []
     // what the transport has still to do
@@ -33,7 +33,7 @@ const stage = (isDirect: boolean, maxStreams = 10) =>
       stopped: Effect.never,
       ...(isDirect ?
         {
-          offer: () => false,
+          offer,
           onFinish: (finished) => due.push(() => finished(Exit.void))
         } :
         {})
@@ -175,6 +175,16 @@ describe.each([true, false])("Outgoing, direct: %s", (isDirect) => {
         yield* isEmpty(on)
       }).pipe(Effect.scoped))
   }
+
+  it.effect("a transport that takes at once what it has just not taken is asked once for each write", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const on = yield* stage(isDirect, 10, () => ++asked % 2 === 0)
+      yield* states["is finishing"]!(on)
+      yield* on.next
+      assert.deepStrictEqual(on.log, ["write 8", "sent Success undefined"])
+      assert.isAtMost(asked, 1)
+    }).pipe(Effect.scoped))
 
   it.effect("sent to its end", () =>
     Effect.gen(function*() {

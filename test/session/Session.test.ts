@@ -143,6 +143,24 @@ describe("Session", () => {
       assert.deepStrictEqual(readings.map(({ fiber }) => ended(fiber)?._tag), ["Success", "Success"])
     }))
 
+  it.effect("a broadcast of one session offers the tracks that it has to another, and nothing else of its session", () =>
+    Effect.gen(function*() {
+      const one = yield* pair()
+      const two = yield* pair()
+      yield* publishNumbers(one.server, ["numbers"], 1)
+      const broadcast = yield* one.server.broadcast(["room"])
+      const clock = yield* broadcast.track("clock")
+      const { scope } = yield* owned(two.server.publish(broadcast))
+      assert.strictEqual((yield* Effect.flip(two.client.subscribe(["numbers"])))._tag, "MoqNotFound")
+      const { log } = yield* readTrack(yield* two.client.subscribe(["room", "clock"]))
+      yield* (yield* clock.appendGroup).writeFrame(text.encode("tick"))
+      yield* settle
+      assert.deepStrictEqual(log, ["0:tick"])
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* Effect.flip(two.client.trackInfo(["room", "clock"])))._tag, "MoqNotFound")
+      yield* one.client.trackInfo(["room", "clock"])
+    }))
+
   it.effect("sessions that are given one router offer the same tracks", () =>
     Effect.gen(function*() {
       const router = yield* Router.make
