@@ -18,6 +18,8 @@ const connect = (options?: ObjectOptions & { readonly client?: Partial<WebTransp
 // everything that is on its way within the process has arrived
 const settle = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
+type Bytes = Uint8Array<ArrayBuffer>
+
 describe("write", () => {
   it.live("joins small chunks, and passes large ones on as views", () =>
     Effect.gen(function*() {
@@ -47,6 +49,20 @@ describe("write", () => {
           ...Array<number>(49).fill(7)
         ]
       )
+    }))
+
+  it.live("what is joined for one stream serves another that is given the same chunks, and no other", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* connect()
+      const [a, b, c] = [1, 2, 3].map((value) => new Uint8Array(8_000).fill(value)) as [Bytes, Bytes, Bytes]
+      const written: ReadonlyArray<[Bytes, Bytes]> = [[a, b], [a, c], [a, b], [b, a], [a, b]]
+      for (const chunks of written) {
+        const send = yield* client.openUni()
+        yield* send.write(chunks)
+        yield* send.finish
+        const received = yield* (yield* server.acceptUni).pull
+        assert.deepStrictEqual(Buffer.concat(received), Buffer.concat(chunks))
+      }
     }))
 
   it.live("after finish fails, and finish again does not", () =>
