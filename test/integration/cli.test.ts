@@ -410,7 +410,7 @@ describe("failures", () => {
   it.live("a path beyond the limits", () =>
     Effect.gen(function*() {
       const { url } = yield* Command.relay()
-      assertFails(yield* Command.run(["subscribe", url, "a/".repeat(33)]), /at most 32 parts/)
+      assertFails(yield* Command.run(["subscribe", url, "a/".repeat(33)]), /at most 32/)
       assertFails(yield* Command.run(["publish", url, "a".repeat(1024)]), /at most 1023 bytes/)
       assertFails(yield* Command.run(["subscribe", url, "/"]), /at least one part/)
     }), deadline)
