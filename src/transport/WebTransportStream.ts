@@ -196,7 +196,8 @@ export class Sending extends Half implements Transport.SendStream {
   private block(): void {
     if (this.isBlocked) return
     this.isBlocked = true
-    // where a stop leaves a write in flight, `ready` rejects and `closed` waits
+    // where a stop leaves a write in flight, `ready` rejects and `closed` waits; else `closed` has the code
+    this.hear()
     this.writer.ready.then(() => {
       this.isBlocked = false
       this.wake()
@@ -217,7 +218,7 @@ export class Sending extends Half implements Transport.SendStream {
     this.park(() => this.onFinish(finished))
   }
 
-  // how the stream ends: until somebody asks, a write that fails is soon enough
+  // how the stream ends: until somebody asks, a write that cannot go on is soon enough
   private hear(): void {
     if (this.isHeard) return
     this.isHeard = true

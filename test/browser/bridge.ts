@@ -214,11 +214,14 @@ const declared: Readonly<Record<Relays.Name, ReadonlyArray<string>>> = {
 // a stream of a page that closes its connection may be reset before the server hears of the close
 const resetBeforeClose = /: expected SessionClosed, got MoqStreamReset: stream reset with code 0$/
 
+// a page that is writing may learn that the stream was stopped before it learns of the code, which is then lost
+const codeLost = /client to server.*: code \d+ arrived as 0$/
+
 // What Chromium does, that no page can change, and no capability declares: how a rule may fail.
 const known: Readonly<Record<string, RegExp>> = {
-  // a page that is writing may learn that the stream was stopped before it learns of the code, which is then lost
-  "a stop arrives with its code, 0..255: writes fail with it, and so do pulls where it was stopped":
-    /client to server.*: code \d+ arrived as 0$/,
+  "a stop arrives with its code, 0..255: writes fail with it, and so do pulls where it was stopped": codeLost,
+  "where streams are opened, written, finished and pulled by functions, those do what the Effects do": codeLost,
+  "where chunks can be offered, they are taken at once or not at all, and not by a stream that takes no more": codeLost,
   // it takes every stream that the server opens, whether or not the page asks for it
   "streams that nobody accepts do not pile up: opening more waits, and goes on when they are accepted":
     /^unidirectional, server to client: \d+ streams were opened, and nobody accepted one$/,

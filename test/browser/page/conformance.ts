@@ -35,7 +35,10 @@ export const check = Effect.fnUntraced(function*({ bridge, rule, spec }: Check) 
       const { client, server } = pair
       // the end in Node has limits of its own
       const resetPastWrite = client.capabilities.resetPastWrite && server.capabilities.resetPastWrite
-      const both = { client: { ...client, capabilities: { ...client.capabilities, resetPastWrite } }, server }
+      const both = {
+        client: Object.assign(client, { capabilities: { ...client.capabilities, resetPastWrite } }),
+        server
+      }
       pairs.set(both, pair)
       return both
     }),
