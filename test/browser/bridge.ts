@@ -215,7 +215,7 @@ const declared: Readonly<Record<Relays.Name, ReadonlyArray<string>>> = {
 const resetBeforeClose = /: expected SessionClosed, got MoqStreamReset: stream reset with code 0$/
 
 // a page that is writing may learn that the stream was stopped before it learns of the code, which is then lost
-const codeLost = /client to server.*: code \d+ arrived as 0$/
+const codeLost = /(client to server|server to client, answer).*: code \d+ arrived as 0$/
 
 // What Chromium does, that no page can change, and no capability declares: how a rule may fail.
 const known: Readonly<Record<string, RegExp>> = {
