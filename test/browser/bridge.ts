@@ -201,6 +201,14 @@ export const long: ReadonlySet<string> = new Set([
   "20,000 closed streams leave no memory behind"
 ])
 
+/**
+ * What Chromium's HTTP/3 does not keep: a stream whose opening was taken back is opened and reset, and its place is free
+ * again much later.
+ */
+export const unmet: ReadonlySet<string> = new Set([
+  "where streams are opened for a function, an opening that is taken back is not told, and takes no place"
+])
+
 const declared: Readonly<Record<Relays.Name, ReadonlyArray<string>>> = {
   h3: [
     // by the end in Node; the page's own is checked for itself
