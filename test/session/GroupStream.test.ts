@@ -5,13 +5,11 @@ import { TestClock } from "effect/testing"
 import { StreamReset } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
 import { draft03 } from "../../src/message/Profile.ts"
-import * as SessionClient from "../../src/message/SessionClient.ts"
-import * as StreamType from "../../src/message/StreamType.ts"
 import type * as Peer from "../../src/session/Peer.ts"
 import type * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection, Listener, ReceiveStream } from "../../src/transport/Transport.ts"
-import { answer, ByHand, frame, info, stopped, takeSubscribe } from "./byHand.ts"
+import { ByHand, frame, greet, info, stopped, takeSubscribe } from "./byHand.ts"
 import { connect, ended, owned, read, settle, streams } from "./sessions.ts"
 
 /** A connection that is as another one, but for its unidirectional streams of the peer. */
@@ -47,10 +45,7 @@ const begin = (way: keyof typeof ways, options?: Session.Options, memory?: Memor
     const [left, right] = yield* Memory.pair(memory)
     const connecting = yield* Effect.forkScoped(owned(connect(ways[way](left), { profiles: [draft03], ...options })))
     const hand = new ByHand(right, draft03)
-    const control = yield* hand.accept
-    assert.strictEqual(yield* control.hear(StreamType.decodeBi), "session")
-    yield* control.hear(SessionClient.decode)
-    yield* control.write(answer(draft03.version))
+    yield* greet(hand)
     const { scope, value: session } = yield* Fiber.join(connecting)
     const { peer } = session as unknown as { readonly peer: Peer.Peer }
     return { hand, left, peer, scope, session }

@@ -5,15 +5,13 @@ import { TestClock } from "effect/testing"
 import type { MoqError } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
 import { draft03 } from "../../src/message/Profile.ts"
-import * as SessionClient from "../../src/message/SessionClient.ts"
-import * as StreamType from "../../src/message/StreamType.ts"
 import * as SubscribeGap from "../../src/message/SubscribeGap.ts"
 import type * as Track from "../../src/model/Track.ts"
 import { encode } from "../../src/session/MessageStream.ts"
 import type * as Peer from "../../src/session/Peer.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection } from "../../src/transport/Transport.ts"
-import { answer, ByHand, concat, gap, info, takeSubscribe } from "./byHand.ts"
+import { ByHand, concat, gap, greet, info, takeSubscribe } from "./byHand.ts"
 import { brief, connect, ended, owned, settle, streams } from "./sessions.ts"
 
 /** A connection of which streams can be had and used by Effects alone. */
@@ -41,10 +39,7 @@ const begin = (way: keyof typeof ways, maxStreams?: number) =>
     const [left, right] = yield* Memory.pair({ maxStreams })
     const connecting = yield* Effect.forkScoped(owned(connect(ways[way](left), { profiles: [draft03] })))
     const hand = new ByHand(right, draft03)
-    const control = yield* hand.accept
-    assert.strictEqual(yield* control.hear(StreamType.decodeBi), "session")
-    yield* control.hear(SessionClient.decode)
-    yield* control.write(answer(draft03.version))
+    yield* greet(hand)
     const { scope, value: session } = yield* Fiber.join(connecting)
     yield* settle
     const { peer } = session as unknown as { readonly peer: Peer.Peer }

@@ -276,16 +276,23 @@ export const client = (profile: Profile.Profile, options?: Session.Options, memo
     return { session: yield* Fiber.join(accepting), peer, control }
   })
 
+/** Answers a client that opens its session, and gives the Session stream. */
+export const greet = (peer: ByHand) =>
+  Effect.gen(function*() {
+    const control = yield* peer.accept
+    assert.strictEqual(yield* control.hear(StreamType.decodeBi), "session")
+    yield* control.hear(SessionClient.decode)
+    yield* control.write(answer(peer.profile.version))
+    return control
+  })
+
 /** A session that has connected to a server made by hand. */
 export const server = (profile: Profile.Profile, options?: Session.Options, memory?: Memory.Options) =>
   Effect.gen(function*() {
     const [left, right] = yield* Memory.pair(memory)
     const connecting = yield* Effect.forkScoped(connect(left, { profiles: [profile], ...options }))
     const peer = new ByHand(right, profile)
-    const control = yield* peer.accept
-    assert.strictEqual(yield* control.hear(StreamType.decodeBi), "session")
-    yield* control.hear(SessionClient.decode)
-    yield* control.write(answer(profile.version))
+    const control = yield* greet(peer)
     return { session: yield* Fiber.join(connecting), peer, control }
   })
 

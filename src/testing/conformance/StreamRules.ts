@@ -432,13 +432,7 @@ export const rulesOfFunctions: ReadonlyArray<Rule.Rule> = [
 
 export const rules: ReadonlyArray<Rule.Rule> = [
   ...sizes.map(arrives),
-  smallWrites,
-  endsAgainAndAgain,
-  finishedIsOver,
-  resetArrives,
-  stopArrives,
-  suspendedPullIsReset,
-  scopeEndsStream,
+  ...rulesOfFunctions,
   openedInVain,
   handedOver,
   chunksAreLeftAlone
