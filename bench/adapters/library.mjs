@@ -39,7 +39,8 @@ export const publisherWith = (opener) => async ({ broadcast }) => {
     const name = path.at(-1)
     let entry = tracks.get(name)
     if (entry === undefined) {
-      const track = Effect.runSync(Scope.provide(Track.make(path), scope))
+      // every frame must arrive: without an order the newest goes first, and a group that is overtaken could be given up
+      const track = Effect.runSync(Scope.provide(Track.make(path, { order: "asc" }), scope))
       entry = { track, open: opener(track, scope) }
       tracks.set(name, entry)
       const first = initial.get(name) ?? initial.get("*")

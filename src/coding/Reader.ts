@@ -125,9 +125,13 @@ export const decode = <A, P>(
 ): A | NeedMore => {
   const reader = self as ReaderImpl
   if (reader.available < reader.needed) return NeedMore
-  reader.begin(limit)
+  reader.start = reader.available
+  reader.floor = reader.available - limit
+  reader.lists = 0
   const message = read(reader, argument)
-  return reader.end() ? message : NeedMore
+  if (reader.short) return reader.goBack()
+  reader.done()
+  return message
 }
 
 // internal
@@ -166,11 +170,11 @@ class ReaderImpl implements Reader {
   // the state of the attempt that runs: what was available at its start, what `available` may fall to within the limit,
   // whether it has run out of bytes, how much the strings and blobs of a list may still have, and how many lists there
   // were
-  private start: number
-  private floor: number
-  private short: boolean
+  start: number
+  floor: number
+  short: boolean
   private budget: number
-  private lists: number
+  lists: number
   private readonly marks: Array<Mark>
 
   constructor() {
@@ -211,20 +215,11 @@ class ReaderImpl implements Reader {
     return taken
   }
 
-  begin(limit: number): void {
-    this.start = this.available
-    this.floor = this.available - limit
-    this.lists = 0
-  }
-
-  end(): boolean {
-    if (this.short) {
-      this.short = false
-      this.seek(0)
-      return false
-    }
-    this.done()
-    return true
+  // to where the attempt began
+  goBack(): NeedMore {
+    this.short = false
+    this.seek(0)
+    return NeedMore
   }
 
   u8(): number {
@@ -234,10 +229,12 @@ class ReaderImpl implements Reader {
   }
 
   varint(): number {
-    if (!this.has(1)) return 0
-    const first = this.current[this.offset]!
-    if (first < 0x40) {
-      this.skip(1)
+    const first = this.current[this.offset]
+    if (first === undefined) return this.has(1) ? this.varint() : 0
+    // most are a byte: whoever joins has nothing compiled yet, where each call counts
+    if (first < 0x40 && this.available > this.floor && !this.short) {
+      this.offset++
+      this.available--
       return first
     }
     const size = 1 << (first >> 6)
@@ -358,10 +355,10 @@ class ReaderImpl implements Reader {
   }
 
   // forgets what was read, and the last attempt; only between messages, for an attempt may go back
-  private done(): void {
+  done(): void {
     this.needed = 0
     if (this.marks.length > 0) this.marks.length = 0
-    if (this.offset === this.current.length) this.turnTo(this.next() ?? empty)
+    if (this.offset === this.current.length) this.turnTo((this.available > 0 && this.next()) || empty)
     this.begun = this.offset
   }
 

@@ -122,6 +122,11 @@ class WriterImpl implements Writer {
   }
 
   varint(value: number): void {
+    // most are one byte, and there is room for it
+    if ((value & 0x3f) === value && this.at < this.slab.length) {
+      this.slab[this.at++] = value
+      return
+    }
     if (!Varint.isEncodable(value)) throw outOfBounds("a varint", value)
     this.reserve(Varint.maxSize)
     this.at = Integers.put(this.slab, this.at, value)

@@ -38,11 +38,13 @@ export class Bag<A extends Item> {
 
   /** Tells whether it was there. */
   delete(item: A): boolean {
-    if (!this.has(item)) return false
-    const last = this.items.pop()!
+    const { items } = this
+    const { place } = item
+    if (place < 0 || items[place] !== item) return false
+    const last = items.pop()!
     if (last !== item) {
-      this.items[item.place] = last
-      last.place = item.place
+      items[place] = last
+      last.place = place
     }
     item.place = -1
     return true

@@ -5,10 +5,10 @@
  *
  * @since 0.1.0
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { Bag, type Item } from "./Bag.ts"
 
 /**
@@ -31,10 +31,16 @@ export class Fibers {
     this.isClosed = false
   }
 
-  /** Starts one, on the stack of the caller; `undefined` once the scope has closed. Who does not look hears nothing of it. */
-  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined {
+  /**
+   * Starts one, on the stack of the caller; `undefined` once the scope has closed. Who does not look hears nothing of it.
+   * What it acquires goes to a scope that it brings along, and closes.
+   */
+  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> | undefined
+  fork<A, E>(effect: Effect.Effect<A, E, Scope.Scope>, scope: Scope.Scope): Fiber.Fiber<A, E> | undefined
+  fork<A, E>(effect: Effect.Effect<A, E, Scope.Scope>, scope?: Scope.Scope): Fiber.Fiber<A, E> | undefined {
     if (this.isClosed) return undefined
-    const fiber = Effect.runForkWith(this.context)(effect)
+    const context = scope === undefined ? this.context : Context.add(this.context, Scope.Scope, scope)
+    const fiber = Effect.runForkWith(context as Context.Context<Scope.Scope>)(effect)
     this.add(fiber)
     return fiber
   }

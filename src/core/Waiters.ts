@@ -136,13 +136,13 @@ const settled = Promise.resolve()
 let due: Array<Waiters> = []
 let times = 0
 
-const wakeSoon = (waiters: Waiters, { cache, currentDispatcher }: Fiber.Fiber<unknown, unknown>): void => {
-  if (times === most || !(cache.scheduler instanceof Scheduler.MixedScheduler)) {
-    return currentDispatcher.scheduleTask(() => waiters.flush(), 0)
+const wakeSoon = (waiters: Waiters, fiber: Fiber.Fiber<unknown, unknown>): void => {
+  if (times === most || !(fiber.cache.scheduler instanceof Scheduler.MixedScheduler)) {
+    return fiber.currentDispatcher.scheduleTask(() => waiters.flush(), 0)
   }
   if (due.push(waiters) > 1) return
   void settled.then(wakeDue)
-  if (++times === most / 2) currentDispatcher.scheduleTask(turned, 0)
+  if (++times === most / 2) fiber.currentDispatcher.scheduleTask(turned, 0)
 }
 
 const turned = (): void => {

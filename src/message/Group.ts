@@ -10,6 +10,8 @@
 import * as Schema from "effect/Schema"
 import * as Reader from "../coding/Reader.ts"
 import * as Wire from "../coding/Wire.ts"
+import * as Integers from "../core/Integers.ts"
+import { BoundsExceeded, UnexpectedStream } from "../core/MoqError.ts"
 import { Uint } from "./Field.ts"
 import type { Profile } from "./Profile.ts"
 
@@ -59,6 +61,55 @@ export const decode: Wire.Layout<Group, Profile>["decode"] = (reader, profile) =
  * @since 0.1.0
  */
 export const codec: (profile: Profile) => Schema.Codec<Group, Uint8Array> = Wire.codec(Group, { encode, decode })
+
+/**
+ * What the stream of a group begins with: the type of the stream, and GROUP.
+ *
+ * @internal
+ */
+export interface Header {
+  readonly subscribe: number
+  readonly sequence: number
+  /** How many bytes it takes. */
+  readonly length: number
+}
+
+/**
+ * Writes what the stream of a group begins with: each group has one, and no need of a `Writer`.
+ *
+ * @internal
+ */
+export const encodeHeader = (subscribe: number, sequence: number): Uint8Array => {
+  // after the type, which is 0
+  const at = 1 + Integers.size(subscribe)
+  const bytes = new Uint8Array(at + Integers.size(sequence))
+  Integers.put(bytes, 1, subscribe)
+  Integers.put(bytes, at, sequence)
+  return bytes
+}
+
+/**
+ * Reads what the stream of a group begins with; `undefined` while that is not all there. Throws `UnexpectedStream` for
+ * another type of stream, and `BoundsExceeded` above 2^53-1.
+ *
+ * @internal
+ */
+export const decodeHeader = (bytes: Uint8Array): Header | undefined => {
+  let subscribe = 0
+  let sequence = 0
+  let at = 0
+  for (let field = 0; field < 3; field++) {
+    const end = at + Integers.sizeAt(bytes, at)
+    if (end > bytes.length) return undefined
+    const value = Integers.valueAt(bytes, at)
+    if (value > Number.MAX_SAFE_INTEGER) throw new BoundsExceeded({ detail: "a number is larger than 2^53-1" })
+    if (field === 0 && value > 0) throw new UnexpectedStream({ detail: `stream type ${value}` })
+    subscribe = sequence
+    sequence = value
+    at = end
+  }
+  return { subscribe, sequence, length: at }
+}
 
 // internal
 

@@ -238,7 +238,7 @@ export const openUnsafe = (self: Body, frame: number = self.first): Place => {
   if (after !== undefined) after.before = spot
   wire.spots = spot
   wire.readers++
-  isPlaced(wire, spot)
+  if (spot.position < 0) isPlaced(wire, spot)
   wire.watching?.notify()
   return spot
 }
@@ -273,7 +273,7 @@ export const isLagging = (self: Body, place: Place): boolean =>
  */
 export const available = (self: Body, place: Place): number => {
   const wire = self as Wire.Wire
-  return isPlaced(wire, place as Wire.Spot) ? Math.max(0, wire.tip - place.position) : 0
+  return place.position >= 0 || isPlaced(wire, place as Wire.Spot) ? Math.max(0, wire.tip - place.position) : 0
 }
 
 /**
@@ -483,15 +483,6 @@ export const wakeUnsafe = (self: Body): void => (self as Wire.Wire).waiting?.not
  * @internal
  */
 export const wakeWatchersUnsafe = (self: Body): void => (self as Wire.Wire).watching?.notify()
-
-/**
- * Has somebody hear of whatever is taken; one at a time.
- *
- * @internal
- */
-export const onTakeUnsafe = (self: Body, taker: Wire.Taker | undefined): void => {
-  ;(self as Wire.Wire).taker = taker
-}
 
 // internal
 

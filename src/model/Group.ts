@@ -48,8 +48,8 @@ export const maxFrames = 65_536
  * **Details**
  *
  * It holds for the groups of a subscription of a session, and as long as somebody reads the group: what nobody has taken
- * stays up to {@link maxBytes} and {@link maxFrames}, and so does the last frame. A group that has lost its beginning is
- * no place to join any more.
+ * stays up to {@link maxBytes} and {@link maxFrames}, and so does the last frame, until the group has ended. A group that
+ * has lost its beginning is no place to join any more.
  *
  * @category constants
  * @since 0.1.0
@@ -185,8 +185,9 @@ export const endUnsafe = (self: Producer | Group, error?: Frame.ReadError): void
  *
  * @internal
  */
-export const onTakeUnsafe = (self: Producer, taker: Wire.Taker | undefined): void =>
-  Body.onTakeUnsafe(self as GroupImpl, taker)
+export const onTakeUnsafe = (self: Producer, taker: Wire.Taker | undefined): void => {
+  ;(self as GroupImpl).taker = taker
+}
 
 /**
  * Tells that a group is no longer kept for others.
@@ -378,6 +379,8 @@ class Tail implements Group {
 
 class GroupImpl extends Wire.Wire implements Group, Producer {
   readonly _tag = "Group"
+  readonly group: Group
+  readonly impl: GroupImpl
   readonly sequence: number
   readonly start: number
   readonly keeper: Keeper | undefined
@@ -392,12 +395,8 @@ class GroupImpl extends Wire.Wire implements Group, Producer {
     this.endedAt = undefined
     this.arrivedAt = undefined
     this.held = 0
-  }
-  get group(): Group {
-    return this
-  }
-  get impl(): GroupImpl {
-    return this
+    this.group = this
+    this.impl = this
   }
 
   // reading
@@ -418,11 +417,12 @@ class GroupImpl extends Wire.Wire implements Group, Producer {
     this.keeper?.resize(this, bytes, frames)
     if (this.isOverfull(0, 0)) Body.cutUnsafe(this, maxBytes, maxFrames)
   }
-  // once it is no place to join, what was taken is of no use to anybody
+  // once it is no place to join, what was taken is of no use to anybody, and once it has ended, nor is its last frame
   override took(): void {
-    const { first, held, keeper, size, start } = this
+    const { end, held, keeper, readers, size, start } = this
     if (keeper === undefined || keeper.maxTaken === Infinity || held > 0) return
-    if (size > keeper.maxTaken || first > start) Body.letGoUnsafe(this)
+    if (size > keeper.maxTaken || this.first > start) Body.letGoUnsafe(this)
+    if (end !== undefined && this.first > start && readers > 0 && !Body.isAwaited(this)) Body.dropUnsafe(this)
   }
   // with so many bytes and frames more
   isOverfull(bytes: number, frames: number): boolean {
@@ -485,6 +485,7 @@ class GroupImpl extends Wire.Wire implements Group, Producer {
     const failure = error ?? (this.missing > 0 ? this.incomplete() : undefined)
     const isNew = Body.endUnsafe(this, failure === undefined ? Exit.void : Exit.fail(failure))
     if (isNew) this.keeper?.release(this)
+    if (isNew && failure === undefined) this.took()
     return isNew
   }
   drop(error: Lagged): void {

@@ -67,9 +67,10 @@ export const makeUnsafe = <A, E = never>(first: number = 0): Log<A, E> => new Lo
  * @since 0.1.0
  */
 export const appendUnsafe = <A, E>(self: Log<A, E>, entry: A): boolean => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   if (log.end !== undefined) return false
   log.buffer.push(entry)
+  log.next++
   log.waiting.notify()
   return true
 }
@@ -81,7 +82,7 @@ export const appendUnsafe = <A, E>(self: Log<A, E>, entry: A): boolean => {
  */
 export const appendBoundedUnsafe = <A, E>(self: Log<A, E>, entry: A, max: number): void => {
   appendUnsafe(self, entry)
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   if (log.next - log.first < log.trimAt) return
   // the last one stays, for a new reader to be behind it until its first take
   const unread = Math.min(unreadUnsafe(log), log.next - 1)
@@ -96,7 +97,7 @@ export const appendBoundedUnsafe = <A, E>(self: Log<A, E>, entry: A, max: number
  * @since 0.1.0
  */
 export const endUnsafe = <A, E>(self: Log<A, E>, exit: Exit.Exit<void, E>): boolean => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   if (log.end !== undefined) return false
   log.end = exit
   log.waiting.notify()
@@ -110,7 +111,7 @@ export const endUnsafe = <A, E>(self: Log<A, E>, exit: Exit.Exit<void, E>): bool
  * @category producing
  * @since 0.1.0
  */
-export const wakeUnsafe = <A, E>(self: Log<A, E>): void => impl(self).waiting.notify()
+export const wakeUnsafe = <A, E>(self: Log<A, E>): void => (self as LogImpl<A, E>).waiting.notify()
 
 /**
  * Puts another entry in the place of one that is kept.
@@ -119,7 +120,7 @@ export const wakeUnsafe = <A, E>(self: Log<A, E>): void => impl(self).waiting.no
  * @since 0.1.0
  */
 export const replaceUnsafe = <A, E>(self: Log<A, E>, index: number, entry: A): void => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   if (index >= log.first && index < log.next) log.buffer[log.head + index - log.first] = entry
 }
 
@@ -130,7 +131,7 @@ export const replaceUnsafe = <A, E>(self: Log<A, E>, index: number, entry: A): v
  * @since 0.1.0
  */
 export const trimUnsafe = <A, E>(self: Log<A, E>, index: number): void => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   const count = Math.min(index, log.next) - log.first
   if (count <= 0) return
   log.buffer.fill(undefined, log.head, log.head + count)
@@ -151,7 +152,7 @@ export const trimUnsafe = <A, E>(self: Log<A, E>, index: number): void => {
  * @since 0.1.0
  */
 export const getUnsafe = <A, E>(self: Log<A, E>, index: number): A | undefined => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   return index < log.first ? undefined : log.buffer[log.head + index - log.first]
 }
 
@@ -162,7 +163,7 @@ export const getUnsafe = <A, E>(self: Log<A, E>, index: number): A | undefined =
  * @since 0.1.0
  */
 export const openUnsafe = <A, E>(self: Log<A, E>, index: number = self.first): Cursor => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   const cursor: Cursor = { index }
   log.cursors.add(cursor)
   log.watching.notify()
@@ -176,7 +177,7 @@ export const openUnsafe = <A, E>(self: Log<A, E>, index: number = self.first): C
  * @since 0.1.0
  */
 export const closeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): void => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   if (log.cursors.delete(cursor)) log.watching.notify()
 }
 
@@ -200,7 +201,7 @@ export const open = <A, E>(self: Log<A, E>, index?: number): Effect.Effect<Curso
  * @since 0.1.0
  */
 export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReadonlyArray<A> | undefined => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   const from = Math.max(cursor.index, log.first)
   const next = log.next
   if (from >= next) {
@@ -219,7 +220,7 @@ export const takeUnsafe = <A, E>(self: Log<A, E>, cursor: Cursor): NonEmptyReado
  * @internal
  */
 export const onTakeUnsafe = <A, E>(self: Log<A, E>, onTake: () => void): void => {
-  impl(self).onTake = onTake
+  ;(self as LogImpl<A, E>).onTake = onTake
 }
 
 /**
@@ -294,14 +295,14 @@ export const isReady = <A, E>(self: Log<A, E>, cursor: Cursor): boolean =>
  * @since 0.1.0
  */
 export const awaitUntil = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> =>
-  impl(self).waiting.until(ready)
+  (self as LogImpl<A, E>).waiting.until(ready)
 
 /**
  * Those who wait for entries or the end.
  *
  * @internal
  */
-export const waitingOf = <A, E>(self: Log<A, E>): Waiters => impl(self).waiting
+export const waitingOf = <A, E>(self: Log<A, E>): Waiters => (self as LogImpl<A, E>).waiting
 
 /**
  * Suspends until `ready` holds; it is asked now, and whenever a reader comes, goes, or takes entries, and when the log
@@ -311,7 +312,7 @@ export const waitingOf = <A, E>(self: Log<A, E>): Waiters => impl(self).waiting
  * @since 0.1.0
  */
 export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effect.Effect<void> =>
-  impl(self).watching.until(ready)
+  (self as LogImpl<A, E>).watching.until(ready)
 
 /**
  * Has those that wait for readers look again.
@@ -319,7 +320,7 @@ export const awaitReaders = <A, E>(self: Log<A, E>, ready: () => boolean): Effec
  * @category waiting
  * @since 0.1.0
  */
-export const wakeWatchersUnsafe = <A, E>(self: Log<A, E>): void => impl(self).watching.notify()
+export const wakeWatchersUnsafe = <A, E>(self: Log<A, E>): void => (self as LogImpl<A, E>).watching.notify()
 
 /**
  * The lowest index that an open cursor has still to read; the index of the next entry when there is none. A cursor whose
@@ -329,7 +330,7 @@ export const wakeWatchersUnsafe = <A, E>(self: Log<A, E>): void => impl(self).wa
  * @since 0.1.0
  */
 export const unreadUnsafe = <A, E>(self: Log<A, E>): number => {
-  const log = impl(self)
+  const log = self as LogImpl<A, E>
   let lowest = log.next
   for (const { index } of log.cursors) if (index < lowest && index >= log.first) lowest = index
   return lowest
@@ -365,6 +366,7 @@ class LogImpl<in out A, in out E> implements Log<A, E> {
   readonly watching: Waiters
   head: number
   first: number
+  next: number
   trimAt: number
   end: Exit.Exit<void, E> | undefined
   onTake: (() => void) | undefined
@@ -375,16 +377,12 @@ class LogImpl<in out A, in out E> implements Log<A, E> {
     this.watching = new Waiters()
     this.head = 0
     this.first = first
+    this.next = first
     this.trimAt = firstTrim
     this.end = undefined
     this.onTake = undefined
-  }
-  get next(): number {
-    return this.first + this.buffer.length - this.head
   }
   get readers(): number {
     return this.cursors.size
   }
 }
-
-const impl = <A, E>(self: Log<A, E>): LogImpl<A, E> => self as LogImpl<A, E>

@@ -43,8 +43,10 @@ export const has = ({ ranges }: Ranges, value: number): boolean => {
  *
  * @internal
  */
-export const covers = ({ ranges }: Ranges, from: number, end: number): boolean =>
-  from >= end || ranges.some((range) => range.from <= from && end - 1 <= range.to)
+export const covers = ({ ranges }: Ranges, from: number, end: number): boolean => {
+  for (const range of ranges) if (range.from <= from && end - 1 <= range.to) return true
+  return from >= end
+}
 
 /**
  * Adds one integer; `false` when it was there.

@@ -23,7 +23,7 @@ import * as Group from "./Group.ts"
 import * as Log from "./Log.ts"
 import * as TrackCache from "./TrackCache.ts"
 import * as TrackEach from "./TrackEach.ts"
-import * as TrackEvent from "./TrackEvent.ts"
+import type * as TrackEvent from "./TrackEvent.ts"
 import * as TrackFrames from "./TrackFrames.ts"
 import * as TrackReader from "./TrackReader.ts"
 import * as TrackSink from "./TrackSink.ts"
@@ -388,35 +388,42 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
       return producer === undefined ? Effect.fail(toWriteError(this.failure)) : Effect.succeed(producer)
     })
   }
-  readonly createGroup = (sequence: number): Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError> =>
-    Effect.suspend(() => {
-      const result = this.begin(sequence)
-      return isRefusal(result) ? Effect.fail(result) : Effect.succeed(result)
-    })
+  get createGroup(): Producer["createGroup"] {
+    return (sequence) =>
+      Effect.suspend(() => {
+        const result = this.begin(sequence)
+        return isRefusal(result) ? Effect.fail(result) : Effect.succeed(result)
+      })
+  }
   begin(sequence: number): Group.Producer | Duplicate | Evicted | WriteError {
     if (this.log.end !== undefined) return toWriteError(this.failure)
     if (sequence < this.floor) return new Evicted({ detail: `group ${sequence} is older than all that is kept` })
-    const there = this.kept[this.placeOf(sequence)]?.event
-    if (there !== undefined && TrackEvent.first(there) <= sequence) {
-      return there._tag === "Group"
+    const place = this.placeOf(sequence)
+    const there = this.kept[place]
+    if (there !== undefined && there.first <= sequence) {
+      return there.event._tag === "Group"
         ? new Duplicate({ detail: `group ${sequence}` })
         : new Evicted({ detail: `group ${sequence} was said not to come` })
     }
-    return this.keep(sequence)
+    return this.keep(sequence, place)
   }
-  readonly gap = (gap: Omit<Gap.Gap, "_tag">): Effect.Effect<void> =>
-    Effect.sync(() => {
-      // gaps above the latest group are not evicted
-      if (this.log.end !== undefined || this.isFull) return
-      this.fill(gap.from, gap.to, gap.code)
-      this.evict()
-    })
+  get gap(): Producer["gap"] {
+    return (gap) =>
+      Effect.sync(() => {
+        // gaps above the latest group are not evicted
+        if (this.log.end !== undefined || this.isFull) return
+        this.fill(gap.from, gap.to, gap.code)
+        this.evict()
+      })
+  }
   // ends
 
   get finish(): Effect.Effect<void> {
     return Effect.sync(() => this.close(undefined))
   }
-  readonly fail = (error: ReadError): Effect.Effect<void> => Effect.sync(() => this.close(error))
+  get fail(): Producer["fail"] {
+    return (error) => Effect.sync(() => this.close(error))
+  }
   close(error: ReadError | undefined): void {
     if (this.log.end !== undefined) return
     this.failure = error
@@ -435,7 +442,9 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   beginOf(start: Start): number {
     return start === "latest" ? this.latest ?? this.floor : start
   }
-  readonly sink = (options: TrackSink.Options) => TrackSink.make(this, this.clock, options)
+  get sink(): Producer["sink"] {
+    return (options) => TrackSink.make(this, this.clock, options)
+  }
   get used(): Effect.Effect<void> {
     return Log.awaitReaders(this.log, () => this.log.readers > 0 || this.log.end !== undefined)
   }
@@ -495,9 +504,12 @@ export abstract class Handle implements Track {
   get ended(): Effect.Effect<Exit.Exit<void, ReadError>> {
     return Effect.map(Log.awaitUntil(this.impl.log, () => this.end !== undefined), () => this.end!)
   }
-  readonly group = (sequence: number): Group.Group | undefined => this.impl.group(sequence)
-  readonly reader: Track["reader"] = (range = this.range) =>
-    Effect.map(this.impl.openReader(range), (reader) => reader.pull)
+  get group(): Track["group"] {
+    return (sequence) => this.impl.group(sequence)
+  }
+  get reader(): Track["reader"] {
+    return (range = this.range) => Effect.map(this.impl.openReader(range), (reader) => reader.pull)
+  }
   get events(): Stream.Stream<Event, ReadError> {
     return Log.toStream(this.reader())
   }

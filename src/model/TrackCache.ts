@@ -38,6 +38,9 @@ export interface Account {
 /** @internal */
 export interface Kept {
   readonly event: TrackEvent.TrackEvent
+  /** The lowest and the highest sequence that it is about. */
+  readonly first: number
+  readonly last: number
   /** Its place in the log. */
   readonly index: number
   /** When a newer group came, in milliseconds. */
@@ -82,18 +85,18 @@ export class TrackCache implements Group.Keeper {
     this.frames = 0
   }
   get latest(): number | undefined {
-    return this.newest === undefined ? undefined : TrackEvent.last(this.newest.event)
+    return this.newest?.last
   }
   // after everything that has come, and everything that was said not to come
   get following(): number {
-    const last = this.kept.at(-1)
-    return last === undefined ? this.floor : TrackEvent.last(last.event) + 1
+    const { kept } = this
+    return kept.length === 0 ? this.floor : kept[kept.length - 1]!.last + 1
   }
   /** Whether there are as many events as there may be. */
   get isFull(): boolean {
     return this.kept.length > maxEvents
   }
-  readonly group = (sequence: number): Group.Group | undefined => {
+  group(sequence: number): Group.Group | undefined {
     this.evict()
     const event = this.kept[this.placeOf(sequence)]?.event
     return event?._tag === "Group" && event.sequence === sequence ? event : undefined
@@ -113,53 +116,52 @@ export class TrackCache implements Group.Keeper {
 
   // what comes
 
-  /** Begins the group of a sequence that is free. */
-  keep(sequence: number): Group.Producer {
+  /** Begins the group of a sequence that is free, whose place is known. */
+  keep(sequence: number, place: number): Group.Producer {
     const producer = Group.keptUnsafe(sequence, this)
-    const kept = this.insert(producer.group)
-    const { newest } = this
-    if (newest === undefined || sequence > TrackEvent.last(newest.event)) {
+    const kept = this.insert(producer.group, sequence, sequence, place)
+    const { account, newest } = this
+    if (newest === undefined || sequence > newest.last) {
       this.newest = kept
       if (newest !== undefined) {
         newest.since = kept.since
-        this.account?.spare(TrackEvent.first(newest.event))
+        account?.spare(newest.first)
       }
     } else {
-      this.account?.spare(sequence)
+      account?.spare(sequence)
     }
-    this.evictAt(kept.since)
-    this.account?.change(0, 0, 1)
+    this.evict(-1, kept.since)
+    account?.change(0, 0, 1)
     return producer
   }
   // says of all that neither came nor was said not to come that it will not
   fill(from: number, to: number, code: number): void {
     let next = Math.max(from, this.floor)
     for (let at = this.placeOf(next); next <= to; at++) {
-      const event = this.kept[at]?.event
-      const end = event === undefined ? to : Math.min(to, TrackEvent.first(event) - 1)
-      if (next <= end) {
-        this.insert(Gap.make(next, end, code))
-        at++
-      }
-      next = event === undefined ? to + 1 : TrackEvent.last(event) + 1
+      const there = this.kept[at]
+      const end = there === undefined ? to : Math.min(to, there.first - 1)
+      if (next <= end) this.insert(Gap.make(next, end, code), next, end, at++)
+      next = there === undefined ? to + 1 : there.last + 1
     }
   }
-  insert(event: TrackEvent.TrackEvent): Kept {
+  private insert(event: TrackEvent.TrackEvent, first: number, last: number, place: number): Kept {
     const { kept } = this
-    const mine: Kept = { event, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
-    const place = this.placeOf(TrackEvent.first(event))
-    // those that come late are not far from the end
-    let at = kept.push(mine) - 1
-    for (; at > place; at--) kept[at] = kept[at - 1]!
-    kept[at] = mine
+    const mine: Kept = { event, first, last, index: this.log.next, since: this.clock.currentTimeMillisUnsafe() }
+    if (place === kept.length) kept.push(mine)
+    else kept.splice(place, 0, mine)
     this.append(event)
     return mine
   }
-  // the place in `kept` of what holds a sequence, or would hold it; from the end, because most groups are the newest
+  // the place in `kept` of what holds a sequence, or would hold it; asks the last one first, because most come after it
   placeOf(sequence: number): number {
-    let at = this.kept.length
-    while (at > 0 && TrackEvent.last(this.kept[at - 1]!.event) >= sequence) at--
-    return at
+    const { kept } = this
+    let from = 0
+    let end = kept.length
+    for (let at = end - 1; from < end; at = (from + end) >> 1) {
+      if (kept[at]!.last < sequence) from = at + 1
+      else end = at
+    }
+    return from
   }
   append(event: TrackEvent.TrackEvent): void {
     Log.appendBoundedUnsafe(this.log, event, maxEvents)
@@ -207,24 +209,24 @@ export class TrackCache implements Group.Keeper {
     Group.dropUnsafe(producer, error)
   }
   /** Drops what is too old or too much, and with `through` all up to that sequence; never the latest group. */
-  readonly evict = (through?: number): void => this.evictAt(this.clock.currentTimeMillisUnsafe(), through)
-  private evictAt(now: number, through: number = -1): void {
+  evict(through: number = -1, now: number = this.clock.currentTimeMillisUnsafe()): void {
+    const { detached, kept } = this
     const before = now - this.maxAge
-    for (const group of this.detached) {
-      if (!this.isOver) break
-      this.cutOff(group)
-    }
-    for (let oldest = this.kept[0]; oldest !== undefined && this.newest !== undefined; oldest = this.kept[0]) {
-      if (oldest === this.newest) break
-      const { event, index, since } = oldest
-      const isMeant = TrackEvent.first(event) <= through
-      const isOld = since <= before || this.kept.length > maxEvents
-      if (!isMeant && !isOld && !this.isOver) break
-      this.kept.shift()
-      if (TrackEvent.first(event) > this.floor) {
-        this.append(Gap.make(this.floor, TrackEvent.first(event) - 1, TrackEvent.codeEvicted))
+    if (detached.size > 0) {
+      for (const group of detached) {
+        if (!this.isOver) break
+        this.cutOff(group)
       }
-      this.floor = TrackEvent.last(event) + 1
+    }
+    for (let oldest = kept[0]; oldest !== undefined && this.newest !== undefined; oldest = kept[0]) {
+      if (oldest === this.newest) break
+      const { event, first, index, last, since } = oldest
+      const isMeant = first <= through
+      const isOld = since <= before || kept.length > maxEvents
+      if (!isMeant && !isOld && !this.isOver) break
+      kept.shift()
+      if (first > this.floor) this.append(Gap.make(this.floor, first - 1, TrackEvent.codeEvicted))
+      this.floor = last + 1
       if (event._tag === "Gap") continue
       Log.replaceUnsafe(this.log, index, TrackEvent.evicted(event))
       if (isMeant || this.isOver) this.cutOff(event)
@@ -235,7 +237,7 @@ export class TrackCache implements Group.Keeper {
   }
 
   /** Whether a frame more of that size would drop what a reader has still to take. */
-  readonly overflows = (bytes: number, group: Group.Group | undefined): boolean => {
+  overflows(bytes: number, group: Group.Group | undefined): boolean {
     // what is too old goes anyway
     this.evict()
     // mostly there is room, and then nobody is asked what was read

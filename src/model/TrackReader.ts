@@ -62,8 +62,9 @@ export class TrackReader extends Follower<TrackEvent.TrackEvent, ReadError> {
   }
   /** How it has ended: as the track did, or because all that is wanted has been told of. */
   override get end(): Exit.Exit<void, ReadError> | undefined {
-    if (this.wanted.left !== undefined) return Exit.fail(this.wanted.left)
-    const isOver = this.to !== Infinity && !this.fresh && Ranges.covers(this.told, this.from, this.to + 1)
+    const { left, to } = this.wanted
+    if (left !== undefined) return Exit.fail(left)
+    const isOver = to !== undefined && !this.fresh && Ranges.covers(this.told, this.from, to + 1)
     return isOver ? Exit.void : this.log.end
   }
   /** Whether a group of that sequence is wanted still. */

@@ -15,24 +15,27 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { Bag } from "../core/Bag.ts"
+import { errorOf } from "../core/ErrorOf.ts"
 import { SessionClosed, type TransportError } from "../core/MoqError.ts"
 import { inOwnScope } from "../core/OwnScope.ts"
-import { Condition } from "../core/Waiters.ts"
+import { Waiters } from "../core/Waiters.ts"
+import { noop, open, type Opened, type Owner, scopeOf, settled } from "../transport/Half.ts"
 import type * as Transport from "../transport/Transport.ts"
 import type * as Http3Binding from "./Http3Binding.ts"
-import { type Dispatcher, noop, type Owner, Receiving, Sending, textOf } from "./Http3Stream.ts"
+import { codeOf, Receiving, Sending, textOf } from "./Http3Stream.ts"
 
 /**
  * What native HTTP/3 can do.
  *
  * **Details**
  *
- * The binding allows 100 streams of each kind, of which HTTP/3 itself takes one. It ends a connection 30 seconds after
+ * The binding allows 100 streams of each kind, of which HTTP/3 itself takes one, and tells of an eighth of the places at
+ * once, so that up to 12 of those that are free may not be there yet. It ends a connection 30 seconds after
  * it last heard of the peer, or after the first thing that it sent since then, which is a keep-alive.
  *
  * @category constants
@@ -90,9 +93,6 @@ const keepAlive = Uint8Array.of(0)
 // how long a connection that shows signs of its end may take to say how it ended, and a close to leave
 const lastWords = 1_000
 
-const scopeOf = (context: Context.Context<never>): Scope.Scope =>
-  Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
-
 class Opening {
   readonly outcome = Deferred.makeUnsafe<NativeConnection, TransportError>()
   private connection: NativeConnection | undefined
@@ -115,17 +115,17 @@ class Opening {
 class NativeConnection implements Transport.Connection, Owner {
   readonly info: Transport.ConnectionInfo = { transport: "h3", peer: undefined }
   readonly capabilities = capabilities
-  end: SessionClosed | undefined
-  readonly halves = new Set<Sending | Receiving>()
+  end: Exit.Exit<never, SessionClosed> | undefined
+  readonly parts = new Bag<Sending | Receiving>()
+  readonly codeOf = codeOf
   // let go of when all is over: its socket stays open until it is collected
   private session: Http3Binding.Session | undefined
   private readonly users: Users | undefined
-  private readonly uni: Arrivals<Http3Binding.SendStream>
-  private readonly bi: Arrivals<Http3Binding.BiStream>
-  private readonly incomingUni: Arrivals<Http3Binding.ReceiveStream>
-  private readonly incomingBi: Arrivals<Http3Binding.BiStream>
-  private readonly closing = new Condition(() => this.end !== undefined)
-  private readonly ending = new Condition(() => this.session === undefined)
+  private readonly bi = new Openings<Http3Binding.BiStream>(this, (native) => native.openBi(), discardBi)
+  private readonly uni = new Openings<Http3Binding.SendStream>(this, (native) => native.openUni(), discardSend)
+  private readonly incomingBi: Incoming<Http3Binding.BiStream, BothHalves>
+  private readonly incomingUni: Incoming<Http3Binding.ReceiveStream, Receiving>
+  private readonly waiters = new Waiters()
   private readonly alive: NodeJS.Timeout
   private losing: NodeJS.Timeout | undefined
 
@@ -133,65 +133,78 @@ class NativeConnection implements Transport.Connection, Owner {
     this.session = session
     this.users = users
     users?.add(this)
-    this.uni = new Arrivals(this, Infinity, (native) => native.openUni(), discardSend)
-    this.bi = new Arrivals(this, Infinity, (native) => native.openBi(), discardBi)
-    // the binding hands them out one after the other anyway
-    this.incomingUni = new Arrivals(this, 1, (native) => native.acceptUni(), undefined)
-    this.incomingBi = new Arrivals(this, 1, (native) => native.acceptBi(), undefined)
+    this.incomingBi = new Incoming(this, {
+      accept: (native) => native.acceptBi(),
+      make: (stream) => this.both(stream),
+      abort: abortBoth
+    })
+    this.incomingUni = new Incoming(this, {
+      accept: (native) => native.acceptUni(),
+      make: (stream) => new Receiving(this, stream),
+      abort
+    })
     this.alive = setInterval(this.sayHello, keepAliveEvery)
     session.closed().then(this.onClosed, (error) => this.onClosed({ closeCode: 0, reason: broke + textOf(error) }))
   }
 
-  readonly openBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.bi.next(this.ownBi)
-  )
+  get openBi(): Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> {
+    return open<BothHalves>({ abort: abortBoth }, (opened) => this.onOpenBi(opened))
+  }
 
-  readonly openUni: Transport.Connection["openUni"] = (options) =>
-    this.uni.next((native, scope) => {
-      const send = new Sending(this, native)
-      const owned = Effect.as(Scope.addFinalizer(scope, send.reset(0)), send)
-      return options?.priority === undefined ? owned : Effect.tap(owned, send.setPriority(options.priority))
-    })
+  onOpenBi(opened: Opened<BothHalves>): () => void {
+    return this.bi.begin((exit) => opened(Exit.map(exit, (stream) => this.both(stream))))
+  }
 
-  readonly acceptBi: Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingBi.next(this.ownBi)
-  )
+  get openUni(): Transport.Connection["openUni"] {
+    return (options) => open<Sending>({ abort }, (opened) => this.onOpenUni(options, opened))
+  }
 
-  readonly acceptUni: Effect.Effect<Transport.ReceiveStream, SessionClosed, Scope.Scope> = Effect.suspend(() =>
-    this.incomingUni.next((native, scope) => {
-      const receive = new Receiving(this, native)
-      return Effect.as(Scope.addFinalizer(scope, receive.stop(0)), receive)
-    })
-  )
+  onOpenUni(options: Parameters<Transport.Connection["openUni"]>[0], opened: Opened<Sending>): () => void {
+    return this.uni.begin((exit) =>
+      opened(Exit.map(exit, (stream) => {
+        const send = new Sending(this, stream)
+        send.setRank(options?.priority ?? 0)
+        return send
+      }))
+    )
+  }
 
-  private readonly ownBi = (
-    native: Http3Binding.BiStream,
-    scope: Scope.Scope
-  ): Effect.Effect<Transport.BiStream> => {
-    const send = new Sending(this, native.takeSend())
-    const receive = new Receiving(this, native.takeRecv())
-    return Effect.as(Scope.addFinalizer(scope, Effect.andThen(send.reset(0), receive.stop(0))), { send, receive })
+  private both(native: Http3Binding.BiStream): BothHalves {
+    return { send: new Sending(this, native.takeSend()), receive: new Receiving(this, native.takeRecv()) }
+  }
+
+  get acceptBi(): Effect.Effect<Transport.BiStream, SessionClosed, Scope.Scope> {
+    return this.incomingBi.next
+  }
+
+  get acceptUni(): Effect.Effect<Transport.ReceiveStream, SessionClosed, Scope.Scope> {
+    return this.incomingUni.next
+  }
+
+  onBi(take: (stream: Transport.BiStream) => void): void {
+    this.incomingBi.give(take)
+  }
+
+  onUni(take: (stream: Transport.ReceiveStream) => void): void {
+    this.incomingUni.give(take)
   }
 
   readonly close = (code: number, reason: string): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      this.closeUnsafe(new SessionClosed({ code, reason, by: "local" }), fiber.currentDispatcher)
-      return Effect.void
-    })
+    Effect.sync(() => this.closeUnsafe(new SessionClosed({ code, reason, by: "local" })))
 
-  readonly closed: Effect.Effect<SessionClosed> = Effect.suspend(() =>
-    this.end === undefined ? Effect.flatMap(this.closing.wait, () => this.closed) : Effect.succeed(this.end)
-  )
+  get closed(): Effect.Effect<SessionClosed> {
+    return Effect.map(this.waiters.until(() => this.end !== undefined), () => errorOf(this.end!)!)
+  }
 
-  readonly ping: Effect.Effect<void, SessionClosed> = Effect.suspend(() =>
-    this.end === undefined ? Effect.void : Effect.fail(this.end)
-  )
+  get ping(): Effect.Effect<void, SessionClosed> {
+    return Effect.suspend(() => this.end ?? Effect.void)
+  }
 
   /** Closes it, and waits for the close to leave. */
   readonly shut: Effect.Effect<void> = Effect.suspend(() => {
     const deadline = setTimeout(() => this.over(), lastWords)
     return this.close(0, "").pipe(
-      Effect.andThen(Effect.suspend(() => this.session === undefined ? Effect.void : this.ending.wait)),
+      Effect.andThen(this.waiters.until(() => this.session === undefined)),
       Effect.ensuring(Effect.sync(() => clearTimeout(deadline)))
     )
   })
@@ -201,12 +214,12 @@ class NativeConnection implements Transport.Connection, Owner {
     if (this.end !== undefined) return
     const reason = textOf(error)
     this.losing ??= setTimeout(
-      () => this.closeUnsafe(new SessionClosed({ code: 4, reason, by: "transport" }), undefined),
+      () => this.closeUnsafe(new SessionClosed({ code: 4, reason, by: "transport" })),
       lastWords
     )
   }
 
-  native(): Http3Binding.Session | undefined {
+  get native(): Http3Binding.Session | undefined {
     return this.end === undefined ? this.session : undefined
   }
 
@@ -218,9 +231,9 @@ class NativeConnection implements Transport.Connection, Owner {
     }
   }
 
-  private closeUnsafe(end: SessionClosed, dispatcher: Dispatcher): void {
+  private closeUnsafe(end: SessionClosed): void {
     if (this.end !== undefined) return
-    this.finish(end, dispatcher)
+    this.finish(end)
     this.session?.close(end.code, end.by === "local" ? end.reason : "")
   }
 
@@ -231,31 +244,41 @@ class NativeConnection implements Transport.Connection, Owner {
     this.finish(
       closeCode === 0 && reason.startsWith(broke)
         ? new SessionClosed({ code: 4, reason: explain(reason.slice(broke.length)), by: "transport" })
-        : new SessionClosed({ code: closeCode, reason, by: "remote" }),
-      undefined
+        : new SessionClosed({ code: closeCode, reason, by: "remote" })
     )
     this.over()
   }
 
-  private finish(end: SessionClosed, dispatcher: Dispatcher): void {
+  private finish(end: SessionClosed): void {
     if (this.end !== undefined) return
-    this.end = end
+    const exit = this.end = Exit.fail(end)
     clearInterval(this.alive)
     clearTimeout(this.losing)
-    const exit = Exit.fail(end)
-    if (end.by === "local") hold([...this.halves].map((half) => half.binding))
-    for (const half of this.halves) half.cut(exit, dispatcher)
-    this.halves.clear()
-    for (const arrivals of [this.uni, this.bi, this.incomingUni, this.incomingBi]) arrivals.end(dispatcher)
-    this.closing.wake(dispatcher)
+    const parts = this.parts.drain()
+    if (end.by === "local") hold(parts.map((half) => half.binding))
+    for (const half of parts) half.cut(exit)
+    for (const streams of [this.uni, this.bi, this.incomingUni, this.incomingBi]) streams.cut(exit)
+    this.waiters.notify()
   }
 
   private over(): void {
     if (this.session === undefined) return
     this.session = undefined
-    this.ending.wake()
+    this.waiters.notify()
     this.users?.delete(this)
   }
+}
+
+interface BothHalves {
+  readonly send: Sending
+  readonly receive: Receiving
+}
+
+const abort = (half: Sending | Receiving): void => half.abort(0)
+
+const abortBoth = ({ receive, send }: BothHalves): void => {
+  abort(send)
+  abort(receive)
 }
 
 // A stream whose object is collected is finished by the binding. While the close is on its way, that would look to the
@@ -283,78 +306,141 @@ const discardBi = (stream: Http3Binding.BiStream): void => {
 }
 
 /**
- * Streams of one kind, opened here or by the peer, that fibers wait for. A call to the binding cannot be taken back:
- * what comes of one whose fiber was interrupted is for the next fiber; a stream that was opened for nobody is ended.
+ * Streams of one kind that are opened here. A call to the binding cannot be taken back: what comes of one that was is for
+ * the next who waits; a stream that was opened for nobody is ended.
  */
-class Arrivals<S> {
+class Openings<S> {
   private readonly connection: NativeConnection
-  private readonly most: number
   private readonly call: (session: Http3Binding.Session) => Promise<S>
-  private readonly discard: ((stream: S) => void) | undefined
-  private readonly arrived: Array<S> = []
+  private readonly discard: (stream: S) => void
+  private readonly waiting: Array<Opened<S>> = []
   private calls = 0
-  private readonly waiters = new Condition(() => this.arrived.length > 0 || this.connection.end !== undefined)
 
   constructor(
     connection: NativeConnection,
-    /** How many calls may be under way. */
-    most: number,
     call: (session: Http3Binding.Session) => Promise<S>,
-    /** Without it, a stream that nobody waits for is kept for the next one who does. */
-    discard: ((stream: S) => void) | undefined
+    discard: (stream: S) => void
   ) {
     this.connection = connection
-    this.most = most
     this.call = call
     this.discard = discard
   }
 
-  next<A>(own: (stream: S, scope: Scope.Scope) => Effect.Effect<A>): Effect.Effect<A, SessionClosed, Scope.Scope> {
+  /** What it is called with must be a function of its own. */
+  begin(opened: Opened<S>): () => void {
+    const { end, native } = this.connection
+    if (native === undefined) {
+      opened(end!)
+      return noop
+    }
+    // one call for each that waits
+    if (this.waiting.push(opened) > this.calls) {
+      this.calls++
+      this.call(native).then((stream) => this.onStream(stream), (error) => this.onError(error))
+    }
+    return () => {
+      const at = this.waiting.indexOf(opened)
+      if (at >= 0) this.waiting.splice(at, 1)
+    }
+  }
+
+  cut(end: Exit.Exit<never, SessionClosed>): void {
+    void settled.then(() => {
+      for (let opened = this.waiting.shift(); opened !== undefined; opened = this.waiting.shift()) opened(end)
+    })
+  }
+
+  private onStream(stream: S): void {
+    this.calls--
+    // it has ended with its connection
+    if (this.connection.end !== undefined) return
+    const opened = this.waiting.shift()
+    if (opened === undefined) this.discard(stream)
+    else opened(Exit.succeed(stream))
+  }
+
+  private onError(error: unknown): void {
+    this.calls--
+    this.connection.lose(error)
+  }
+}
+
+/**
+ * The streams of one kind that the peer opens. It asks for one at a time, as the binding hands them out, and only while
+ * somebody waits; one that came for a fiber that was interrupted is for the next.
+ */
+class Incoming<S, A> {
+  private readonly connection: NativeConnection
+  private readonly kind: Kind<S, A>
+  private readonly arrived: Array<S> = []
+  // where they go, if not to fibers
+  private take: ((stream: A) => void) | undefined
+  private isAsking = false
+  private readonly waiters = new Waiters()
+
+  constructor(connection: NativeConnection, kind: Kind<S, A>) {
+    this.connection = connection
+    this.kind = kind
+    this.take = undefined
+  }
+
+  get next(): Effect.Effect<A, SessionClosed, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) => {
-      const wait = Effect.onInterrupt(restore(this.waiters.wait), () => Effect.sync(this.tidy))
       const next: Effect.Effect<A, SessionClosed, Scope.Scope> = Effect.withFiber((fiber) => {
-        if (this.connection.end !== undefined) return Effect.fail(this.connection.end)
+        if (this.connection.end !== undefined) return this.connection.end
         const stream = this.arrived.shift()
-        if (stream !== undefined) return own(stream, scopeOf(fiber.context))
-        this.ask(1)
-        return Effect.flatMap(wait, () => next)
+        if (stream !== undefined) {
+          const made = this.kind.make(stream)
+          const close = Effect.sync(() => this.kind.abort(made))
+          return Effect.as(Scope.addFinalizer(scopeOf(fiber.context), close), made)
+        }
+        this.ask()
+        const arrival = this.waiters.until(() => this.arrived.length > 0 || this.connection.end !== undefined)
+        return Effect.flatMap(restore(arrival), () => next)
       })
       return next
     })
   }
 
-  end(dispatcher: Dispatcher): void {
-    this.arrived.length = 0
-    this.waiters.wake(dispatcher)
-  }
-
-  // one call for each fiber that waits, and for `more` that are about to
-  private ask(more: number): void {
-    const session = this.connection.native()
-    if (session === undefined) return
-    while (this.calls < this.most && this.calls < this.waiters.size + more - this.arrived.length) {
-      this.calls++
-      this.call(session).then(this.onStream, this.onError)
+  give(take: (stream: A) => void): void {
+    this.take = take
+    if (this.connection.end !== undefined) return
+    // none is left once what takes them has closed the connection
+    for (let stream = this.arrived.shift(); stream !== undefined; stream = this.arrived.shift()) {
+      take(this.kind.make(stream))
     }
+    this.ask()
   }
 
-  private readonly onStream = (stream: S): void => {
-    this.calls--
+  cut(): void {
+    this.arrived.length = 0
+    this.waiters.notify()
+  }
+
+  private ask(): void {
+    const { native } = this.connection
+    if (this.isAsking || native === undefined) return
+    this.isAsking = true
+    this.kind.accept(native).then((stream) => this.onStream(stream), (error) => this.connection.lose(error))
+  }
+
+  private onStream(stream: S): void {
+    this.isAsking = false
     // it has ended with its connection
     if (this.connection.end !== undefined) return
+    if (this.take !== undefined) {
+      this.ask()
+      return this.take(this.kind.make(stream))
+    }
     this.arrived.push(stream)
-    if (this.most === 1) this.ask(0)
-    this.waiters.wake()
-    this.tidy()
+    // each waiting fiber wants a stream of its own
+    if (this.waiters.size > this.arrived.length) this.ask()
+    this.waiters.notify()
   }
+}
 
-  private readonly onError = (error: unknown): void => {
-    this.calls--
-    this.connection.lose(error)
-  }
-
-  private readonly tidy = (): void => {
-    if (this.discard === undefined) return
-    while (this.arrived.length > this.waiters.size) this.discard(this.arrived.pop()!)
-  }
+interface Kind<S, A> {
+  readonly accept: (session: Http3Binding.Session) => Promise<S>
+  readonly make: (stream: S) => A
+  readonly abort: (stream: A) => void
 }

@@ -14,21 +14,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import type * as Scheduler from "effect/Scheduler"
-import { type SessionClosed, StreamReset } from "../core/MoqError.ts"
-import { Condition } from "../core/Waiters.ts"
+import type { SessionClosed, StreamReset } from "../core/MoqError.ts"
+import { Waiters } from "../core/Waiters.ts"
+import { type End, Half, noop, type Owner, resetWith } from "../transport/Half.ts"
 import type * as Transport from "../transport/Transport.ts"
 import type * as Http3Binding from "./Http3Binding.ts"
-
-/** What the halves need of their connection. */
-export interface Owner {
-  readonly halves: Set<Sending | Receiving>
-  readonly lose: (error: unknown) => void
-}
-
-export type Dispatcher = Scheduler.SchedulerDispatcher | undefined
-
-type End = Exit.Exit<never, StreamReset | SessionClosed>
 
 // The most bytes in one call. A reset waits for the write that is under way, so it must not be large; a read gives what
 // one packet brought, whatever it asks for.
@@ -41,209 +31,239 @@ const writeAhead = 16 * 1024
 // what is read while nobody pulls, so that the next packets are on their way while a fiber looks at the last
 const readAhead = 64 * 1024
 
-export const noop = (): void => {}
-
 const done: Exit.Exit<never, Cause.Done> = Exit.fail(Cause.Done())
-
-const resetWith = (code: number): Exit.Exit<never, StreamReset> => Exit.fail(new StreamReset({ code }))
 
 /** What an error of the binding says. */
 export const textOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
 
-/** The code in the text of an error, if it is about this stream alone. */
-const codeIn = (error: unknown, frame: "RESET_STREAM" | "STOP_SENDING"): number | undefined => {
+/** The code in the text of an error, if it is about a stream alone. */
+export const codeOf = (error: unknown): number | undefined => {
   const text = textOf(error)
-  if (text.startsWith(`${frame}: `)) return Number(text.slice(frame.length + 2))
+  const code = /^(?:RESET_STREAM|STOP_SENDING): (\d+)$/.exec(text)?.[1]
+  if (code !== undefined) return Number(code)
   // a code that no WebTransport peer has sent, and a stream that has been ended without one
-  return text.startsWith(`invalid ${frame}`) || text.startsWith("stream ") ? 0 : undefined
+  return /^(?:invalid (?:RESET_STREAM|STOP_SENDING)|stream )/.test(text) ? 0 : undefined
 }
 
-export class Sending implements Transport.SendStream {
-  private readonly owner: Owner
-  private native: Http3Binding.SendStream | undefined
-  private end: End | undefined
-  private readonly waiting = new Pieces()
-  private busy = false
-  private finishing = false
-  private finished = false
-  private priority = 0
-  private ranking = false
-  private stopCode: number | undefined
-  private readonly progress = new Condition(() => this.mayGoOn)
-  // few ever ask for it
-  private stopping: Condition | undefined
+type Chunks = NonEmptyReadonlyArray<Uint8Array>
 
-  constructor(owner: Owner, native: Http3Binding.SendStream) {
-    this.owner = owner
+abstract class NativeHalf extends Half<Owner> {
+  // no stream of the binding ends without a code
+  protected override onError(error: unknown): void {
+    if (this.end === undefined && codeOf(error) === undefined) this.connection.lose(error)
+    else super.onError(error)
+  }
+}
+
+export class Sending extends NativeHalf implements Transport.SendStream {
+  private native: Http3Binding.SendStream | undefined
+  private readonly waiting = new Pieces()
+  private isBusy = false
+  private isFinishing = false
+  private isEnding = false
+  private rank = 0
+  private isRanking = false
+  private stopCode: number | undefined
+  // few ever ask for it
+  private stopping: Waiters | undefined
+  private onStopped: ((code: number) => void) | undefined
+
+  constructor(connection: Owner, native: Http3Binding.SendStream) {
+    super(connection)
     this.native = native
-    owner.halves.add(this)
   }
 
-  readonly write = (chunks: NonEmptyReadonlyArray<Uint8Array>): Effect.Effect<void, StreamReset | SessionClosed> =>
-    Effect.suspend(() => {
-      if (this.end !== undefined) return this.end
-      if (this.finishing) return resetWith(0)
-      this.waiting.add(chunks)
-      this.pump()
-      return this.taken
-    })
+  get write(): Transport.SendStream["write"] {
+    return (chunks) =>
+      Effect.suspend(() => {
+        if (this.isFinishing || this.end !== undefined) return this.failure ?? resetWith(0)
+        this.put(chunks)
+        return this.taken()
+      })
+  }
 
-  private readonly taken: Effect.Effect<void, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.end !== undefined) return this.end
-    return this.mayGoOn ? Effect.void : Effect.flatMap(this.progress.wait, () => this.taken)
-  })
+  private taken(): Effect.Effect<void, StreamReset | SessionClosed> {
+    return this.isWaiting ? this.wait(Effect.suspend(() => this.taken())) : this.failure ?? Effect.void
+  }
 
-  readonly finish: Effect.Effect<void, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.finished) return Effect.void
-    if (this.end !== undefined) return this.end
-    this.finishing = true
+  offer(chunks: Chunks): boolean {
+    if (this.isFinishing || this.end !== undefined) return false
+    const room = this.isBusy ? writeAhead : writeAhead + writeSize
+    if (this.waiting.size + sizeOf(chunks) > room) return false
+    this.put(chunks)
+    return true
+  }
+
+  private put(chunks: Chunks): void {
+    this.waiting.add(chunks)
     this.pump()
-    return Effect.flatMap(this.progress.wait, () => this.finish)
-  })
+  }
 
-  private get mayGoOn(): boolean {
-    return this.end !== undefined || (!this.finishing && this.waiting.size <= writeAhead)
+  get finish(): Effect.Effect<void, StreamReset | SessionClosed> {
+    return Effect.callback((resume) => this.onFinish(resume))
+  }
+
+  onFinish(finished: (exit: Exit.Exit<void, StreamReset | SessionClosed>) => void): void {
+    if (this.end !== undefined) return finished(this.failure ?? Exit.void)
+    this.isFinishing = true
+    this.pump()
+    this.park(() => this.onFinish(finished))
   }
 
   private pump(): void {
     const { native } = this
-    if (this.busy || native === undefined) return
+    if (this.isBusy || native === undefined) return
     if (this.waiting.size > 0) {
-      this.busy = true
-      native.write(this.waiting.next(writeSize)).then(this.onWritten, this.onError)
-    } else if (this.finishing) {
-      this.busy = true
-      native.finish().then(this.onFinished, this.onError)
+      this.isBusy = true
+      native.write(this.waiting.next(writeSize)).then(() => this.onWritten(), (error) => this.onError(error))
+    } else if (this.isFinishing) {
+      this.isBusy = this.isEnding = true
+      native.finish().then(() => {
+        if (this.end === undefined) this.settle(done)
+      }, (error) => this.onError(error))
     }
   }
 
-  private readonly onWritten = (): void => {
-    this.busy = false
+  private onWritten(): void {
+    this.isBusy = false
     this.pump()
-    this.progress.wake()
+    if (!this.isWaiting) this.wake()
   }
 
-  private readonly onFinished = (): void => {
-    if (this.end !== undefined) return
-    this.finished = true
-    this.settle(resetWith(0), undefined)
+  get reset(): Transport.SendStream["reset"] {
+    return (code) => Effect.sync(() => this.abort(code))
   }
-
-  readonly reset = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      this.abandon(code, fiber.currentDispatcher)
-      return Effect.void
-    })
 
   /** Resets it unless it has ended. */
-  abandon(code: number, dispatcher: Dispatcher): void {
+  abort(code: number): void {
     const { native } = this
     if (native === undefined) return
-    this.settle(resetWith(code), dispatcher)
+    this.settle(resetWith(code))
     // behind the write that is under way; nobody waits for it
     native.reset(code).then(noop, noop)
   }
 
-  readonly setPriority = (priority: number): Effect.Effect<void> =>
-    Effect.sync(() => {
-      if (priority === this.priority) return
-      this.priority = priority
-      this.rank()
-    })
+  get setPriority(): Transport.SendStream["setPriority"] {
+    return (priority) => Effect.sync(() => this.setRank(priority))
+  }
 
-  // one call at a time: behind a write that is blocked they would pile up
-  private rank(): void {
-    const { native, priority } = this
-    if (this.ranking || native === undefined) return
-    this.ranking = true
-    native.setPriority(priority).then(() => {
-      this.ranking = false
-      if (priority !== this.priority) this.rank()
+  setRank(rank: number): void {
+    if (rank === this.rank) return
+    this.rank = rank
+    this.sendRank()
+  }
+
+  // One call at a time: behind a write that is blocked they would pile up. Behind the end it comes too late, which is most of
+  // the times that the rank of a short stream changes.
+  private sendRank(): void {
+    const { native, rank } = this
+    if (this.isRanking || this.isEnding || native === undefined) return
+    this.isRanking = true
+    native.setPriority(rank).then(() => {
+      this.isRanking = false
+      if (rank !== this.rank) this.sendRank()
     }, noop)
   }
 
-  readonly stopped: Effect.Effect<number> = Effect.suspend(() => {
-    if (this.stopCode !== undefined) return Effect.succeed(this.stopCode)
-    this.stopping ??= new Condition(() => this.stopCode !== undefined)
-    return Effect.flatMap(this.stopping.wait, () => this.stopped)
-  })
+  get stopped(): Effect.Effect<number> {
+    return Effect.suspend(() => {
+      this.stopping ??= new Waiters()
+      return Effect.map(this.stopping.until(() => this.stopCode !== undefined), () => this.stopCode!)
+    })
+  }
+
+  onStop(stopped: (code: number) => void): void {
+    if (this.stopCode === undefined) this.onStopped = stopped
+    else stopped(this.stopCode)
+  }
 
   /** The object that must live for as long as the stream. */
   get binding(): unknown {
     return this.native
   }
 
-  cut(end: End, dispatcher: Dispatcher): void {
-    if (this.end === undefined) this.settle(end, dispatcher)
+  cut(end: End): void {
+    if (this.end === undefined) this.settle(end)
   }
 
-  private settle(end: End, dispatcher: Dispatcher): void {
-    this.end = end
+  private get failure(): End | undefined {
+    return this.end === done ? undefined : this.end as End | undefined
+  }
+
+  protected get isWaiting(): boolean {
+    return this.end === undefined && (this.isFinishing || this.waiting.size > writeAhead)
+  }
+
+  protected override settle(end: End | typeof done): void {
     this.native = undefined
     this.waiting.clear()
-    this.owner.halves.delete(this)
-    this.progress.wake(dispatcher)
+    super.settle(end)
   }
 
-  private readonly onError = (error: unknown): void => {
-    if (this.end !== undefined) return
-    const code = codeIn(error, "STOP_SENDING")
-    if (code === undefined) return this.owner.lose(error)
+  protected fail(code: number): void {
     this.stopCode = code
-    this.stopping?.wake()
+    this.stopping?.notify()
+    this.onStopped?.(code)
+    this.onStopped = undefined
     // a STOP_SENDING is to be answered by a reset, which the binding leaves to us
-    this.abandon(code, undefined)
+    this.abort(code)
   }
 }
 
-export class Receiving implements Transport.ReceiveStream {
-  private readonly owner: Owner
+export class Receiving extends NativeHalf implements Transport.ReceiveStream {
   private native: Http3Binding.ReceiveStream | undefined
   private chunks: Array<Uint8Array> = []
   private bytes = 0
-  // taken from `chunks`, not yet handed out: an interruption in between leaves it to the next pull
-  private claimed: NonEmptyReadonlyArray<Uint8Array> | undefined
-  private reading = false
-  private end: End | typeof done | undefined
-  private readonly readable = new Condition(() => this.chunks.length > 0 || this.end !== undefined)
+  // a pull is about to hand them out: they stay whatever comes, and are for the next one if it is interrupted
+  private isClaimed = false
+  private isReading = false
 
-  constructor(owner: Owner, native: Http3Binding.ReceiveStream) {
-    this.owner = owner
+  constructor(connection: Owner, native: Http3Binding.ReceiveStream) {
+    super(connection)
     this.native = native
-    owner.halves.add(this)
   }
 
-  private readonly take = Effect.sync(() => {
-    const claimed = this.claimed!
-    this.claimed = undefined
-    return claimed
-  })
+  get pull(): Pull.Pull<Chunks, StreamReset | SessionClosed> {
+    return Effect.suspend(() => this.next())
+  }
 
-  readonly pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamReset | SessionClosed> = Effect.suspend(() => {
-    if (this.claimed !== undefined) return this.take
-    if (this.chunks.length > 0) {
-      this.claimed = this.chunks as unknown as NonEmptyReadonlyArray<Uint8Array>
-      this.chunks = []
-      this.bytes = 0
+  private next(): Pull.Pull<Chunks, StreamReset | SessionClosed> {
+    if (this.chunks.length === 0) {
+      if (this.end !== undefined) return this.end
       this.read()
-      return this.take
+      return this.wait(this.pull)
     }
-    if (this.end !== undefined) return this.end
-    this.read()
-    return Effect.flatMap(this.readable.wait, () => this.pull)
-  })
+    this.isClaimed = true
+    return Effect.sync(() => this.take())
+  }
 
-  readonly stop = (code: number): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      this.abandon(code, fiber.currentDispatcher)
-      return Effect.void
-    })
+  onPull(listener: Transport.Listener): void {
+    const go = (): void => {
+      while (this.chunks.length > 0) if (!listener.chunks(this.take())) return
+      if (this.end !== undefined) return listener.end(this.end)
+      this.read()
+      this.park(go)
+    }
+    go()
+  }
+
+  private take(): Chunks {
+    const { chunks } = this
+    this.chunks = []
+    this.bytes = 0
+    this.isClaimed = false
+    this.read()
+    return chunks as unknown as Chunks
+  }
+
+  get stop(): Transport.ReceiveStream["stop"] {
+    return (code) => Effect.sync(() => this.abort(code))
+  }
 
   /** Stops it unless it has ended. The peer is told behind the read that is under way: with what it sends next. */
-  abandon(code: number, dispatcher: Dispatcher): void {
-    if (this.end !== undefined && this.chunks.length === 0) return
+  abort(code: number): void {
     const { native } = this
-    this.cut(resetWith(code), dispatcher)
+    this.cut(resetWith(code))
     native?.stop(code).then(noop, noop)
   }
 
@@ -252,46 +272,50 @@ export class Receiving implements Transport.ReceiveStream {
     return this.native
   }
 
-  cut(end: End, dispatcher: Dispatcher): void {
+  cut(end: End): void {
     if (this.end !== undefined && this.chunks.length === 0) return
-    this.chunks = []
-    this.bytes = 0
-    this.settle(end, dispatcher)
+    if (!this.isClaimed) this.chunks = []
+    this.settle(end)
   }
 
-  private settle(end: End | typeof done, dispatcher: Dispatcher): void {
-    this.end = end
+  protected get isWaiting(): boolean {
+    return this.chunks.length === 0 && this.end === undefined
+  }
+
+  protected override settle(end: End | typeof done): void {
     this.native = undefined
-    this.owner.halves.delete(this)
-    this.readable.wake(dispatcher)
+    super.settle(end)
+  }
+
+  protected fail(code: number): void {
+    this.cut(resetWith(code))
   }
 
   private read(): void {
-    if (this.reading || this.native === undefined) return
-    this.reading = true
-    this.native.read(readSize).then(this.onRead, this.onError)
+    if (this.isReading || this.native === undefined) return
+    this.isReading = true
+    this.native.read(readSize).then((bytes) => this.onRead(bytes), (error) => this.onError(error))
   }
 
-  private readonly onRead = (bytes: Uint8Array | null): void => {
-    this.reading = false
+  private onRead(bytes: Uint8Array | null): void {
+    this.isReading = false
     // it was stopped meanwhile
     if (this.end !== undefined) return
-    if (bytes === null) return this.settle(done, undefined)
+    if (bytes === null) return this.settle(done)
     if (bytes.length > 0) {
       // a Buffer, which is not quite a Uint8Array to those who slice it
       this.chunks.push(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length))
       this.bytes += bytes.length
     }
     if (this.bytes < readAhead) this.read()
-    this.readable.wake()
+    if (!this.isWaiting) this.wake()
   }
+}
 
-  private readonly onError = (error: unknown): void => {
-    if (this.end !== undefined) return
-    const code = codeIn(error, "RESET_STREAM")
-    if (code === undefined) return this.owner.lose(error)
-    this.cut(resetWith(code), undefined)
-  }
+const sizeOf = (chunks: Chunks): number => {
+  let bytes = 0
+  for (let i = 0; i < chunks.length; i++) bytes += chunks[i]!.length
+  return bytes
 }
 
 // chunks that have been given out are let go of by so many

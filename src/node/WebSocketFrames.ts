@@ -4,72 +4,66 @@
  *
  * **Details**
  *
- * Headers and small parts are copied side by side into a slab, which lives for as long as the socket holds any of it; large
- * parts go to the socket as they are.
+ * Headers and small parts are copied side by side into a slab; large parts go to the socket as they are.
  *
  * @internal
  */
-import { Buffer } from "node:buffer"
+import { Batch, Slabs, small } from "./WebSocketSlabs.ts"
 
 /** The frames of one socket that wait to be written. */
 export class Frames {
-  private readonly chunks: Array<Uint8Array> = []
+  private batch = new Batch()
   // what was copied last, and may go on: a part of a slab
-  private run = empty
+  private run: Uint8Array = empty
   private from = 0
   private to = 0
 
   /** Adds a binary message in one frame, given in parts: shorter than 64 KiB together. */
   add(parts: ReadonlyArray<Uint8Array>, length: number): void {
-    if (filled + 4 + length > slabSize) {
-      // not filled with zeros
-      slab = Buffer.allocUnsafeSlow(slabSize)
-      filled = 0
-    }
-    if (this.run !== slab || this.to !== filled) this.begin()
-    slab[filled++] = 0x82
-    if (length < 126) slab[filled++] = length
+    const slab = slabs.withRoom(4 + length)
+    const { bytes } = slab
+    let at = slab.filled
+    this.batch.hold(slab)
+    if (this.run !== bytes || this.to !== at) this.begin(bytes, at)
+    bytes[at++] = 0x82
+    if (length < 126) bytes[at++] = length
     else {
-      slab[filled++] = 126
-      slab[filled++] = length >> 8
-      slab[filled++] = length
+      bytes[at++] = 126
+      bytes[at++] = length >> 8
+      bytes[at++] = length
     }
     for (let i = 0; i < parts.length; i++) {
       const part = parts[i]!
-      if (part.length < large) {
-        slab.set(part, filled)
-        filled += part.length
+      if (part.length < small) {
+        bytes.set(part, at)
+        at += part.length
       } else {
-        this.to = filled
-        this.begin()
-        this.chunks.push(part)
+        this.to = at
+        this.begin(bytes, at)
+        this.batch.chunks.push(part)
       }
     }
-    this.to = filled
+    slab.filled = this.to = at
   }
 
   /** Takes what is to be written. */
-  take(): Array<Uint8Array> {
-    this.begin()
+  take(): Batch {
+    const { batch } = this
     // who has nothing to say keeps no slab that others go on to fill
-    this.run = empty
-    return this.chunks.splice(0)
+    this.begin(empty, 0)
+    this.batch = new Batch()
+    return batch
   }
 
-  private begin(): void {
-    if (this.to > this.from) this.chunks.push(this.run.subarray(this.from, this.to))
-    this.run = slab
-    this.from = this.to = filled
+  private begin(bytes: Uint8Array, at: number): void {
+    if (this.to > this.from) this.batch.chunks.push(this.run.subarray(this.from, this.to))
+    this.run = bytes
+    this.from = this.to = at
   }
 }
 
 // internal
 
-// in bytes
-const slabSize = 64 * 1024
-const large = 4096
+const empty = new Uint8Array(0)
 
-const empty = Buffer.alloc(0)
-
-let slab = empty
-let filled = slabSize
+const slabs = new Slabs(64 * 1024, 32)

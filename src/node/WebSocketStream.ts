@@ -15,8 +15,10 @@
 import type { Buffer } from "node:buffer"
 import type { Socket } from "node:net"
 import { performance } from "node:perf_hooks"
+import { TLSSocket } from "node:tls"
 import type { WebSocket } from "ws"
 import { type Options, QmuxSocket } from "../transport/QmuxSocket.ts"
+import { fullRecord } from "../transport/QmuxWire.ts"
 import { Frames } from "./WebSocketFrames.ts"
 import * as WebSocketMask from "./WebSocketMask.ts"
 import * as WebSocketReader from "./WebSocketReader.ts"
@@ -25,13 +27,11 @@ import * as WebSocketReader from "./WebSocketReader.ts"
 export class WebSocketStream extends QmuxSocket {
   private readonly ws: WebSocket
   private readonly socket: Socket
-  private readonly masks: boolean
   // since when it has been at work in this turn of the event loop, and whether the next one goes on
   private began: number | undefined = undefined
   private isWaiting = false
   // what is written when all that runs now has run, and again at the end of the turn of the event loop
-  private readonly frames = new Frames()
-  private readonly held: Array<Uint8Array> = []
+  private readonly frames: Frames | WebSocketMask.Frames
   private heldBytes = 0
   private isScheduled = false
   private wroteIn = -1
@@ -41,7 +41,10 @@ export class WebSocketStream extends QmuxSocket {
     super(options)
     this.ws = ws
     this.socket = socket
-    this.masks = masks
+    this.frames = masks ? new WebSocketMask.Frames() : new Frames()
+    // A full message of a client is a record of TLS then, and arrives in one piece. Those of a server are not cut so: where
+    // V8 scavenges less often, it comes sooner to collecting all of the heap, and a viewer gains nothing.
+    if (masks && socket instanceof TLSSocket) socket.setMaxSendFragment(fullRecord + 8)
     ws.binaryType = "nodebuffer"
     ws.on("message", (data: Buffer, isBinary: boolean) => {
       if (isBinary) this.receive(new Uint8Array(data.buffer, data.byteOffset, data.length))
@@ -79,8 +82,7 @@ export class WebSocketStream extends QmuxSocket {
   }
 
   protected transmit(parts: ReadonlyArray<Uint8Array>, length: number): void {
-    if (this.masks) this.held.push(WebSocketMask.frame(parts, length))
-    else this.frames.add(parts, length)
+    this.frames.add(parts, length)
     this.heldBytes += length + 8
     if (this.heldBytes > atOnce) this.flush()
     else if (!this.isScheduled) {
@@ -97,23 +99,26 @@ export class WebSocketStream extends QmuxSocket {
   }
 
   private flush(): void {
-    const { heldBytes } = this
-    // nothing follows a close
-    if (heldBytes === 0 || !this.isOpen) return
+    const { heldBytes, socket } = this
+    if (heldBytes === 0) return
     this.heldBytes = 0
+    const batch = this.frames.take()
+    // nothing follows a close
+    if (!this.isOpen) return batch.release()
     this.wroteIn = turn
     if (!isTurning) {
       isTurning = true
       setImmediate(endTurn)
     }
-    const all = this.masks ? this.held.splice(0) : this.frames.take()
-    // a peer that does not read has us hold each of its few bytes for long, and with them the slab that others filled
-    const chunks = heldBytes < few && this.socket.writableLength > 0 ? all.map(owned) : all
+    if (heldBytes < few && socket.writableLength > 0) batch.own()
+    const { chunks, release } = batch
+    const last = chunks.length - 1
     // one alone goes to the system, or to TLS, without a copy
-    if (chunks.length === 1) return void this.socket.write(chunks[0]!)
-    this.socket.cork()
-    for (let i = 0; i < chunks.length; i++) this.socket.write(chunks[i]!)
-    this.socket.uncork()
+    if (last === 0) return void socket.write(chunks[0]!, release)
+    socket.cork()
+    for (let i = 0; i < last; i++) socket.write(chunks[i]!)
+    socket.write(chunks[last]!, release)
+    socket.uncork()
   }
 
   protected override mayGoOn(): boolean {
@@ -160,9 +165,5 @@ const endTurn = (): void => {
 // what goes to the system in one call; more would keep the peer idle meanwhile
 const atOnce = 128 * 1024
 
-// less than this is not worth the slabs that it lies in, nor is a small part of one
+// less than this is not worth the slabs that it lies in
 const few = 32 * 1024
-const small = 4096
-
-const owned = (chunk: Uint8Array): Uint8Array =>
-  chunk.length < small && chunk.length * 8 < chunk.buffer.byteLength ? Uint8Array.prototype.slice.call(chunk) : chunk

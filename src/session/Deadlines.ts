@@ -10,7 +10,7 @@ import type { SessionContext } from "./SessionContext.ts"
 
 /**
  * All of them give as long, so the one that began first is the first to be late: one timer looks after those of a
- * session, while there are any.
+ * session, while there are any. It looks often, so that it does not last for as long as they had when all were met.
  *
  * @internal
  */
@@ -21,7 +21,7 @@ export class Deadlines {
   isWatched: boolean
   constructor(context: Pick<SessionContext, "clock" | "fibers">, duration: Duration.Input) {
     this.context = context
-    this.millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
+    this.millis = Duration.toMillis(duration)
     this.waiting = new Chain()
     this.isWatched = false
   }
@@ -41,7 +41,7 @@ export class Deadlines {
     return Effect.suspend(() => {
       for (let next = this.waiting.first; next !== undefined; next = this.waiting.first) {
         const left = next.at - this.context.clock.currentTimeMillisUnsafe()
-        if (left > 0) return Effect.andThen(Effect.sleep(left), this.watch())
+        if (left > 0) return Effect.andThen(Effect.sleep(Math.min(left, often)), this.watch())
         next.meet()
         next.late(next.who)
       }
@@ -50,6 +50,9 @@ export class Deadlines {
     })
   }
 }
+
+// in milliseconds
+const often = 100
 
 /** @internal */
 export class Deadline implements Link<Deadline> {

@@ -17,7 +17,7 @@ import type { FetchOptions } from "../model/Router.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import { GroupReader, letGo } from "./GroupReader.ts"
 import { inTime, resetCode, toReadError } from "./MessageStream.ts"
-import { check, request } from "./Requests.ts"
+import { problemOf, request } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 import type { Owner } from "./Unread.ts"
 
@@ -60,13 +60,11 @@ export const fetch = (
     )
     return group.group
   })
-  return Effect.andThen(
-    check({ priority, from: frame, to: sequence }),
-    fetched.pipe(
-      inTime(context, `the answer to FETCH ${what}`),
-      Effect.mapError(toFetchError(what, profile)),
-      inOwnScope
-    )
+  const problem = problemOf({ priority, from: frame, to: sequence })
+  return problem !== undefined ? Effect.fail(problem) : fetched.pipe(
+    inTime(context, `the answer to FETCH ${what}`),
+    Effect.mapError(toFetchError(what, profile)),
+    inOwnScope
   )
 }
 

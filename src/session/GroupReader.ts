@@ -97,9 +97,8 @@ export class GroupReader extends UnreadGroup implements Listener {
   }
 
   private take(chunks: ReadonlyArray<Uint8Array>): boolean {
-    const group = this.group!
+    const body = this.body!
     const { monitor } = this.context
-    const body = Group.bodyOf(group.group)
     const frames = Body.complete(body)
     const { total } = body
     let bytes = 0
@@ -116,26 +115,25 @@ export class GroupReader extends UnreadGroup implements Listener {
     const payload = body.total - total
     const count = Body.complete(body) - frames
     if (payload > 0 || count > 0) monitor.traffic("received", count, payload)
-    if (error !== undefined || !isTaken) this.fail(error ?? failureOf(group), false)
+    if (error !== undefined || !isTaken) this.fail(error ?? failureOf(body), false)
     else if (this.stream !== undefined) this.add(bytes)
     return this.stream !== undefined
   }
 
   // the stream has come to its end
   protected finish(): void {
-    const group = this.group!
-    const body = Group.bodyOf(group.group)
+    const body = this.body!
     if (Body.isInsideSize(body)) {
       return this.fail(new DecodeError({ detail: "the stream ended inside a frame's size" }), true)
     }
     const isCutOff = body.end === undefined && body.missing > 0
-    Group.endUnsafe(group)
-    this.leave(isCutOff ? failureOf(group) : undefined, true)
+    Group.endUnsafe(this.group!)
+    this.leave(isCutOff ? failureOf(body) : undefined, true)
   }
 
   protected fail(error: MoqError, isOfStream: boolean): void {
     // what has ended was given up here, and has been counted
-    if (this.group !== undefined && this.group.group.end === undefined && error._tag !== "MoqSessionClosed") {
+    if (this.body !== undefined && this.body.end === undefined && error._tag !== "MoqSessionClosed") {
       dropped(this.context.monitor, "received", "code" in error ? error.code : toCode(error), 1)
     }
     this.leave(error, isOfStream)
@@ -152,4 +150,4 @@ export const letGo: Cancelled = new Cancelled({ detail: "it was let go" })
 // internal
 
 // what made the group take no more: it was given up, or nobody wants it any longer
-const failureOf = ({ group }: Group.Producer): MoqError | WrongSize => (group.end && errorOf(group.end)) ?? letGo
+const failureOf = ({ end }: Body.Body): MoqError | WrongSize => (end && errorOf(end)) ?? letGo

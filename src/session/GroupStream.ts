@@ -3,12 +3,11 @@
  *
  * @since 0.1.0
  */
-import * as Reader from "../coding/Reader.ts"
 import type { Item } from "../core/Bag.ts"
 import { errorOf } from "../core/ErrorOf.ts"
 import { DecodeError, type MoqError, NotFound, Timeout } from "../core/MoqError.ts"
 import * as GroupMessage from "../message/Group.ts"
-import * as StreamType from "../message/StreamType.ts"
+import { joined } from "../model/Wire.ts"
 import type { ReceiveStream } from "../transport/Transport.ts"
 import type { Deadline } from "./Deadlines.ts"
 import { GroupReader } from "./GroupReader.ts"
@@ -33,9 +32,8 @@ export class GroupStream extends GroupReader implements Item {
   place: number
   // while its header has not come
   private deadline: Deadline | undefined
-  // has read a part of the header
-  private reader: Reader.Reader | undefined
-  private hasType: boolean
+  // a part of the header
+  private begun: Uint8Array | undefined
   // the subscription that it belongs to
   private receiving: Receiving | undefined
   constructor(subscriber: Subscriber, stream: ReceiveStream, onOver?: () => void) {
@@ -46,8 +44,7 @@ export class GroupStream extends GroupReader implements Item {
     this.early = undefined
     this.place = -1
     this.deadline = subscriber.newcomers.begin(late, this)
-    this.reader = undefined
-    this.hasType = false
+    this.begun = undefined
     this.receiving = undefined
   }
 
@@ -69,27 +66,27 @@ export class GroupStream extends GroupReader implements Item {
     return this.deadline === undefined ? super.chunks(chunks) : this.header(chunks)
   }
 
-  // decodes a header that is complete, as most are when they come, without a reader of its own
   private header(chunks: ReadonlyArray<Uint8Array>): boolean {
-    const { context: { monitor, profile }, subscriber } = this
-    const reader = this.reader ?? subscriber.spare ?? Reader.make()
-    subscriber.spare = undefined
-    for (let i = 0; i < chunks.length; i++) reader.push(chunks[i]!)
-    let header: GroupMessage.Group | Reader.NeedMore = Reader.NeedMore
+    const { subscriber } = this
+    let bytes = this.begun
+    let header: GroupMessage.Header | undefined
+    let next = 0
     try {
-      this.hasType ||= StreamType.decodeUni(reader) !== Reader.NeedMore
-      if (this.hasType) header = GroupMessage.decode(reader, profile)
+      for (; header === undefined && next < chunks.length; next++) {
+        const chunk = chunks[next]!
+        bytes = bytes === undefined ? chunk : joined([bytes, chunk], bytes.length + chunk.length)
+        header = GroupMessage.decodeHeader(bytes)
+      }
     } catch (error) {
-      this.fail(errorOf(failure(error, monitor))!, false)
+      this.fail(errorOf(failure(error, this.context.monitor))!, false)
       return false
     }
-    if (header === Reader.NeedMore) {
-      this.reader = reader
+    if (header === undefined) {
+      this.begun = bytes?.slice()
       return true
     }
-    const rest: Array<Uint8Array> = []
-    for (let chunk = reader.take(Infinity); chunk !== undefined; chunk = reader.take(Infinity)) rest.push(chunk)
-    subscriber.spare = reader
+    const rest = chunks.slice(next)
+    if (header.length < bytes!.length) rest.unshift(bytes!.subarray(header.length))
     this.heard()
     this.sequence = header.sequence
     const { sharing, strays } = subscriber
@@ -102,7 +99,7 @@ export class GroupStream extends GroupReader implements Item {
   private heard(): void {
     this.deadline!.meet()
     this.deadline = undefined
-    this.reader = undefined
+    this.begun = undefined
     this.subscriber.strays.waiting--
   }
 

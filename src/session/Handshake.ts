@@ -27,6 +27,7 @@ import type { Limits } from "./Limits.ts"
 import { encode, inTime, MessageStream, type ReceiveError } from "./MessageStream.ts"
 import type { Monitor } from "./Monitor.ts"
 import * as Rank from "./Rank.ts"
+import { requestBytes } from "./Requests.ts"
 
 /**
  * How the handshake can fail: `Timeout` when the peer takes too long, `UnsupportedVersion` when no version is common,
@@ -139,11 +140,9 @@ export const server = (
 // internal
 
 const hello = (versions: ReadonlyArray<number>, greeting: Greeting.Greeting): Uint8Array =>
-  encode<SessionClient.SessionClient>(
-    (writer, message, profile) => {
-      StreamType.encodeBi(writer, "session")
-      SessionClient.encode(writer, message, profile)
-    },
+  requestBytes<SessionClient.SessionClient>(
+    "session",
+    SessionClient.encode,
     { _tag: "SessionClient", versions, extensions: Greeting.toExtensions(greeting) },
     Profile.draft03
   )

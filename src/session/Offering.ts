@@ -12,19 +12,24 @@ import type { Session } from "./SessionService.ts"
 /** @internal */
 export abstract class Offering {
   readonly router: Router.Router
-  readonly route: Session["route"]
-  readonly announce: Session["announce"]
   constructor(router: Router.Router) {
     this.router = router
-    this.route = router.route
-    this.announce = router.announce
   }
   abstract readonly closed: Effect.Effect<SessionClosed>
-  readonly publish: Session["publish"] = (offer) =>
-    "offer" in offer ? offer.offer(this.router) : this.router.publish(offer)
-  readonly broadcast: Session["broadcast"] = (prefix) =>
-    Effect.tap(
-      Broadcast.within(this.router, prefix),
-      (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
-    )
+  get route(): Session["route"] {
+    return this.router.route
+  }
+  get announce(): Session["announce"] {
+    return this.router.announce
+  }
+  get publish(): Session["publish"] {
+    return (offer) => "offer" in offer ? offer.offer(this.router) : this.router.publish(offer)
+  }
+  get broadcast(): Session["broadcast"] {
+    return (prefix) =>
+      Effect.tap(
+        Broadcast.within(this.router, prefix),
+        (broadcast) => Effect.forkScoped(Effect.flatMap(this.closed, broadcast.fail), { startImmediately: true })
+      )
+  }
 }

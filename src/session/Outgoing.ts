@@ -21,7 +21,7 @@ import * as Group from "../model/Group.ts"
 import type { SendStream } from "../transport/Transport.ts"
 import * as Direct from "./Direct.ts"
 import { toResetCode } from "./MessageStream.ts"
-import { now } from "./Monitor.ts"
+import { none, now } from "./Monitor.ts"
 import type { Sender, Sending } from "./Sending.ts"
 import { Entry, type Lane } from "./SendQueue.ts"
 
@@ -97,8 +97,9 @@ export class Outgoing extends Entry implements Sender, Parked {
     // from here on the group does not count as taken
     this.reached = Group.openUnsafe(group)
     this.withdraw = undefined
-    this.frames = Body.framesUntil(this.body, this.reached)
-    this.payload = Body.payloadUntil(this.body, this.reached)
+    this.frames = 0
+    this.payload = 0
+    if (sending.context.monitor !== none) this.mark()
     this.rank = 0
     this.hasBegun = false
     this.isHolding = false
@@ -152,7 +153,7 @@ export class Outgoing extends Entry implements Sender, Parked {
     const { body, reached, sending } = this
     this.isWaiting = false
     do {
-      if (Body.isLagging(body, reached)) return this.end(lagged(), codeLagged)
+      if (Body.isLagging(body, reached)) return this.lag()
       const { ready } = this
       if (ready === 0) return this.wait()
       const { writeSize } = sending
@@ -174,7 +175,7 @@ export class Outgoing extends Entry implements Sender, Parked {
   private wait(): void {
     const { body } = this
     if (body.end !== undefined) {
-      if (Exit.isSuccess(body.end)) return this.finish()
+      if (body.end._tag === "Success") return this.finish()
       const error = errorOf(body.end)
       return this.end(body.end, error && toCode(error))
     }
@@ -208,7 +209,7 @@ export class Outgoing extends Entry implements Sender, Parked {
     const { rank } = this
     const withdraw = Direct.openUni(context, rank === 0 ? undefined : { priority: rank }, (exit) => {
       this.withdraw = undefined
-      if (Exit.isFailure(exit)) return this.failed(exit)
+      if (exit._tag === "Failure") return this.failed(exit)
       const stream = this.stream = exit.value
       if (this.rank !== rank) context.fibers.fork(stream.setPriority(this.rank))
       if (this.write(stream)) this.go()
@@ -220,20 +221,21 @@ export class Outgoing extends Entry implements Sender, Parked {
   private write(stream: SendStream): boolean {
     const { body, header, reached, sending } = this
     if (Body.isLagging(body, reached)) {
-      this.end(lagged(), codeLagged)
+      this.lag()
       return false
     }
     const bytes: Array<Uint8Array> = []
     if (header !== undefined) bytes.push(header)
     this.header = undefined
-    // the group does not count as taken while what was taken of it has still to leave
-    this.isHolding = true
-    Group.holdUnsafe(this.group)
     Body.takeBytesUnsafe(body, reached, this.bytes - (header?.length ?? 0), bytes)
     const chunks = bytes as unknown as NonEmptyReadonlyArray<Uint8Array>
     if (stream.offer?.(chunks)) return this.written()
+    // the group does not count as taken while what was taken of it has still to leave
+    this.isHolding = true
+    Group.holdUnsafe(this.group)
     Direct.watch(sending.context.fibers, stream.write(chunks), (exit) => {
-      if (Exit.isFailure(exit)) this.failed(exit)
+      this.release()
+      if (exit._tag === "Failure") this.failed(exit)
       else if (this.written()) this.go()
     })
     return false
@@ -246,7 +248,6 @@ export class Outgoing extends Entry implements Sender, Parked {
     this.hasBegun = true
     this.count(isFirst)
     this.sending.done(this, isFirst)
-    this.release()
     return !this.isOver
   }
 
@@ -259,24 +260,29 @@ export class Outgoing extends Entry implements Sender, Parked {
   private count(isFirst: boolean): void {
     const { body, reached, sending } = this
     const { monitor } = sending.context
+    if (monitor === none) return
     if (isFirst) {
       monitor.group("sent")
       const arrived = this.isLive ? Group.arrivedAt(this.group) : undefined
       if (arrived !== undefined) monitor.latency(now(sending.clock) - arrived)
     }
     if (Body.isLagging(body, reached)) return
-    const frames = Body.framesUntil(body, reached)
-    const payload = Body.payloadUntil(body, reached)
-    monitor.traffic("sent", frames - this.frames, payload - this.payload)
-    this.frames = frames
-    this.payload = payload
+    const { frames, payload } = this
+    this.mark()
+    monitor.traffic("sent", this.frames - frames, this.payload - payload)
+  }
+
+  // how much is before the place where it stands
+  private mark(): void {
+    this.frames = Body.framesUntil(this.body, this.reached)
+    this.payload = Body.payloadUntil(this.body, this.reached)
   }
 
   private finish(): void {
     const { sending } = this
     sending.finish(this)
     Direct.finish(sending.context, this.stream!, (exit) => {
-      if (Exit.isFailure(exit)) this.failed(exit)
+      if (exit._tag === "Failure") this.failed(exit)
       else this.end(exit, undefined)
     })
   }
@@ -290,11 +296,16 @@ export class Outgoing extends Entry implements Sender, Parked {
     )
   }
 
+  // the group outgrew its limits before it was sent
+  private lag(): void {
+    this.end(Exit.fail(lagged), toCode(lagged))
+  }
+
   private end(exit: Exit.Exit<void, SendError>, code: number | undefined): void {
     if (this.isOver) return
     this.code = code
     this.leave()
-    const reset = Exit.isFailure(exit) ? this.reset : undefined
+    const reset = exit._tag === "Failure" ? this.reset : undefined
     if (reset !== undefined) this.sending.context.fibers.fork(reset)
     this.owner.sent(this, exit)
   }
@@ -302,7 +313,4 @@ export class Outgoing extends Entry implements Sender, Parked {
 
 // internal
 
-const codeLagged = toCode(new Lagged({}))
-
-const lagged = (): Exit.Exit<never, Lagged> =>
-  Exit.fail(new Lagged({ detail: "the group outgrew its limits before it was sent" }))
+const lagged = new Lagged({})

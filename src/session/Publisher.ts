@@ -6,8 +6,11 @@
 import { isArrayNonEmpty } from "effect/Array"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Reader from "../coding/Reader.ts"
+import { Bag, type Item } from "../core/Bag.ts"
 import { ignore } from "../core/Ignore.ts"
 import { BoundsExceeded, type MoqError, ProtocolViolation } from "../core/MoqError.ts"
 import type * as Path from "../core/Path.ts"
@@ -24,17 +27,31 @@ import * as Ranges from "../model/Ranges.ts"
 import { FetchServing } from "./FetchServing.ts"
 import { encode, failure, inTime, type MessageStream } from "./MessageStream.ts"
 import * as Rank from "./Rank.ts"
-import { Sending } from "./Sending.ts"
+import type { Sending } from "./Sending.ts"
 import { Serving } from "./Serving.ts"
 import { maxRanges, type PublisherContext } from "./SessionContext.ts"
 
-/** What serves a request that has been read; fails with what its stream is to be ended with. */
-type Service = Effect.Effect<void, MoqError>
+/**
+ * What serves a request that has been read.
+ *
+ * @internal
+ */
+export interface Service {
+  /** Fails with what the stream of the request is to be ended with; the scope closes after that. */
+  readonly run: Effect.Effect<void, MoqError, Scope.Scope>
+  /** What is to be waited for before the session closes. */
+  readonly drain?: Effect.Effect<void>
+  /** What it counts against, where that is not the limit of subscriptions; what breaks a rule does that at any number. */
+  readonly limit?: "announceStreams" | "none"
+}
 
-/** A request that is being served, and what is to be waited for before the session closes. */
-interface Served {
-  readonly run: Service
-  readonly drain: Effect.Effect<void>
+/**
+ * What a peer has asked for, and what serves that once it is known.
+ *
+ * @internal
+ */
+export interface Request extends Item {
+  readonly service: Service | undefined
 }
 
 /**
@@ -43,22 +60,18 @@ interface Served {
  * @internal
  */
 export class Publisher {
-  static make(context: PublisherContext): Effect.Effect<Publisher> {
-    return Effect.map(Sending.make(context), (sending) => new Publisher(context, sending))
-  }
-
   readonly context: PublisherContext
   readonly sending: Sending
   readonly used: Ranges.Ranges
-  private serving: Set<Served> | undefined
+  private readonly serving: Bag<Request>
   // how many of them count against each limit
-  private readonly counts: Record<"subscriptions" | "announceStreams", number>
+  private readonly counts: Record<"subscriptions" | "announceStreams" | "none", number>
   constructor(context: PublisherContext, sending: Sending) {
     this.context = context
     this.sending = sending
     this.used = Ranges.make(maxRanges)
-    this.serving = undefined
-    this.counts = { subscriptions: 0, announceStreams: 0 }
+    this.serving = new Bag()
+    this.counts = { subscriptions: 0, announceStreams: 0, none: 0 }
   }
 
   /**
@@ -104,7 +117,7 @@ export class Publisher {
         while (announced > 0) count(-1)
       }))
     )
-    return this.serve({ run, drain: Effect.void }, "announceStreams")
+    return { run, limit: "announceStreams" }
   }
 
   // tells the peer about one track
@@ -117,52 +130,55 @@ export class Publisher {
         Effect.andThen(stream.send.finish)
       )
     })
-    return this.serve({ run, drain: Effect.void })
+    return { run }
   }
 
   // sends the groups of one track, until the track or the subscription ends
   private subscribe(stream: MessageStream, message: Subscribe.Subscribe): Service {
     const { context, sending, used } = this
-    if (Ranges.has(used, message.id)) {
-      return context.violation(new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` }))
+    if (!Ranges.claimOne(used, message.id)) {
+      const error = new ProtocolViolation({ detail: `subscribe id ${message.id} is used again` })
+      return { run: Effect.andThen(context.end(error), Effect.fail(error)), limit: "none" }
     }
-    Ranges.claim(used, message.id)
-    if (message.path.length === 0) return Effect.fail(emptyPath)
-    return sending.isDraining ? Effect.never : this.serve(new Serving(context, sending, stream, message))
+    if (message.path.length === 0) return refused
+    return sending.isDraining ? ignored : new Serving(context, sending, stream, message)
   }
 
   // sends one group
   private fetch(stream: MessageStream, message: Fetch.Fetch): Service {
     const { context, sending } = this
-    if (message.path.length === 0) return Effect.fail(emptyPath)
+    if (message.path.length === 0) return refused
     context.monitor.fetch("sent")
-    return sending.isDraining ? Effect.never : this.serve(new FetchServing(context, sending, stream, message))
+    return sending.isDraining ? ignored : new FetchServing(context, sending, stream, message)
   }
 
-  private serve(served: Served, limit: "subscriptions" | "announceStreams" = "subscriptions"): Service {
+  /** What does what was asked for: it counts from now on, until `over`, unless too much is asked for. */
+  begin(request: Request): Service["run"] {
     const { context: { limits, monitor }, counts } = this
-    const serving = this.serving ??= new Set()
-    if (counts[limit] >= limits[limit]) {
+    const { limit = "subscriptions", run } = request.service!
+    if (limit !== "none" && counts[limit] >= limits[limit]) {
       monitor.limit(limit)
       return Effect.fail(new BoundsExceeded({ detail: `${counts[limit]} requests are served already` }))
     }
-    const count = (change: 1 | -1): void => {
-      counts[limit] += change
-      if (served instanceof Serving) monitor.subscription("sent", change)
-    }
-    const begun = Effect.suspend(() => {
-      serving.add(served)
-      count(1)
-      return served.run
-    })
-    return Effect.onExit(begun, () => Effect.sync(() => serving.delete(served) && count(-1)))
+    this.serving.add(request)
+    this.count(request, 1)
+    return run
+  }
+
+  over(request: Request): void {
+    if (this.serving.delete(request)) this.count(request, -1)
+  }
+
+  private count({ service }: Request, change: 1 | -1): void {
+    this.counts[service!.limit ?? "subscriptions"] += change
+    if (service instanceof Serving) this.context.monitor.subscription("sent", change)
   }
 
   /** Lets what is under way come to its end: tracks that have ended, groups that have begun. */
   get drain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.sending.isDraining = true
-      return Effect.forEach([...this.serving ?? []], (serving) => serving.drain, {
+      return Effect.forEach([...this.serving.all], ({ service }) => service!.drain ?? Effect.void, {
         concurrency: "unbounded",
         discard: true
       })
@@ -177,7 +193,13 @@ const served = <A extends object>(
   serve: (message: A) => Service
 ): Service | Reader.NeedMore => message === Reader.NeedMore ? message : serve(message)
 
-const emptyPath = new ProtocolViolation({ detail: "the path of a track has at least one part" })
+const refused: Service = {
+  run: Exit.fail(new ProtocolViolation({ detail: "the path of a track has at least one part" })),
+  limit: "none"
+}
+
+// until the session has closed
+const ignored: Service = { run: Effect.never, limit: "none" }
 
 // a path that was offered here and cannot travel is nobody else's trouble
 const announcement = (event: Announced, prefix: Path.Path, profile: Profile): Effect.Effect<Array<Uint8Array>> => {

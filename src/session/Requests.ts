@@ -107,20 +107,20 @@ export const requestErrorOf = (path: Path.Path) => (error: MoqError): RequestErr
     : toRequestError(toReadError(error))
 
 /**
- * Whether the numbers of a request can travel.
+ * Why the numbers of a request cannot travel, if so.
  *
  * @internal
  */
-export const check = (
+export const problemOf = (
   { expires, from, priority, to }: Pick<Subscription.Request, "priority" | "expires" | "to"> & {
     readonly from?: Subscription.Request["from"] | undefined
   }
-): Effect.Effect<void, BoundsExceeded> => {
+): BoundsExceeded | undefined => {
   const detail = problem(priority, Priority.min, Priority.max, "a priority") ??
     problem(from === "latest" ? undefined : from, 0, maxSequence, "the number of a group or frame") ??
     problem(to, 0, maxSequence, "the number of a group or frame") ??
     problem(expires, 0, Number.MAX_SAFE_INTEGER, "a number of milliseconds")
-  return detail === undefined ? Effect.void : Effect.fail(new BoundsExceeded({ detail }))
+  return detail === undefined ? undefined : new BoundsExceeded({ detail })
 }
 
 // internal

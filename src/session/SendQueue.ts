@@ -163,7 +163,7 @@ export class SendQueue<E extends Entry = Entry> {
     this.pending++
     if (this.waiting === 0) {
       lane.start = this.startOf(lane)
-      if (this.mayGo(lane.level) && this.isInStep(lane)) {
+      if (this.underWay.length === 0 || (this.mayGo(lane.level) && this.isInStep(lane))) {
         this.charge(entry, now)
         return true
       }

@@ -48,10 +48,6 @@ export interface Sender extends Entry {
 
 /** @internal */
 export class Sending implements Parked {
-  static make(context: PublisherContext): Effect.Effect<Sending> {
-    return Effect.withFiber((fiber) => Effect.succeed(new Sending(context, fiber)))
-  }
-
   readonly context: PublisherContext
   readonly clock: Clock.Clock
   readonly fiber: Fiber.Fiber<unknown, unknown>

@@ -9,8 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
-import * as Scope from "effect/Scope"
-import * as Writer from "../coding/Writer.ts"
+import type * as Scope from "effect/Scope"
 import type { GroupOrder } from "../core/GroupOrder.ts"
 import { ignore } from "../core/Ignore.ts"
 import {
@@ -26,7 +25,6 @@ import type { Priority } from "../core/Priority.ts"
 import type { Parked } from "../core/Waiters.ts"
 import * as GroupMessage from "../message/Group.ts"
 import * as Info from "../message/Info.ts"
-import * as StreamType from "../message/StreamType.ts"
 import type { Subscribe } from "../message/Subscribe.ts"
 import * as SubscribeGap from "../message/SubscribeGap.ts"
 import * as SubscribeUpdate from "../message/SubscribeUpdate.ts"
@@ -36,6 +34,7 @@ import * as Log from "../model/Log.ts"
 import * as Track from "../model/Track.ts"
 import * as TrackEvent from "../model/TrackEvent.ts"
 import type { TrackReader } from "../model/TrackReader.ts"
+import * as Direct from "./Direct.ts"
 import { type Ear, encode, type MessageStream } from "./MessageStream.ts"
 import { dropped } from "./Monitor.ts"
 import { Outgoing, type Owner } from "./Outgoing.ts"
@@ -46,7 +45,7 @@ import { linger, maxRanges, type PublisherContext } from "./SessionContext.ts"
 import * as Waiting from "./Waiting.ts"
 
 /**
- * Serves one subscription. Its fibers wait for the end and do nothing before: what comes of the track, of the peer and of
+ * Serves one subscription. Its fiber waits for the end and does nothing before: what comes of the track, of the peer and of
  * the transport is seen to on the stack of whatever tells it.
  *
  * @internal
@@ -65,13 +64,13 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
   telling: Fiber.Fiber<void> | undefined
   // why no more groups begin: all in the range are told of, or the session closes
   halted: Exit.Exit<"complete" | "closing", Lagged> | undefined
-  // who waits for the end; what serves the track; what hears that the peer asks for no more
+  // what serves it; what hears that the peer asks for no more
   private server: Fiber.Fiber<unknown, unknown> | undefined
-  private working: Fiber.Fiber<void, MoqError> | undefined
   private stopping: Fiber.Fiber<void> | undefined
+  // goes on once nothing more comes of the track, or the peer has left
   private resume: ((rest: Effect.Effect<void, MoqError>) => void) | undefined
-  // goes on once nothing more comes of the track
-  private told: ((rest: Effect.Effect<void, MoqError>) => void) | undefined
+  // what the peer has left with
+  private rest: Effect.Effect<void, MoqError> | undefined
   private hasLeft: boolean
   private isOver: boolean
   // who waits for the groups in flight, and for all of it to be over
@@ -87,6 +86,8 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
   next: number
   // groups up to this one were there before
   joined: number
+  /** How long after its end a group may still be sent: the smaller of both sides' values, where 0 is for ever. */
+  expires: number
 
   constructor(context: PublisherContext, sending: Sending, stream: MessageStream, request: Subscribe) {
     this.context = context
@@ -99,10 +100,9 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     this.telling = undefined
     this.halted = undefined
     this.server = undefined
-    this.working = undefined
     this.stopping = undefined
     this.resume = undefined
-    this.told = undefined
+    this.rest = undefined
     this.hasLeft = false
     this.isOver = false
     this.emptied = undefined
@@ -115,26 +115,22 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     this.max = request.max ?? Infinity
     this.next = this.min
     this.joined = -1
+    this.expires = request.expires
   }
 
   /** Serves until the track has ended and the peer has it all, or the peer leaves. */
-  get run(): Effect.Effect<void, MoqError> {
-    return Effect.withFiber((fiber) => {
+  get run(): Effect.Effect<void, MoqError, Scope.Scope> {
+    const served = Effect.withFiber<void, MoqError, Scope.Scope>((fiber) => {
       const { context, stream } = this
-      const scope = Scope.makeUnsafe()
+      const { send } = stream
       this.server = fiber
-      const served = Effect.callback<void, MoqError>((resume) => {
-        this.resume = resume
-        const { send } = stream
-        const left = () => this.leave(send.finish)
-        if (send.onStop === undefined) this.stopping = context.fibers.fork(Effect.map(send.stopped, left))
-        else send.onStop(left)
-        stream.hear(context, SubscribeUpdate.decode, this)
-        this.working = context.fibers.fork(Scope.provide(this.serve, scope))
-        this.working?.addObserver((exit) => this.end(Effect.andThen(exit, this.acknowledged)))
-      })
-      return Effect.onExit(served, (exit) => Effect.andThen(this.close, Scope.close(scope, exit)))
+      const left = () => this.leave(send.finish)
+      if (send.onStop === undefined) this.stopping = context.fibers.fork(Effect.map(send.stopped, left))
+      else send.onStop(left)
+      stream.hear(context, SubscribeUpdate.decode, this)
+      return this.serve
     })
+    return Effect.onExitPrimitive(served, () => this.close())
   }
 
   get fiber(): Fiber.Fiber<unknown, unknown> {
@@ -162,14 +158,14 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
       this.joined = track.latest ?? -1
       this.begin(request.min ?? latest)
       this.reader = (track as Track.Track as Track.Handle).impl.openReaderUnsafe({ from: this.min })
-      return Effect.andThen(this.sendInfo(track.info, latest), this.follow)
+      return this.answer(track.info, latest)
     })
   }
 
   // begins the groups of the track as they come, until there are no more
   private get follow(): Effect.Effect<void, MoqError> {
     return Effect.callback((resume) => {
-      this.told = resume
+      this.resume = resume
       Log.waitingOf(this.reader!.log).add(this)
       this.wake()
     })
@@ -177,17 +173,21 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
 
   /** Something has come of the track, or it needs nothing more of it. */
   wake(): void {
-    const reader = this.reader!
+    const { reader } = this
+    if (reader === undefined) return
     if (this.halted === undefined) this.arrive(reader.take())
     const end: Exit.Exit<unknown, MoqError> | undefined = this.halted ?? reader.end
-    if (end === undefined || this.isOver) return
-    this.unfollow()
-    this.told!(Effect.flatMap(end, (why) => why === "closing" ? this.closeDown : this.complete))
+    if (end === undefined) return
+    this.goOn(Effect.flatMap(end, (why) => why === "closing" ? this.closeDown : this.complete))
   }
 
-  // nothing more begins; what is left is done by the fiber that waits
-  private end(rest: Effect.Effect<void, MoqError>): void {
-    this.resume!(Effect.andThen(this.stop, rest))
+  // nothing more begins; what is left is done by the fiber that serves it, if it waits for that
+  private goOn(rest: Effect.Effect<void, MoqError>): boolean {
+    const { resume } = this
+    this.resume = undefined
+    this.unfollow()
+    resume?.(rest)
+    return resume !== undefined
   }
 
   private get complete(): Effect.Effect<void, MoqError> {
@@ -195,7 +195,8 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
       // nothing on the wire marks the last group: a gap from there to the last sequence there can be does
       this.giveUp({ from: this.next, to: Number.MAX_SAFE_INTEGER, code: 0 })
       const { finish } = this.stream.send
-      return this.telling === undefined ? finish : Effect.andThen(Fiber.await(this.telling), finish)
+      const told = this.telling === undefined ? finish : Effect.andThen(Fiber.await(this.telling), finish)
+      return Effect.flatMap(told, () => this.acknowledged)
     })
   }
 
@@ -203,14 +204,11 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
   private get closeDown(): Effect.Effect<never> {
     return Effect.suspend(() => {
       Waiting.clear(this.waiting)
-      return this.awaitEmpty
-    }).pipe(
-      Effect.andThen(Effect.sleep(linger)),
-      Effect.andThen(Effect.suspend(() => {
-        this.tellDone()
-        return Effect.never
-      }))
-    )
+      return Effect.andThen(this.awaitEmpty, Effect.sleep(linger))
+    }).pipe(Effect.flatMap(() => {
+      this.tellDone()
+      return Effect.never
+    }))
   }
 
   private get awaitEmpty(): Effect.Effect<void> {
@@ -220,34 +218,31 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     })
   }
 
-  // no more groups come
-  private get stop(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.unfollow()
-      return this.working === undefined ? Effect.void : Fiber.interrupt(this.working)
-    })
-  }
-
-  private get close(): Effect.Effect<void> {
-    return Effect.andThen(this.stop, () => {
-      this.isOver = true
-      Waiting.clear(this.waiting)
-      this.sending.forget(this)
-      this.tellDone()
-      const resets: Array<Effect.Effect<unknown>> = []
-      for (const outgoing of [...this.lane.entries]) {
-        outgoing.leave()
-        if (outgoing.reset !== undefined) resets.push(outgoing.reset)
-      }
-      for (const fiber of [this.telling, this.stopping]) if (fiber !== undefined) resets.push(Fiber.interrupt(fiber))
-      return resets.length === 0 ? Effect.void : Effect.forEach(resets, identity, { discard: true })
-    })
+  private close(): Effect.Effect<void, MoqError> {
+    this.isOver = true
+    this.unfollow()
+    Waiting.clear(this.waiting)
+    this.sending.forget(this)
+    this.tellDone()
+    const last: Array<Effect.Effect<unknown, MoqError>> = []
+    for (const outgoing of [...this.lane.entries]) {
+      outgoing.leave()
+      if (outgoing.reset !== undefined) last.push(outgoing.reset)
+    }
+    for (const fiber of [this.telling, this.stopping]) if (fiber !== undefined) last.push(Fiber.interrupt(fiber))
+    const { rest } = this
+    // on a fiber of its own: nothing interrupts this one here, not even the end of the session
+    if (rest !== undefined) {
+      last.push(Effect.callback<void, MoqError>((resume) => void Direct.watch(this.context.fibers, rest, resume)))
+    }
+    return Effect.forEach(last, identity, { discard: true })
   }
 
   // nobody is to wait for a reader that needs nothing more
   private unfollow(): void {
     const { reader } = this
     if (reader === undefined) return
+    this.reader = undefined
     Log.waitingOf(reader.log).delete(this)
     Log.closeUnsafe(reader.log, reader.cursor)
   }
@@ -270,17 +265,13 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     this.checkComplete()
   }
 
-  sendInfo(
-    { expires, order, priority }: Track.TrackInfo,
-    latest: number
-  ): Effect.Effect<void, StreamReset | SessionClosed> {
+  private answer({ expires, order, priority }: Track.TrackInfo, latest: number): Effect.Effect<void, MoqError> {
     const info: Info.Info = { _tag: "Info", priority, order, expires, latest }
     const { connection, profile } = this.context
     const { send } = this.stream
-    return Effect.andThen(
-      connection.capabilities.priority ? send.setPriority(Rank.control) : Effect.void,
-      send.write([encode(Info.encode, info, profile)])
-    )
+    const chunks = [encode(Info.encode, info, profile)] as const
+    if (!connection.capabilities.priority && send.offer?.(chunks)) return this.follow
+    return send.setPriority(Rank.control).pipe(Effect.andThen(send.write(chunks)), Effect.andThen(this.follow))
   }
 
   /** The peer asks for something else. */
@@ -296,10 +287,13 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     else if (this.context.profile.finUnsubscribes) this.leave(this.stream.send.finish)
   }
 
-  // the peer wants nothing more, or has broken a rule
+  // the peer wants nothing more, or has broken a rule; what is under way ends with that
   private leave(rest: Effect.Effect<void, MoqError>): void {
+    if (this.hasLeft) return
     this.hasLeft = true
-    this.end(rest)
+    if (this.goOn(rest)) return
+    this.rest = rest
+    this.server!.interruptUnsafe()
   }
 
   private update(update: SubscribeUpdate.SubscribeUpdate): Exit.Exit<never, ProtocolViolation> | undefined {
@@ -310,9 +304,9 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     this.min = min
     this.max = max
     this.asked = update
-    const before = Waiting.size(this.waiting)
+    const before = this.waiting.items.length
     Waiting.narrow(this.waiting, min, max)
-    const unwanted = before - Waiting.size(this.waiting)
+    const unwanted = before - this.waiting.items.length
     if (unwanted > 0) this.context.monitor.drop("sent", "unwanted", unwanted)
     for (const outgoing of [...this.lane.entries]) if (!this.isWanted(outgoing.sequence)) outgoing.drop(0)
     this.prefer()
@@ -334,7 +328,6 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     const { limits, profile } = this.context
     const left = Effect.callback<void>((resume) => {
       this.resume = () => resume(Effect.void)
-      if (this.hasLeft) resume(Effect.void)
     })
     return Effect.asVoid(Effect.timeoutOption(left, profile.finUnsubscribes ? limits.drain : linger))
   }
@@ -350,18 +343,14 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     return this.asked.order === "default" ? this.track?.info.order ?? "default" : this.asked.order
   }
 
-  /** How long after its end a group may still be sent: the smaller of both sides' values, where 0 is for ever. */
-  get expires(): number {
-    const asked = this.asked.expires
-    const own = this.track?.info.expires ?? 0
-    return asked === 0 || own === 0 ? asked + own : Math.min(asked, own)
-  }
-
   isWanted(sequence: number): boolean {
     return sequence >= this.min && sequence <= this.max
   }
 
   prefer(): void {
+    const asked = this.asked.expires
+    const own = this.track?.info.expires ?? 0
+    this.expires = asked === 0 || own === 0 ? asked + own : Math.min(asked, own)
     this.sending.queue.update(this.lane, this.priority, this.order === "asc")
     this.rank()
     this.sending.wakeNext()
@@ -385,6 +374,8 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
 
   private arrive(events: ReadonlyArray<TrackEvent.TrackEvent>): void {
     if (events.length === 0) return
+    const { pending } = this
+    const isAlone = events.length === 1 && this.waiting.items.length === 0
     for (const event of events) {
       this.next = Math.max(this.next, TrackEvent.last(event) + 1)
       if (event._tag === "Gap") {
@@ -393,12 +384,13 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
       }
       // what was there before the subscription is the cache's to keep
       const group = event.sequence < this.joined ? undefined : event
-      if (this.isWanted(event.sequence)) Waiting.add(this.waiting, event.sequence, group)
+      // a gap that is told may have ended all of it
+      if (this.isOver || !this.isWanted(event.sequence)) continue
+      if (isAlone && this.hasRoom(event.sequence, group)) this.start(event.sequence, group)
+      else Waiting.add(this.waiting, event.sequence, group)
     }
-    // before the newest leaves, which may be at once
-    const { pending } = this
     this.fill()
-    if (pending > 1 && this.pending > 0) {
+    if (pending + events.length > 1 && this.pending > 0) {
       const { sending } = this
       sending.consider(this)
       sending.trim()
@@ -409,56 +401,49 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
 
   // how many groups have come that have not left
   get pending(): number {
-    return this.lane.entries.length + Waiting.size(this.waiting)
+    return this.lane.entries.length + this.waiting.items.length
   }
 
   // begins as many groups as may be in flight, the first one in order first
   fill(): void {
-    if (this.isFilling || this.isOver) return
+    const { items } = this.waiting
+    if (items.length === 0 || this.isFilling || this.isOver) return
     this.isFilling = true
-    while (true) {
-      const next = Waiting.peek(this.waiting, this.lane.isAscending)
-      if (next === undefined || !this.hasRoom(next)) break
-      this.start(next)
-    }
+    do {
+      const next = Waiting.peek(this.waiting, this.lane.isAscending)!
+      if (!this.hasRoom(next.sequence, next.group)) break
+      Waiting.remove(this.waiting, next)
+      this.start(next.sequence, next.group)
+    } while (this.waiting.items.length > 0)
     this.isFilling = false
   }
 
-  hasRoom(next: Waiting.Item): boolean {
+  hasRoom(sequence: number, group: Group.Group | undefined): boolean {
     const { entries } = this.lane
     if (entries.length >= this.context.limits.groupsInFlight) return false
-    if (next.group !== undefined || entries.length === 0) return true
-    let bytes = this.track!.group(next.sequence)?.size ?? 0
+    if (group !== undefined || entries.length === 0) return true
+    let bytes = this.track!.group(sequence)?.size ?? 0
     for (const outgoing of entries) bytes += outgoing.unsent
     return bytes <= Math.min(maxBacklog, this.context.limits.unsent)
   }
 
-  start(item: Waiting.Item): void {
-    const { sequence, group = this.track!.group(sequence) } = item
-    if (group === undefined || this.isExpired(group)) {
-      Waiting.remove(this.waiting, item)
-      return this.lose(sequence, group === undefined ? TrackEvent.codeEvicted : codeExpired)
-    }
-    const outgoing = new Outgoing(this.sending, this.lane, group, this, this.header(sequence))
+  start(sequence: number, group: Group.Group | undefined = this.track!.group(sequence)): void {
+    if (group === undefined) return this.lose(sequence, TrackEvent.codeEvicted)
+    if (this.expires > 0 && this.isExpired(group)) return this.lose(sequence, codeExpired)
+    const header = GroupMessage.encodeHeader(this.request.id, sequence)
+    const outgoing = new Outgoing(this.sending, this.lane, group, this, header)
     outgoing.isLive = sequence > this.joined
-    Waiting.remove(this.waiting, item)
     this.sending.queue.add(outgoing)
     outgoing.go()
   }
 
   sent({ code, sequence }: Outgoing): void {
-    if (this.pending === 0) this.sending.forget(this)
     if (code !== undefined) this.lose(sequence, code)
     this.rank()
     this.fill()
-    if (this.pending === 0) this.emptied?.()
-  }
-
-  header(sequence: number): Uint8Array {
-    StreamType.encodeUni(writer, "group")
-    const message: GroupMessage.Group = { _tag: "Group", subscribe: this.request.id, sequence }
-    GroupMessage.encode(writer, message, this.context.profile)
-    return writer.finish()
+    if (this.pending > 0) return
+    this.sending.forget(this)
+    this.emptied?.()
   }
 
   // what is given up
@@ -467,16 +452,16 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     let sum = 0
     const [first, newest] = [this.lane.at(0), this.newest]
     for (const outgoing of this.lane.entries) {
-      if (outgoing !== first && outgoing.sequence !== newest) sum += outgoing.unsent
+      if (!outgoing.isFinishing && outgoing !== first && outgoing.sequence !== newest) sum += outgoing.unsent
     }
-    for (const { group, sequence } of Waiting.items(this.waiting)) {
+    for (const { group, sequence } of this.waiting.items) {
       if (group !== undefined && sequence !== newest) sum += group.size
     }
     return sum
   }
 
   get newest(): number {
-    return Math.max(this.lane.entries.at(-1)?.sequence ?? -1, Waiting.items(this.waiting).at(-1)?.sequence ?? -1)
+    return Math.max(this.lane.entries.at(-1)?.sequence ?? -1, this.waiting.items.at(-1)?.sequence ?? -1)
   }
 
   dropOldest(code: number): void {
@@ -484,7 +469,7 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
     const sent = this.lane.entries.find((outgoing) =>
       outgoing !== first && outgoing.sequence !== newest && outgoing.unsent > 0
     )
-    const waiting = Waiting.items(this.waiting).find(({ group, sequence }) =>
+    const waiting = this.waiting.items.find(({ group, sequence }) =>
       group !== undefined && group.size > 0 && sequence !== newest
     )
     if (sent !== undefined && (waiting === undefined || sent.sequence < waiting.sequence)) return sent.drop(code)
@@ -501,7 +486,7 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
       if (expiry <= now) outgoing.drop(codeExpired)
       else at = Math.min(at, expiry)
     }
-    for (const item of [...Waiting.items(this.waiting)]) {
+    for (const item of [...this.waiting.items]) {
       if (item.group === undefined) continue
       const expiry = this.expiry(item.group, now)
       if (expiry > now) at = Math.min(at, expiry)
@@ -514,7 +499,7 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
   }
 
   isExpired(group: Group.Group): boolean {
-    return this.expires > 0 && this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()
+    return this.expiry(group, 0) <= this.sending.clock.currentTimeMillisUnsafe()
   }
 
   // when a group expires at the earliest: one that goes on now may end the next moment
@@ -571,5 +556,3 @@ export class Serving implements Droppable, Owner, Parked, Ear<SubscribeUpdate.Su
 const maxBacklog = 1024 * 1024
 
 const codeExpired = toCode(new Expired({}))
-
-const writer = Writer.make()

@@ -28,7 +28,7 @@ import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { Fibers } from "../core/Fibers.ts"
-import { type MoqError, ProtocolViolation, type SessionClosed, TransportError } from "../core/MoqError.ts"
+import { ProtocolViolation, type SessionClosed, TransportError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
 import type * as Greeting from "../message/Greeting.ts"
 import * as Profile from "../message/Profile.ts"
@@ -272,7 +272,7 @@ class Opening implements Handshake.Terms {
       // closed after the scope of the session: what that ends may have to be told
       const fibers = yield* Fibers.make
       return yield* Effect.acquireRelease(
-        Effect.sync(() => new Opening(connection, options, router, greeting, Scope.makeUnsafe(), fibers)),
+        Effect.sync(() => new Opening(connection, options, router, greeting, fibers)),
         (opening, exit) => opening.close(exit)
       )
     })
@@ -292,7 +292,6 @@ class Opening implements Handshake.Terms {
     options: Options | undefined,
     router: Router.Router,
     greeting: Greeting.Greeting,
-    scope: Scope.Closeable,
     fibers: Fibers
   ) {
     this.connection = connection
@@ -301,7 +300,7 @@ class Opening implements Handshake.Terms {
     this.router = router
     this.greeting = greeting
     this.monitor = Monitor.guarded(options?.monitor ?? Monitor.none, fibers)
-    this.scope = scope
+    this.scope = Scope.makeUnsafe()
     this.fibers = fibers
     this.peer = undefined
   }
@@ -385,7 +384,7 @@ class SessionImpl extends Offering implements Session {
     this.peer = peer
   }
   get profile(): Profile.Name {
-    return this.peer.context.profile.name
+    return this.peer.profile.name
   }
   get greeting(): Greeting.Greeting {
     return this.peer.greeting
@@ -396,7 +395,9 @@ class SessionImpl extends Offering implements Session {
   get bitrate(): Session["bitrate"] {
     return this.peer.bitrate.news.stream
   }
-  readonly reportBitrate: Session["reportBitrate"] = (bitsPerSecond) => this.peer.bitrate.report(bitsPerSecond)
+  get reportBitrate(): Session["reportBitrate"] {
+    return (bitsPerSecond) => this.peer.bitrate.report(bitsPerSecond)
+  }
   get status(): Session["status"] {
     return Log.toStream(Effect.suspend(() => {
       const statuses = new News<Status>()
@@ -417,21 +418,28 @@ class SessionImpl extends Offering implements Session {
   get closed(): Effect.Effect<SessionClosed> {
     return this.connection.closed
   }
-  readonly close = (error?: MoqError): Effect.Effect<void> =>
-    error === undefined ? this.connection.close(0, "") : Peer.end(this.connection, error)
-  readonly subscribe: Session["subscribe"] = (path, options = {}) =>
-    Effect.andThen(
-      Path.validateTrack(path),
-      Router.rendezvous(path, options, {
+  get close(): Session["close"] {
+    return (error) => error === undefined ? this.connection.close(0, "") : Peer.end(this.connection, error)
+  }
+  get subscribe(): Session["subscribe"] {
+    return (path, options = {}) => {
+      const subscribed = Router.rendezvous(path, options, {
         subscribe: (request) => this.peer.subscriber.subscribe(path, request),
         announced: this.announced
       })
-    )
-  readonly trackInfo: Session["trackInfo"] = (path) =>
-    Effect.andThen(Path.validateTrack(path), this.peer.subscriber.trackInfo(path))
-  readonly fetch: Session["fetch"] = (path, sequence, options) =>
-    Effect.andThen(Path.validateTrack(path), this.peer.subscriber.fetch(path, sequence, options))
-  readonly announced: Session["announced"] = (prefix = Path.empty) => this.peer.subscriber.announced(prefix)
+      return path.length > 0 && Path.isValid(path) ? subscribed : Effect.andThen(Path.validateTrack(path), subscribed)
+    }
+  }
+  get trackInfo(): Session["trackInfo"] {
+    return (path) => Effect.andThen(Path.validateTrack(path), this.peer.subscriber.trackInfo(path))
+  }
+  get fetch(): Session["fetch"] {
+    return (path, sequence, options) =>
+      Effect.andThen(Path.validateTrack(path), this.peer.subscriber.fetch(path, sequence, options))
+  }
+  get announced(): Session["announced"] {
+    return (prefix) => this.peer.subscriber.announced(prefix)
+  }
 }
 
 const parse = (url: string | URL): Effect.Effect<URL, TransportError> =>

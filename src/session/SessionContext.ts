@@ -25,9 +25,7 @@ export interface SessionContext {
   /** What runs for as long as the session. */
   readonly fibers: Fibers
   /** Ends the session because the peer broke a rule, or a limit, that costs it the session. */
-  readonly end: (error: MoqError, limit?: Limit) => Effect.Effect<void>
-  /** The same, and fails with the error. */
-  readonly violation: <E extends MoqError>(error: E, limit?: Limit) => Effect.Effect<never, E>
+  end(error: MoqError, limit?: Limit): Effect.Effect<void>
 }
 
 /** @internal */
@@ -44,7 +42,7 @@ export interface SubscriberContext extends SessionContext {
   /** When the last bytes of a group came, in milliseconds. */
   heard: number
   /** Hears of every batch of a group's bytes. */
-  readonly onBytes: () => void
+  onBytes(): void
 }
 
 /**

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -33,7 +33,7 @@ import type { Deadline } from "./Deadlines.ts"
 import * as Direct from "./Direct.ts"
 import { type Ear, encode, endedBefore, MessageStream, type ReceiveError } from "./MessageStream.ts"
 import { type Owner, Receiving } from "./Receiving.ts"
-import { check, closedHere, left as leftHere, requestBytes, requestErrorOf } from "./Requests.ts"
+import { closedHere, left as leftHere, problemOf, requestBytes, requestErrorOf } from "./Requests.ts"
 import type { SubscriberContext } from "./SessionContext.ts"
 import type { Subscriber } from "./Subscriber.ts"
 
@@ -46,7 +46,7 @@ export class Sharing {
   readonly subscriber: Subscriber
   private own: Map<number, Receiving> | undefined
   // those that take further holders, by path
-  private shared: Map<string, Array<Shared>> | undefined
+  private shared: Map<string, ReadonlyArray<Shared>> | undefined
   nextId: number
   constructor(subscriber: Subscriber) {
     this.subscriber = subscriber
@@ -64,24 +64,39 @@ export class Sharing {
     path: Path.Path,
     request: Subscription.Request
   ): Effect.Effect<Subscription.Subscription, RequestError, Scope.Scope> {
-    const subscribed = Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.scope, (scope) => {
-        // one that fills somebody's track ends as that somebody wants: it is shared by those who read the track
-        if (request.into !== undefined) return new Shared(this, path, request).hold(request, restore, scope)
-        const key = Path.key(path)
-        const found = this.shared?.get(key)?.find((shared) => shared.covers(request))
-        return (found ?? this.add(key, path, request)).hold(request, restore, scope)
+    return Effect.withFiber((fiber) => {
+      const problem = problemOf(request)
+      if (problem !== undefined) return Effect.fail(problem)
+      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+      const holder: Holder = { request, begin: 0, opened: undefined }
+      let shared: Shared | undefined
+      const held = Effect.callback<Subscription.Subscription, RequestError>((resume) => {
+        holder.opened = resume
+        shared = this.find(path, request)
+        shared.hold(holder)
       })
-    )
-    return Effect.andThen(check(request), subscribed)
+      // what is there by then belongs to the scope, or is let go of
+      return Effect.onExitPrimitive(
+        held,
+        (exit) =>
+          Exit.isFailure(exit) ? shared?.leave(holder) : Scope.addFinalizerExit(scope, (left) => {
+            Subscription.leaveUnsafe(exit.value, leftHere)
+            return shared!.leave(holder, request.into && left)
+          })
+      )
+    })
   }
 
-  add(key: string, path: Path.Path, request: Subscription.Request): Shared {
+  private find(path: Path.Path, request: Subscription.Request): Shared {
+    // one that fills somebody's track ends as that somebody wants: it is shared by those who read the track
+    if (request.into !== undefined) return new Shared(this, path, request)
+    const key = Path.key(path)
+    const all = this.shared ??= new Map<string, ReadonlyArray<Shared>>()
+    const others = all.get(key) ?? []
+    const found = others.find((shared) => shared.covers(request))
+    if (found !== undefined) return found
     const shared = new Shared(this, path, request)
-    const all = this.shared ??= new Map()
-    const others = all.get(key)
-    if (others === undefined) all.set(key, [shared])
-    else others.push(shared)
+    all.set(key, [...others, shared])
     return shared
   }
 
@@ -110,6 +125,8 @@ interface Holder {
   request: Subscription.Request
   /** The first sequence that it may read, once that is known. */
   begin: number
+  /** Hears what it gets. */
+  opened: ((exit: Exit.Exit<Subscription.Subscription, RequestError>) => void) | undefined
 }
 
 /**
@@ -118,12 +135,12 @@ interface Holder {
  */
 class Shared implements Owner, Ear<Info.Info> {
   readonly sharing: Sharing
+  readonly context: SubscriberContext
   readonly path: Path.Path
   // what it was opened for
   private readonly request: Subscription.Request
   private readonly id: number
   private holders: ReadonlyArray<Holder>
-  private readonly opened: Deferred.Deferred<Track.Producer, RequestError>
   // by when the publisher must have answered
   private deadline: Deadline | undefined
   // takes back what is under way: the opening of a stream, the loan of a track
@@ -139,11 +156,11 @@ class Shared implements Owner, Ear<Info.Info> {
   private isClosed: boolean
   constructor(sharing: Sharing, path: Path.Path, request: Subscription.Request) {
     this.sharing = sharing
+    this.context = sharing.subscriber.context
     this.path = path
     this.request = request
     this.id = sharing.nextId++
     this.holders = []
-    this.opened = Deferred.makeUnsafe()
     this.deadline = undefined
     this.withdraw = undefined
     this.end = undefined
@@ -159,10 +176,6 @@ class Shared implements Owner, Ear<Info.Info> {
     this.updating = undefined
     this.own = undefined
     this.isClosed = false
-  }
-
-  get context(): SubscriberContext {
-    return this.sharing.subscriber.context
   }
 
   get scope(): Scope.Scope {
@@ -181,25 +194,14 @@ class Shared implements Owner, Ear<Info.Info> {
     return from >= this.asked.min && from >= track.first
   }
 
-  /** The track for as long as the scope. `restore` makes the wait for it interruptible; the rest must not be. */
-  hold(
-    request: Subscription.Request,
-    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
-    scope: Scope.Scope
-  ): Effect.Effect<Subscription.Subscription, RequestError> {
-    const holder: Holder = { request, begin: this.beginOf(request.from) }
+  /** Gives it the track, once that is there, until it leaves. */
+  hold(holder: Holder): void {
+    const { track } = this
+    holder.begin = this.beginOf(holder.request.from)
     this.holders = [...this.holders, holder]
     if (this.holders.length === 1) this.open()
     else this.change()
-    const opened = Effect.onError(restore(Deferred.await(this.opened)), () => this.leave(holder))
-    return Effect.flatMap(opened, ({ track }) => {
-      const subscription = Subscription.make(track, request, (next) => this.update(holder, next))
-      const left = (exit: Exit.Exit<unknown, unknown>) => {
-        Subscription.leaveUnsafe(subscription, leftHere)
-        return this.leave(holder, request.into === undefined ? Exit.void : exit)
-      }
-      return Effect.as(Scope.addFinalizerExit(scope, left), subscription)
-    })
+    if (track !== undefined) this.tell(Exit.succeed(track))
   }
 
   private beginOf(from: Track.Start): number {
@@ -207,14 +209,12 @@ class Shared implements Owner, Ear<Info.Info> {
     return this.track === undefined ? Infinity : this.track.track.latest ?? this.asked.min
   }
 
-  // the publisher is told of an error that it is left with
-  private leave(holder: Holder, exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.holders = this.holders.filter((other) => other !== holder)
-      if (this.holders.length === 0) return this.close(this.end ?? exit)
-      this.change()
-      return Effect.void
-    })
+  /** The publisher is told of an error that it is left with. */
+  leave(holder: Holder, exit: Exit.Exit<unknown, unknown> | undefined = Exit.void): Effect.Effect<void> {
+    this.holders = this.holders.filter((other) => other !== holder)
+    if (this.holders.length === 0) return this.close(this.end ?? exit)
+    this.change()
+    return Effect.void
   }
 
   retire(): void {
@@ -226,15 +226,15 @@ class Shared implements Owner, Ear<Info.Info> {
     if (profile.subscriberFinishesEarly) {
       return Effect.fail(new NotSupportedByPeer({ detail: `SUBSCRIBE_UPDATE, on ${profile.name}` }))
     }
-    return Effect.flatMap(check(next), () => {
-      const { end = Exit.void } = this.track?.track ?? {}
-      const error = errorOf(end)
-      if (error?._tag === "MoqSessionClosed") return Effect.fail(error)
-      holder.request = next
-      if (next.from !== "latest") holder.begin = next.from
-      this.change()
-      return Effect.void
-    })
+    const problem = problemOf(next)
+    if (problem !== undefined) return Effect.fail(problem)
+    const { end = Exit.void } = this.track?.track ?? {}
+    const error = errorOf(end)
+    if (error?._tag === "MoqSessionClosed") return Effect.fail(error)
+    holder.request = next
+    if (next.from !== "latest") holder.begin = next.from
+    this.change()
+    return Effect.void
   }
 
   // the wire
@@ -303,11 +303,11 @@ class Shared implements Owner, Ear<Info.Info> {
     this.deadline!.meet()
     this.withdraw = undefined
     this.track = track
-    this.asked = { priority: asked.priority, order: asked.order, expires: asked.expires, min: first, max: asked.max }
+    this.asked = { ...asked, min: first }
     for (const holder of holders) if (holder.request.from === "latest") holder.begin = first
     receiving.begin(track, first, asked.max, this.request.into)
     this.change()
-    Deferred.doneUnsafe(this.opened, Exit.succeed(track))
+    this.tell(Exit.succeed(track))
     if (!this.isClosed) receiving.listen()
   }
 
@@ -318,7 +318,17 @@ class Shared implements Owner, Ear<Info.Info> {
       ? Exit.fail(closedHere)
       : Exit.failCause(Cause.map(cause, requestErrorOf(this.path)))
     this.retire()
-    Deferred.doneUnsafe(this.opened, this.end)
+    this.tell(this.end)
+  }
+
+  private tell(exit: Exit.Exit<Track.Producer, RequestError>): void {
+    for (const holder of this.holders) {
+      const { opened } = holder
+      holder.opened = undefined
+      opened?.(
+        Exit.map(exit, ({ track }) => Subscription.make(track, holder.request, (next) => this.update(holder, next)))
+      )
+    }
   }
 
   /** The publisher has not answered in time. */

@@ -7,7 +7,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as Reader from "../coding/Reader.ts"
 import { ignore } from "../core/Ignore.ts"
 import type { FetchError, RequestError } from "../core/MoqError.ts"
 import * as Path from "../core/Path.ts"
@@ -32,33 +31,26 @@ import { Strays } from "./Strays.ts"
 
 /** @internal */
 export class Subscriber {
-  static make(context: SubscriberContext): Effect.Effect<Subscriber, never, Scope.Scope> {
-    return Effect.map(Effect.scope, (scope) => new Subscriber(context, scope))
-  }
-
   readonly context: SubscriberContext
   readonly scope: Scope.Scope
-  /** What is heard of the tracks of the peer, by prefix. */
-  readonly announcements: Map<string, Held<Announced.Registry<RequestError>>>
+  // what is heard of the tracks of the peer, by prefix: few ever listen
+  private heard: Map<string, Held<Announced.Registry<RequestError>>> | undefined
   readonly sharing: Sharing
   readonly strays: Strays
   /** Streams of the peer, until they have said what they are for. */
   readonly newcomers: Deadlines
-  /** Has read the last header of a group, and all that came with it. */
-  spare: Reader.Reader | undefined
   constructor(context: SubscriberContext, scope: Scope.Scope) {
     this.context = context
     this.scope = scope
-    this.announcements = new Map()
+    this.heard = undefined
     this.strays = new Strays(context)
     this.newcomers = new Deadlines(context, context.limits.firstMessage)
     this.sharing = new Sharing(this)
-    this.spare = undefined
   }
 
   /** One wire stream per prefix, shared by all who ask for it. */
-  announced(prefix: Path.Path): Stream.Stream<Announced.Announced, RequestError> {
-    const held = holdIn(this.announcements, Path.key(prefix), (onRetire) => {
+  announced(prefix: Path.Path = Path.empty): Stream.Stream<Announced.Announced, RequestError> {
+    const held = holdIn(this.heard ??= new Map(), Path.key(prefix), (onRetire) => {
       const held: Held<Announced.Registry<RequestError>> = new Held({
         scope: this.scope,
         // once the stream has ended, whoever asks next gets another one
@@ -106,7 +98,7 @@ export class Subscriber {
   // to a prefix of the path already, that needs no stream of its own.
   withdrawn(path: Path.Path): Effect.Effect<void> {
     const prefixes = path.map((_, length) => path.slice(0, length))
-    const heard = () => prefixes.find((prefix) => this.announcements.has(Path.key(prefix)))
+    const heard = () => prefixes.find((prefix) => this.heard?.has(Path.key(prefix)))
     return Effect.suspend(() => {
       let isOver = false
       const followed = Stream.runForEach(this.announced(heard() ?? path), (event) => {

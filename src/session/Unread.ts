@@ -54,15 +54,12 @@ export class Unread {
 
   /** Gives up what has waited longest until the rest is within the limit. */
   shed(): void {
-    for (let group = this.groups.first; group !== undefined && this.isOver; group = this.groups.first) {
+    while (Group.weigh(this.bytes, this.frames) > this.limit) {
+      const group = this.groups.first!
       this.monitor.limit("unread")
       this.monitor.drop("received", "lagged", 1)
       group.drop(new Lagged({ detail: "it was received, and not read in time" }))
     }
-  }
-
-  private get isOver(): boolean {
-    return Group.weigh(this.bytes, this.frames) > this.limit
   }
 }
 
@@ -77,6 +74,8 @@ export abstract class UnreadGroup implements Taker, Link<UnreadGroup> {
   stream: ReceiveStream | undefined
   owner: Owner | undefined
   group: Group.Producer | undefined
+  /** What the group holds. */
+  body: Body.Body | undefined
   previous: UnreadGroup | undefined
   next: UnreadGroup | undefined
   bytes: number
@@ -88,6 +87,7 @@ export abstract class UnreadGroup implements Taker, Link<UnreadGroup> {
     this.stream = stream
     this.owner = undefined
     this.group = undefined
+    this.body = undefined
     this.previous = undefined
     this.next = undefined
     this.bytes = 0
@@ -102,21 +102,21 @@ export abstract class UnreadGroup implements Taker, Link<UnreadGroup> {
   protected own(owner: Owner, group: Group.Producer): void {
     this.owner = owner
     this.group = group
-    this.given = group.group.count
+    this.body = Group.bodyOf(group.group)
+    this.given = this.body.next
     Group.onTakeUnsafe(group, this)
   }
 
   /** Counts bytes that have come; when that is too much, the session gives up groups, and maybe this one. */
   protected add(bytes: number): void {
-    const { group } = this.group!
-    const { count } = group
-    const body = Group.bodyOf(group)
+    const body = this.body!
+    const { next } = body
     // those of a frame that a reader was given while it grows, or waits for, are its own
-    if (bytes === 0 || this.given === count) return
+    if (bytes === 0 || this.given === next) return
     if (body.missing > 0 && Body.isFollowed(body)) return this.taken()
     const { unread } = this
     if (this.bytes === 0) unread.groups.add(this)
-    const frames = count - this.given - this.frames
+    const frames = next - this.given - this.frames
     this.bytes += bytes
     this.frames += frames
     unread.bytes += bytes
@@ -125,7 +125,7 @@ export abstract class UnreadGroup implements Taker, Link<UnreadGroup> {
   }
 
   taken(): void {
-    this.given = this.group!.group.count
+    this.given = this.body!.next
     this.clear()
   }
 

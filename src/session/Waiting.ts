@@ -25,12 +25,6 @@ export interface Waiting {
 export const make = (): Waiting => ({ items: [] })
 
 /** @internal */
-export const items = (self: Waiting): ReadonlyArray<Item> => self.items
-
-/** @internal */
-export const size = (self: Waiting): number => self.items.length
-
-/** @internal */
 export const clear = (self: Waiting): void => {
   for (const item of self.items) release(item)
   self.items = []

@@ -130,7 +130,7 @@ export class Outbox {
     let half = this.next()
     if (half === undefined) return undefined
     const parts: Array<Uint8Array> = []
-    for (let room = Wire.maxRecord; half !== undefined && room >= leastRest; half = this.next()) {
+    for (let room = Wire.fullRecord; half !== undefined && room >= leastRest; half = this.next()) {
       room -= this.put(half, room, parts)
     }
     return parts
@@ -164,10 +164,10 @@ export class Outbox {
 
   // puts as much of a half into a record as there is room for, and gives how much that was
   private put(half: SendHalf, room: number, parts: Array<Uint8Array>): number {
-    const rest = room - Wire.headerOf(half.id, half.sent, room)
-    const length = Math.min(half.queued, half.max - half.sent, this.credit - this.sent, rest, Wire.maxPayload)
+    const rest = room - Wire.fullHeader
+    const length = Math.min(half.queued, half.max - half.sent, this.credit - this.sent, rest)
     const isLast = half.finishing && length === half.queued
-    const header = Wire.encodeHeader(half.id, half.sent, length, isLast)
+    const header = Wire.encodeHeader(half.id, half.sent, length, isLast, length === rest)
     parts.push(header)
     half.take(length, parts)
     this.sent += length

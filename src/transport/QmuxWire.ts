@@ -36,8 +36,14 @@ export const bit = { fin: 1, length: 2, offset: 4 } as const
 /** The largest record that is taken, and that a peer takes without a word: the default of the drafts. */
 export const maxRecord = 16_382
 
-/** The largest payload of a STREAM frame that released peers take. */
-export const maxPayload: number = 16_384 - 32
+/** How many bytes a STREAM frame has before its payload, when it fills a record. */
+export const fullHeader = 11
+
+/**
+ * The records that are sent when there is enough to say: one STREAM frame with the largest payload that released peers take,
+ * behind its header. All have one size, which the layer below can cut by.
+ */
+export const fullRecord: number = 16_384 - 32 + fullHeader
 
 /** Reads a record, from its beginning to its end. */
 export class Cursor {
@@ -81,13 +87,13 @@ export class Cursor {
 /** How many bytes a number takes. */
 export const sizeOf = (value: number): number => value < 0x40 ? 1 : value < 0x4000 ? 2 : value < 0x4000_0000 ? 4 : 8
 
-/** Writes a number, and gives the place behind it. */
-const writeVarint = (bytes: Uint8Array, at: number, value: number): number => {
-  if (value < 0x40) {
+/** Writes a number, in four bytes at least where `isWide`, and gives the place behind it. */
+const writeVarint = (bytes: Uint8Array, at: number, value: number, isWide: boolean = false): number => {
+  if (value < 0x40 && !isWide) {
     bytes[at] = value
     return at + 1
   }
-  if (value < 0x4000) {
+  if (value < 0x4000 && !isWide) {
     bytes[at] = 0x40 | value >> 8
     bytes[at + 1] = value
     return at + 2
@@ -96,19 +102,21 @@ const writeVarint = (bytes: Uint8Array, at: number, value: number): number => {
   return writeWord(bytes, writeWord(bytes, at, 0xc000_0000 | value / 2 ** 32), value % 2 ** 32)
 }
 
-/** How many bytes a STREAM frame has before its payload. */
-export const headerOf = (id: number, offset: number, length: number): number =>
-  1 + sizeOf(id) + sizeOf(offset) + sizeOf(length)
-
-/** What a STREAM frame has before its payload. */
-export const encodeHeader = (id: number, offset: number, length: number, isLast: boolean): Uint8Array => {
+/** What a STREAM frame has before its payload: {@link fullHeader} bytes when it `fills` a record, unless numbers are huge. */
+export const encodeHeader = (
+  id: number,
+  offset: number,
+  length: number,
+  isLast: boolean,
+  fills: boolean = false
+): Uint8Array => {
   if (filled + largestHeader > slab.length) {
     slab = new Uint8Array(slabSize)
     filled = 0
   }
   const start = filled
   slab[start] = frame.stream | bit.offset | bit.length | (isLast ? bit.fin : 0)
-  filled = writeVarint(slab, writeVarint(slab, writeVarint(slab, start + 1, id), offset), length)
+  filled = writeVarint(slab, writeVarint(slab, writeVarint(slab, start + 1, id, fills), offset, fills), length)
   return slab.subarray(start, filled)
 }
 

@@ -22,7 +22,7 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -31,18 +31,9 @@ import { Bag } from "../core/Bag.ts"
 import { errorOf } from "../core/ErrorOf.ts"
 import { SessionClosed } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
+import { field, noop, open, type Opened, type Part, scopeOf, settled } from "./Half.ts"
 import type * as Transport from "./Transport.ts"
-import {
-  attempt,
-  codeOf,
-  field,
-  noop,
-  type Owner,
-  type Part,
-  Receiving,
-  Sending,
-  settled
-} from "./WebTransportStream.ts"
+import { attempt, codeOf, type Owner, Receiving, Sending } from "./WebTransportStream.ts"
 
 /**
  * Both halves of a stream, as the W3C has them.
@@ -315,32 +306,6 @@ class ObjectConnection implements Transport.Connection, Owner {
 
 const broken = (error: unknown): SessionClosed =>
   new SessionClosed({ code: 4, reason: describe(error), by: "transport" })
-
-// The scope has the stream from the moment that it is there, so nothing has to be masked.
-const open = <A>(
-  { abort }: Pick<Kind<never, A>, "abort">,
-  begin: (opened: Opened<A>) => () => void
-): Effect.Effect<A, SessionClosed, Scope.Scope> =>
-  Effect.withFiber((fiber) => {
-    let stream: A | undefined
-    let isWanted = true
-    const close = Effect.sync(() => {
-      isWanted = false
-      if (stream !== undefined) abort(stream)
-    })
-    const opening = Effect.callback<A, SessionClosed>((resume) =>
-      Effect.sync(begin((exit) => {
-        if (Exit.isSuccess(exit)) stream = exit.value
-        resume(isWanted ? exit : Effect.andThen(close, exit))
-      }))
-    )
-    return Effect.andThen(Scope.addFinalizer(scopeOf(fiber.context), close), opening)
-  })
-
-const scopeOf = (context: Context.Context<never>): Scope.Scope =>
-  Context.get(context as Context.Context<Scope.Scope>, Scope.Scope)
-
-type Opened<A> = (exit: Exit.Exit<A, SessionClosed>) => void
 
 /** What becomes of a stream of the object: somebody has it until it ends, or nobody wants it. */
 interface Kind<S, A> {

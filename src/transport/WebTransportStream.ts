@@ -8,40 +8,18 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import type { Bag, Item } from "../core/Bag.ts"
-import { type SessionClosed, StreamReset } from "../core/MoqError.ts"
+import type { SessionClosed, StreamReset } from "../core/MoqError.ts"
 import { Waiters } from "../core/Waiters.ts"
+import { type End, field, Half, noop, type Owner as HalfOwner, resetWith } from "./Half.ts"
 import type * as Transport from "./Transport.ts"
 
-/** What ends with its connection. */
-export interface Part extends Item {
-  readonly cut: (end: Exit.Exit<never, SessionClosed>) => void
-}
-
 /** What the halves need of their connection. */
-export interface Owner {
-  readonly parts: Bag<Part>
+export interface Owner extends HalfOwner {
   readonly streamError: (code: number) => unknown
-  readonly codeOf: (error: unknown) => number | undefined
   readonly chunkSize: number
-  readonly lose: (error: unknown) => void
 }
-
-type End = Exit.Exit<never, StreamReset | SessionClosed>
-
-type Wait<A, E> = Effect.Effect<A, StreamReset | SessionClosed | E>
-
-export const noop = (): void => {}
-
-/** Where a wake may not run on the stack of who causes it: cheaper than `queueMicrotask`, of which Node makes a resource. */
-export const settled: Promise<void> = Promise.resolve()
 
 const done: Exit.Exit<never, Cause.Done> = Exit.fail(Cause.Done())
-
-const resetWith = (code: number): Exit.Exit<never, StreamReset> => Exit.fail(new StreamReset({ code }))
-
-export const field = (u: unknown, key: string): unknown =>
-  typeof u === "object" && u !== null ? (u as Record<string, unknown>)[key] : undefined
 
 export const codeOf = (error: unknown): number | undefined => {
   const code = field(error, "streamErrorCode")
@@ -59,71 +37,12 @@ export const attempt = <A>(call: () => PromiseLike<A>): PromiseLike<A> => {
 
 export const ignore = (call: () => PromiseLike<unknown>): void => void attempt(call).then(noop, noop)
 
-// A session has many of these: what their members give is made when it is asked for. There is a place for one fiber, or
-// function, that waits, which is not cleared when that is interrupted: resuming it does nothing then.
-abstract class Half implements Part {
-  place: number
-  protected readonly connection: Owner
-  protected end: End | typeof done | undefined
-  private waiter: (() => void) | undefined
-
-  constructor(connection: Owner) {
-    this.connection = connection
-    this.end = undefined
-    this.waiter = undefined
-    this.place = -1
-    connection.parts.add(this)
-  }
-
-  protected abstract get isWaiting(): boolean
-
-  /** Suspends until there is something to go on for. */
-  protected wait<A, E>(next: Wait<A, E>): Wait<A, E> {
-    return Effect.callback((resume) => {
-      // the fiber may have yielded since it looked
-      if (this.isWaiting) this.park(() => resume(next))
-      else resume(next)
-    })
-  }
-
-  // V8 makes a function that is assigned to a member in the old generation; not so an argument
-  protected park(waiter: () => void): void {
-    this.waiter = waiter
-  }
-
-  protected wake(): void {
-    const { waiter } = this
-    this.waiter = undefined
-    waiter?.()
-  }
-
-  protected settle(end: End | typeof done): void {
-    this.end = end
-    this.connection.parts.delete(this)
-    if (this.waiter !== undefined) void settled.then(() => this.wake())
-  }
-
-  abstract cut(end: End): void
-
-  protected abstract fail(code: number): void
-
-  protected onError(error: unknown): void {
-    if (this.end !== undefined) return
-    const code = this.connection.codeOf(error)
-    if (code !== undefined) return this.fail(code)
-    // An error without a code is the end of the connection, which tells its own story in a moment, or of a stream that
-    // somebody ended without one.
-    if (field(error, "source") === "session") return this.connection.lose(error)
-    setTimeout(() => this.cut(resetWith(0)), 0)
-  }
-}
-
 // what nothing has that a browser has, but our QMux: it takes several chunks by reference, where `desiredSize` has room
 type Writer = WritableStreamDefaultWriter<Uint8Array> & {
   readonly offer?: (chunks: NonEmptyReadonlyArray<Uint8Array>) => boolean
 }
 
-export class Sending extends Half implements Transport.SendStream {
+export class Sending extends Half<Owner> implements Transport.SendStream {
   private readonly writable: WritableStream<Uint8Array>
   private readonly writer: Writer
   private isBlocked = false
@@ -282,9 +201,11 @@ export class Sending extends Half implements Transport.SendStream {
 
 type Chunks = NonEmptyReadonlyArray<Uint8Array>
 
-export class Receiving extends Half implements Transport.ReceiveStream {
+export class Receiving extends Half<Owner> implements Transport.ReceiveStream {
   private readonly reader: ReadableStreamDefaultReader<Uint8Array>
-  private chunks: Array<Uint8Array> = []
+  // What came and was not taken. Not an empty array when there is nothing: of those made while many streams open V8 learns
+  // to make all in the old generation, where each keeps what went through it until a full collection.
+  private chunks: Array<Uint8Array> | undefined
   // a pull is about to hand them out: they stay whatever comes, and are for the next one if it is interrupted
   private isClaimed = false
   private isReading = false
@@ -294,6 +215,7 @@ export class Receiving extends Half implements Transport.ReceiveStream {
 
   constructor(connection: Owner, readable: ReadableStream<Uint8Array>) {
     super(connection)
+    this.chunks = undefined
     this.reader = readable.getReader()
   }
 
@@ -302,7 +224,7 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   }
 
   private next(): Pull.Pull<Chunks, StreamReset | SessionClosed> {
-    if (this.chunks.length === 0) {
+    if (this.chunks === undefined) {
       if (this.end !== undefined) return this.end
       this.read()
       return this.wait(this.pull)
@@ -313,17 +235,18 @@ export class Receiving extends Half implements Transport.ReceiveStream {
 
   onPull(listener: Transport.Listener): void {
     const go = (): void => {
-      while (this.chunks.length > 0) if (!listener.chunks(this.take())) return
+      while (this.chunks !== undefined) if (!listener.chunks(this.take())) return
       if (this.end !== undefined) return listener.end(this.end)
-      this.read()
+      // before it reads, which may end it at once
       this.park(go)
+      this.read()
     }
     go()
   }
 
   private take(): Chunks {
     const { chunks } = this
-    this.chunks = []
+    this.chunks = undefined
     this.isClaimed = false
     return chunks as unknown as Chunks
   }
@@ -333,19 +256,19 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   }
 
   abort(code: number): void {
-    if (this.end !== undefined && this.chunks.length === 0) return
+    if (this.end !== undefined && this.chunks === undefined) return
     this.cut(resetWith(code))
     ignore(() => this.reader.cancel(this.connection.streamError(code)))
   }
 
   cut(end: End): void {
-    if (this.end !== undefined && this.chunks.length === 0) return
-    if (!this.isClaimed) this.chunks = []
+    if (this.end !== undefined && this.chunks === undefined) return
+    if (!this.isClaimed) this.chunks = undefined
     this.settle(end)
   }
 
   protected get isWaiting(): boolean {
-    return this.chunks.length === 0 && this.end === undefined
+    return this.chunks === undefined && this.end === undefined
   }
 
   protected fail(code: number): void {
@@ -372,8 +295,12 @@ export class Receiving extends Half implements Transport.ReceiveStream {
   private onRead(result: ReadableStreamReadResult<Uint8Array>): void {
     this.isReading = false
     if (this.end !== undefined) return
-    if (result.done) return this.settle(done)
-    if (result.value.length > 0) this.chunks.push(result.value)
+    if (result.done) return this.settle(done, true)
+    const { value } = result
+    if (value.length > 0) {
+      if (this.chunks === undefined) this.chunks = [value]
+      else this.chunks.push(value)
+    }
     this.wake()
   }
 }

@@ -99,6 +99,43 @@ describe("Group.maxTaken", () => {
       assert.strictEqual(group.size, frame)
     }))
 
+  it.effect("once it has ended and all is taken, its last frame goes too", () =>
+    Effect.gen(function*() {
+      const { group, producer } = yield* start()
+      const slow = yield* group.reader
+      const { fiber, got } = yield* read(group.frames, number)
+      yield* write(producer, 0, 20)
+      yield* producer.finish
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual([got.length, group.size], [20, 20 * frame])
+      assert.strictEqual((yield* slow).length, 20)
+      assert.deepStrictEqual([group.first, group.count, group.size], [20, 20, 0])
+      assert.isTrue(Pull.isDoneCause(yield* Effect.flip(Effect.sandbox(slow))))
+    }))
+
+  it.effect("the last frame goes with an end that comes behind it, but not of a group that is a place to join", () =>
+    Effect.gen(function*() {
+      const { group, producer, track } = yield* start()
+      const { fiber } = yield* read(group.frames, number)
+      yield* write(producer, 0, 20)
+      assert.strictEqual(group.size, frame)
+      yield* producer.finish
+      yield* Fiber.join(fiber)
+      assert.strictEqual(group.size, 0)
+      const small = track.appendGroupUnsafe()!
+      const reading = yield* read(small.group.frames, number)
+      yield* write(small, 0, 4)
+      yield* small.finish
+      yield* Fiber.join(reading.fiber)
+      assert.strictEqual(small.group.size, 4 * frame)
+      const large = track.appendGroupUnsafe()!
+      const another = yield* read(large.group.frames, number)
+      assert.isTrue(large.writeFrameUnsafe(numbered(1, 2 * maxTaken)))
+      yield* large.finish
+      yield* Fiber.join(another.fiber)
+      assert.strictEqual(large.group.size, 2 * maxTaken)
+    }))
+
   it.effect("it is no place to join any more", () =>
     Effect.gen(function*() {
       const { group, producer, track } = yield* start()
@@ -222,7 +259,7 @@ describe("Group.maxTaken", () => {
       yield* producer.finish
       assert.deepStrictEqual(kept, { bytes: 20 * frame, frames: 20, groups: 1 })
       yield* early
-      assert.deepStrictEqual(kept, { bytes: frame, frames: 1, groups: 1 })
+      assert.deepStrictEqual(kept, { bytes: 0, frames: 0, groups: 1 })
       const second = track.appendGroupUnsafe()!
       const behind = yield* second.group.reader
       yield* write(second, 0, 20)
@@ -232,7 +269,7 @@ describe("Group.maxTaken", () => {
       assert.deepStrictEqual(kept, { bytes: 0, frames: 0, groups: 1 })
       // no longer kept, and still read
       assert.strictEqual((yield* behind).length, 20)
-      assert.strictEqual(second.group.size, frame)
+      assert.strictEqual(second.group.size, 0)
       assert.deepStrictEqual(kept, { bytes: 0, frames: 0, groups: 1 })
     }))
 

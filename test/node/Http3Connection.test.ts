@@ -170,6 +170,49 @@ describe("a sending half of native HTTP/3", () => {
       assert.deepStrictEqual(native.resets.all, [[code]])
     }))
 
+  it.effect("takes what is offered where a write would not wait, and all of it or nothing", () =>
+    Effect.gen(function*() {
+      const { native, send } = yield* sending
+      const offer = (...sizes: readonly [number, ...Array<number>]) => {
+        const [first, ...rest] = sizes.map((size) => bytes(size))
+        return send.offer!([first!, ...rest])
+      }
+      assert.isFalse(offer(32 * 1024, 1))
+      assert.strictEqual(native.writes.all.length, 0)
+      assert.isTrue(offer(16 * 1024, 16 * 1024))
+      assert.isFalse(offer(1))
+      yield* Effect.promise(() => native.writes.answer())
+      assert.isTrue(offer(16 * 1024))
+      assert.isFalse(offer(1))
+      assert.deepStrictEqual(native.writes.all.map(([data]) => data.length), [16 * 1024, 16 * 1024])
+      let end: Exit.Exit<void, unknown> | undefined
+      send.onFinish!((exit) => {
+        end = exit
+      })
+      assert.isFalse(offer(1))
+      while (native.writes.waiting > 0) yield* Effect.promise(() => native.writes.answer())
+      assert.strictEqual(native.writes.all.length, 3)
+      assert.isUndefined(end)
+      yield* Effect.promise(() => native.finishes.answer())
+      assert.deepStrictEqual(end, Exit.void)
+      assert.isFalse(offer(1))
+    }))
+
+  it.effect("tells no rank behind its end", () =>
+    Effect.gen(function*() {
+      const { native, send } = yield* sending
+      yield* send.write([bytes(1)])
+      const finishing = yield* started(send.finish)
+      yield* send.setPriority(1)
+      yield* Effect.promise(() => native.writes.answer())
+      assert.strictEqual(native.finishes.waiting, 1)
+      yield* Effect.promise(() => native.ranks.answer())
+      yield* send.setPriority(2)
+      assert.deepStrictEqual(native.ranks.all, [[1]])
+      yield* Effect.promise(() => native.finishes.answer())
+      yield* Fiber.join(finishing)
+    }))
+
   it.effect("has one call for ranks under way, and the last rank in the end", () =>
     Effect.gen(function*() {
       const { native, send } = yield* sending
@@ -224,6 +267,28 @@ describe("a receiving half of native HTTP/3", () => {
       yield* Effect.promise(() => native.reads.answer(bytes(10)))
       assert.deepStrictEqual(yield* Effect.flip(receive.pull), new StreamReset({ code: 9 }))
       assert.strictEqual(native.reads.waiting, 0)
+    }))
+
+  it.effect("is heard by a listener until that wants no more, and reads ahead for the next", () =>
+    Effect.gen(function*() {
+      const { native, receive } = yield* receiving
+      const heard: Array<unknown> = []
+      const listen = (more: boolean) =>
+        receive.onPull!({
+          chunks: (chunks) => {
+            heard.push(...chunks.map((chunk) => chunk.length))
+            return more
+          },
+          end: (exit) => void heard.push(exit._tag)
+        })
+      listen(false)
+      for (const size of [1, 2, 3]) yield* Effect.promise(() => native.reads.answer(bytes(size)))
+      assert.deepStrictEqual(heard.splice(0), [1])
+      listen(true)
+      assert.deepStrictEqual(heard.splice(0), [2, 3])
+      yield* Effect.promise(() => native.reads.answer(bytes(4)))
+      yield* Effect.promise(() => native.reads.answer(null))
+      assert.deepStrictEqual(heard, [4, "Failure"])
     }))
 
   it.effect("takes a code that is none of WebTransport for 0", () =>
@@ -287,6 +352,24 @@ describe("a connection of native HTTP/3", () => {
       assert.deepStrictEqual(session.closes, [[4, ""]])
     }))
 
+  it.effect("is not given up for what becomes of a stream that is over", () =>
+    Effect.gen(function*() {
+      yield* fakeTimers
+      const { connection, native, send, session } = yield* sending
+      yield* send.write([bytes(1)])
+      yield* send.reset(1)
+      yield* Effect.promise(() => native.writes.fail("something odd"))
+      const accepting = yield* started(connection.acceptUni)
+      const incoming = new FakeReceive()
+      yield* Effect.promise(() => session.incomingUnis.answer(incoming))
+      const receive: ReceiveStream = yield* Fiber.join(accepting)
+      yield* started(receive.pull)
+      yield* receive.stop(1)
+      yield* Effect.promise(() => incoming.reads.fail("something odd"))
+      yield* pass(60_000)
+      assert.deepStrictEqual(session.closes, [])
+    }))
+
   it.effect("waits for its close to leave, but not for ever", () =>
     Effect.gen(function*() {
       yield* fakeTimers
@@ -336,6 +419,82 @@ describe("a connection of native HTTP/3", () => {
       yield* Effect.promise(() => session.incomingUnis.answer(new FakeReceive()))
       yield* Fiber.joinAll(two)
       assert.strictEqual(session.incomingUnis.waiting, 0)
+    }))
+
+  it.effect("opens for functions as they came, and ends what none of them wants any more", () =>
+    Effect.gen(function*() {
+      const { connection, session } = yield* connected
+      const told: Array<string> = []
+      const begin = (name: string) =>
+        connection.onOpenUni!({ priority: 7 }, (exit) => {
+          told.push(`${name} ${exit._tag}`)
+        })
+      const takeBack = begin("a")
+      begin("b")
+      takeBack()
+      const wanted = new FakeSend()
+      yield* Effect.promise(() => session.unis.answer(wanted))
+      assert.deepStrictEqual(told.splice(0), ["b Success"])
+      assert.deepStrictEqual(wanted.ranks.all, [[7]])
+      const unwanted = new FakeSend()
+      yield* Effect.promise(() => session.unis.answer(unwanted))
+      assert.deepStrictEqual(unwanted.resets.all, [[0]])
+
+      begin("c")
+      const withdraw = begin("d")
+      yield* connection.close(0, "")
+      withdraw()
+      assert.deepStrictEqual(told, [])
+      yield* settle
+      assert.deepStrictEqual(told.splice(0), ["c Failure"])
+      begin("e")
+      assert.deepStrictEqual(told, ["e Failure"])
+    }))
+
+  it.effect("hands over what came before somebody takes it, then what comes, and asks for one at a time", () =>
+    Effect.gen(function*() {
+      const { connection, session } = yield* connected
+      yield* Fiber.interrupt(yield* started(connection.acceptUni))
+      const natives = [new FakeReceive(), new FakeReceive(), new FakeReceive()]
+      yield* Effect.promise(() => session.incomingUnis.answer(natives[0]!))
+      const taken: Array<ReceiveStream> = []
+      connection.onUni!((receive) => void taken.push(receive))
+      assert.strictEqual(taken.length, 1)
+      for (const native of natives.slice(1)) {
+        assert.strictEqual(session.incomingUnis.waiting, 1)
+        yield* Effect.promise(() => session.incomingUnis.answer(native))
+      }
+      assert.strictEqual(taken.length, 3)
+      for (const receive of taken) yield* receive.stop(3)
+      assert.deepStrictEqual(natives.map((native) => native.stops.all), [[[3]], [[3]], [[3]]])
+      yield* connection.close(0, "")
+      yield* Effect.promise(() => session.incomingUnis.answer(new FakeReceive()))
+      assert.deepStrictEqual([taken.length, session.incomingUnis.waiting], [3, 0])
+    }))
+
+  it.effect("hands over nothing more once the function has closed it", () =>
+    Effect.gen(function*() {
+      const { connection, session } = yield* connected
+      const waiting: Array<Fiber.Fiber<unknown, unknown>> = []
+      let asked = 0
+      Object.assign(session, {
+        acceptUni: () => {
+          // two came at once, for nobody any more
+          if (++asked === 2) { for (const fiber of waiting) fiber.interruptUnsafe() }
+          return Promise.resolve(new FakeReceive())
+        }
+      })
+      waiting.push(yield* started(connection.acceptUni), yield* started(connection.acceptUni))
+      yield* settle
+      assert.strictEqual(asked, 2)
+      const taken: Array<ReceiveStream> = []
+      connection.onUni!((receive) => {
+        taken.push(receive)
+        Effect.runSync(connection.close(5, ""))
+      })
+      yield* settle
+      assert.deepStrictEqual([taken.length, asked], [1, 2])
+      assert.strictEqual(((yield* Effect.flip(taken[0]!.pull)) as SessionClosed).code, 5)
     }))
 
   it.effect("closes a session that comes for nobody", () =>

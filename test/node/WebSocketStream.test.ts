@@ -1,9 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { EventEmitter } from "node:events"
-import type { Socket } from "node:net"
+import { Effect } from "effect"
+import { EventEmitter, once } from "node:events"
+import type { AddressInfo, Socket } from "node:net"
 import { performance } from "node:perf_hooks"
+import * as Tls from "node:tls"
 import type { WebSocket } from "ws"
+import * as Certificate from "../../src/node/Certificate.ts"
 import { WebSocketStream } from "../../src/node/WebSocketStream.ts"
+import { fullRecord } from "../../src/transport/QmuxWire.ts"
 
 /** As much of a `ws` WebSocket as there has to be. */
 class Wire extends EventEmitter {
@@ -41,15 +45,22 @@ const make = (
   return Object.assign(wire, { stream })
 }
 
-/** As much of a socket as there has to be: keeps what is written. */
+/** As much of a socket as there has to be: keeps what is written, and calls back when it is told to. */
 class Written extends EventEmitter {
   readonly chunks: Array<Uint8Array> = []
+  private readonly callbacks: Array<() => void> = []
   writableLength = 0
   cork(): void {}
   uncork(): void {}
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Uint8Array, callback?: () => void): boolean {
     this.chunks.push(chunk)
+    if (callback !== undefined) this.callbacks.push(callback)
     return true
+  }
+  /** All that was written has left. */
+  leave(): void {
+    this.chunks.length = 0
+    for (const callback of this.callbacks.splice(0)) callback()
   }
 }
 
@@ -186,6 +197,76 @@ describe("WebSocketStream", () => {
       assert.isAbove(fast.chunks[0]!.buffer.byteLength, 60_000)
     }
   )
+
+  it.each([["server", false], ["client", true]])(
+    "what a slow socket of a %s holds is not written over, and what left is used again",
+    async (_, masks) => {
+      const sockets = [new Written(), new Written()]
+      const [fast, slow] = sockets.map((socket) =>
+        make(() => {}, () => {}, { masks, socket: socket as unknown as Socket }).stream
+      )
+      const used = new Set<ArrayBufferLike>()
+      const expected: Array<Uint8Array> = []
+      for (let i = 0; i < 300; i++) {
+        if (i % 100 === 0) slow!.send([new Uint8Array(3000).fill(i)])
+        for (let j = 0; j < 10; j++) fast!.send([new Uint8Array(3000).fill(j)])
+        await turn()
+        for (const chunk of sockets[0]!.chunks) used.add(chunk.buffer)
+        sockets[0]!.leave()
+        for (const chunk of sockets[1]!.chunks.slice(expected.length)) expected.push(Uint8Array.from(chunk))
+      }
+      assert.lengthOf(expected, 3)
+      assert.deepStrictEqual(
+        sockets[1]!.chunks.map((chunk) => Buffer.from(chunk)),
+        expected.map((chunk) => Buffer.from(chunk))
+      )
+      // nine million bytes went through
+      assert.isAtMost(used.size, 5)
+    }
+  )
+
+  it.each([["server", false], ["client", true]])("a %s that has ended gives back what it held", async (_, masks) => {
+    const last = async (isOpen: boolean) => {
+      const socket = new Written()
+      const wire = make(() => {}, () => {}, { masks, socket: socket as unknown as Socket })
+      wire.stream.send([new Uint8Array(3000)])
+      const { frames } = wire.stream as unknown as {
+        readonly frames: { readonly batch: { readonly slabs: ReadonlyArray<{ readonly holders: number }> } }
+      }
+      const [slab] = frames.batch.slabs
+      const { holders } = slab!
+      if (!isOpen) wire.readyState = 2
+      await turn()
+      assert.strictEqual(socket.chunks.length, isOpen ? 1 : 0)
+      return holders - slab!.holders
+    }
+    assert.strictEqual(await last(true), 0, "until its write has called back")
+    assert.strictEqual(await last(false), 1)
+  })
+
+  it("over TLS each full message of a client arrives in one piece", async () => {
+    const keys = await Effect.runPromise(Certificate.generate({ hosts: ["localhost"] }))
+    const server = Tls.createServer({ cert: keys.cert, key: keys.key }).listen(0, "127.0.0.1")
+    await once(server, "listening")
+    const { port } = server.address() as AddressInfo
+    const client = Tls.connect({ port, host: "127.0.0.1", rejectUnauthorized: false })
+    const [accepted] = await once(server, "secureConnection") as [Tls.TLSSocket]
+    const count = 50
+    const size = fullRecord + 8
+    const lengths: Array<number> = []
+    const all = new Promise<void>((resolve) => {
+      accepted.on("data", (chunk: Buffer) => {
+        lengths.push(chunk.length)
+        if (lengths.reduce((sum, length) => sum + length, 0) === count * size) resolve()
+      })
+    })
+    const { stream } = make(() => {}, () => {}, { masks: true, socket: client })
+    for (let i = 0; i < count; i++) stream.send([new Uint8Array(11), new Uint8Array(fullRecord - 11)])
+    await all
+    client.destroy()
+    server.close()
+    assert.deepStrictEqual(lengths, Array.from({ length: count }, () => size))
+  })
 
   it("a socket of a server that has nothing to say keeps no slab", async () => {
     const socket = new Written()

@@ -431,15 +431,14 @@ describe("announces of a relay", () => {
       ]
       const broken = yield* Effect.forEach(ends, () => Deferred.make<never, App | SessionClosed>())
       let asked = 0
-      const publisher: Session = Object.assign(Object.create(yield* connect()), {
-        announced: () =>
-          Stream.suspend(() => {
-            const end = broken[asked++]!
-            return Stream.concat(Stream.make(Announced.active(["x"])), Stream.never).pipe(
-              Stream.interruptWhen(Deferred.await(end))
-            )
-          })
-      })
+      const announced = () =>
+        Stream.suspend(() => {
+          const end = broken[asked++]!
+          return Stream.concat(Stream.make(Announced.active(["x"])), Stream.never).pipe(
+            Stream.interruptWhen(Deferred.await(end))
+          )
+        })
+      const publisher: Session = Object.create(yield* connect(), { announced: { value: announced } })
       yield* relay.origin.attach(publisher, ["again"])
       for (let i = 0; i < ends.length; i++) {
         yield* settle

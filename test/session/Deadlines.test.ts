@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { draft03 } from "../../src/message/Profile.ts"
+import type * as Peer from "../../src/session/Peer.ts"
 import { type ByHand, client, closed, type End, stopped, type, written } from "./byHand.ts"
 import { record } from "./monitors.ts"
 import { publishNumbers, settle } from "./sessions.ts"
@@ -44,6 +45,19 @@ describe("Deadlines", () => {
       assert.deepStrictEqual(yield* states([fifth]), [late])
       assert.deepStrictEqual(limits, { firstMessage: 5 })
       assert.isUndefined(yield* closed(peer.connection))
+    }))
+
+  it.effect("once none is waited for, nothing looks after them for as long as they had", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* client(draft03)
+      const { fibers } = (session as unknown as { readonly peer: Peer.Peer }).peer
+      const running = () => (fibers as unknown as { readonly running?: { readonly size: number } }).running?.size ?? 0
+      const before = running()
+      const stream = yield* open(peer)
+      assert.strictEqual(running(), before + 1)
+      yield* stream.reset(0)
+      yield* after(100)
+      assert.strictEqual(running(), before)
     }))
 
   it.effect("one that has said what it is for takes all the time it wants, beside one that has not", () =>

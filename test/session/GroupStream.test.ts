@@ -1,6 +1,6 @@
 /** The streams of groups, in every state that one can be in, however the transport gives them. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { StreamReset } from "../../src/core/MoqError.ts"
 import * as Info from "../../src/message/Info.ts"
@@ -9,7 +9,7 @@ import type * as Peer from "../../src/session/Peer.ts"
 import type * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection, Listener, ReceiveStream } from "../../src/transport/Transport.ts"
-import { ByHand, frame, greet, info, stopped, takeSubscribe } from "./byHand.ts"
+import { ByHand, concat, frame, greet, info, stopped, takeSubscribe } from "./byHand.ts"
 import { connect, ended, owned, read, settle, streams } from "./sessions.ts"
 
 /** A connection that is as another one, but for its unidirectional streams of the peer. */
@@ -74,8 +74,8 @@ const held = ({ subscriber }: Peer.Peer) => ({
 
 const nothing = { waiting: 0, reading: 0, unread: 0, due: false }
 
-const fibers = ({ context }: Peer.Peer): number =>
-  (context.fibers as unknown as { readonly running?: { readonly size: number } }).running?.size ?? 0
+const fibers = (peer: Peer.Peer): number =>
+  (peer.fibers as unknown as { readonly running?: { readonly size: number } }).running?.size ?? 0
 
 for (const way of Object.keys(ways) as ReadonlyArray<keyof typeof ways>) {
   describe(`GroupStream, ${way}`, () => {
@@ -180,6 +180,33 @@ describe("GroupStream", () => {
       assert.strictEqual(held(all.peer).reading, 50)
       assert.strictEqual(fibers(all.peer), before)
       assert.strictEqual(reading.log.length, 50)
+    }))
+
+  it.effect("a header comes in any cut: byte by byte, among chunks of nothing, with frames or the end right after it", () =>
+    Effect.gen(function*() {
+      const all = yield* begin("handing")
+      const { answered, id } = yield* subscribe(all)
+      const { reading } = yield* answered
+      const cut = (bytes: Uint8Array) => Array.from(bytes, (byte) => Uint8Array.of(byte))
+      const nothings = Array.from({ length: 20_000 }, () => new Uint8Array(0))
+      const cuts: ReadonlyArray<ReadonlyArray<Uint8Array>> = [
+        cut(all.hand.header(id, 0)),
+        cut(concat(all.hand.header(id, 1), frame("one"))),
+        [...nothings, ...cut(all.hand.header(id, 20_000)), ...nothings, frame("two")]
+      ]
+      for (const chunks of cuts) {
+        all.peer.subscriber.read({
+          pull: Effect.never,
+          stop: () => Effect.void,
+          onPull: (listener) => {
+            assert.isTrue(listener.chunks(chunks as Parameters<Listener["chunks"]>[0]))
+            listener.end(Exit.fail(Cause.Done()))
+          }
+        })
+        yield* settle
+      }
+      assert.deepStrictEqual(reading.log, ["0.", "1:one", "1.", "20000:two", "20000."])
+      assert.deepStrictEqual(held(all.peer), nothing)
     }))
 
   it.effect("one that was stopped takes nothing of what was on its way, and hears no other end", () =>

@@ -66,7 +66,7 @@ const stage = (isDirect: boolean, maxStreams = 10, offer = () => false) =>
       clock: yield* Clock.Clock,
       fibers: yield* Fibers.make
     } as unknown as PublisherContext
-    const sending = yield* Sending.make(context)
+    const sending = new Sending(context, Fiber.getCurrent()!)
     const lane = sending.queue.lane<Outgoing>(0, true)
     const group = Group.makeUnsafe(7)
     const outgoing = new Outgoing(sending, lane, group.group, {

@@ -30,6 +30,8 @@ const offer = Effect.fnUntraced(function*(
   return {
     ...value,
     appendGroup: value.appendGroup,
+    createGroup: value.createGroup,
+    fail: value.fail,
     finish: value.finish,
     used: value.used,
     unused: value.unused,

@@ -3,12 +3,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Reader from "../../src/coding/Reader.ts"
-import { App, Cancelled } from "../../src/core/MoqError.ts"
+import { App, Cancelled, ProtocolViolation, toCode } from "../../src/core/MoqError.ts"
 import * as Announce from "../../src/message/Announce.ts"
 import * as AnnouncePlease from "../../src/message/AnnouncePlease.ts"
 import * as Info from "../../src/message/Info.ts"
 import * as InfoPlease from "../../src/message/InfoPlease.ts"
 import * as Profile from "../../src/message/Profile.ts"
+import * as SessionServer from "../../src/message/SessionServer.ts"
 import * as SubscribeUpdate from "../../src/message/SubscribeUpdate.ts"
 import * as Body from "../../src/model/Body.ts"
 import * as Group from "../../src/model/Group.ts"
@@ -19,7 +20,21 @@ import * as Session from "../../src/session/Session.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import type { Connection, SendStream } from "../../src/transport/Transport.ts"
 import { fromHex } from "../fixtures/bytes.ts"
-import { ByHand, client, closed, concat, frame, gaps, hello, Incoming, type, update } from "./byHand.ts"
+import {
+  ByHand,
+  client,
+  closed,
+  concat,
+  frame,
+  gaps,
+  hello,
+  Incoming,
+  received,
+  stopped,
+  type,
+  update
+} from "./byHand.ts"
+import { record } from "./monitors.ts"
 import { bytes, ledger, owned, readers, settle, streams } from "./sessions.ts"
 
 const { draft03, fork02, fork04 } = Profile
@@ -394,6 +409,23 @@ for (const profile of Profile.all) {
         assert.strictEqual(asking, 0)
       }))
 
+    it.effect("a source that dies when it is let go of leaves nothing behind", () =>
+      Effect.gen(function*() {
+        const { monitor, subscription } = record()
+        const { peer, session } = yield* client(profile, { monitor, limits: { subscriptions: 1 } })
+        const dying = Effect.andThen(Effect.addFinalizer(() => Effect.die("let go of")), Track.make(["dying"]))
+        yield* session.router.add(Router.fromEffect(["dying"], Effect.map(dying, ({ track }) => track)))
+        for (let i = 0; i < 2; i++) {
+          const stream = yield* peer.subscribe(["dying"])
+          yield* stream.hear(Info.decode)
+          assert.strictEqual(subscription.sent, 1)
+          yield* stream.stream.receive.stop(0)
+          yield* settle
+          assert.strictEqual(subscription.sent, 0)
+          assert.deepStrictEqual(yield* stopped(stream.stream.send), 0)
+        }
+      }))
+
     it.effect("no more than 128 groups of a subscription are in flight; the others wait", () =>
       Effect.gen(function*() {
         const { peer, session } = yield* client(profile)
@@ -517,6 +549,61 @@ describe("Serving", () => {
       assert.deepStrictEqual(yield* next, [])
       yield* open
       assert.deepStrictEqual(yield* next, [`c ${Rank.of(5, 1)}`])
+    }))
+
+  it.effect("what a peer says before it is answered, or while the last group leaves, is what ends its subscription", () =>
+    Effect.gen(function*() {
+      const { peer, session } = yield* client(draft03)
+      yield* session.router.add({
+        path: ["slow"],
+        subscribe: () => Effect.never,
+        trackInfo: Effect.never,
+        fetch: () => Effect.never
+      })
+      const left = yield* peer.subscribe(["slow"])
+      const wide = yield* peer.subscribe(["slow"], { min: 1 })
+      const track = yield* live(session)
+      const last = yield* peer.subscribe(["live"], { max: 0 })
+      const lost = yield* peer.subscribe(["live"], { max: 0 })
+      const group = yield* track.createGroup(0)
+      yield* group.writeFrame(bytes("0"))
+      yield* settle
+      yield* left.finish
+      yield* wide.say(SubscribeUpdate.encode, update({ min: 0 }))
+      yield* last.finish
+      yield* lost.say(SubscribeUpdate.encode, update({ max: 1 }))
+      yield* settle
+      const violation = toCode(new ProtocolViolation({}))
+      const ends = yield* Effect.forEach([left, wide, last, lost], ({ stream }) => received(stream.receive))
+      assert.deepStrictEqual(ends, ["fin", violation, "fin", violation])
+      assert.strictEqual(readers(track), 0)
+    }))
+
+  it.effect("a peer that leaves before it is answered, on a stream that takes no end, does not keep the session from closing", () =>
+    Effect.gen(function*() {
+      const [left, right] = yield* Memory.pair()
+      // the first is that of the session
+      let count = 0
+      const connection: Connection = Object.create(right, {
+        onBi: { value: undefined },
+        acceptBi: {
+          value: Effect.map(right.acceptBi, ({ receive, send: { reset, setPriority, stopped, write } }) => ({
+            receive,
+            send: { reset, setPriority, stopped, write, finish: count++ === 0 ? Effect.void : Effect.never }
+          }))
+        }
+      })
+      const accepting = yield* Effect.forkScoped(owned(Session.accept(connection, { profiles: [draft03] })))
+      const peer = new ByHand(left, draft03)
+      yield* (yield* peer.open(hello([draft03.version]))).hear(SessionServer.decode)
+      const { close, value: { router } } = yield* Fiber.join(accepting)
+      yield* router.add(Router.fromEffect(["slow"], Effect.never))
+      yield* (yield* peer.subscribe(["slow"])).finish
+      yield* settle
+      const closing = yield* Effect.forkScoped(close)
+      for (let i = 0; i < 20; i++) yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.strictEqual(closing.pollUnsafe()?._tag, "Success")
     }))
 
   it.effect("a group that waits for its turn while the range narrows is not begun", () =>

@@ -47,10 +47,10 @@ const begin = (way: keyof typeof ways, maxStreams?: number) =>
   })
 
 /** What a session still does, or keeps, for its subscriptions. */
-const held = ({ context, subscriber: { sharing } }: Peer.Peer) => ({
+const held = ({ answers, subscriber: { sharing } }: Peer.Peer) => ({
   receiving: sharing.receiving.size,
   shared: (sharing as unknown as { readonly shared?: ReadonlyMap<string, unknown> }).shared?.size ?? 0,
-  due: context.answers.waiting.first !== undefined
+  due: answers.waiting.first !== undefined
 })
 
 const nothing = { receiving: 0, shared: 0, due: false }

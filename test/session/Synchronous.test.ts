@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { Expired, SessionClosed, StreamReset } from "../../src/core/MoqError.ts"
+import * as Group from "../../src/model/Group.ts"
 import * as Track from "../../src/model/Track.ts"
 import * as Monitor from "../../src/session/Monitor.ts"
 import type * as Peer from "../../src/session/Peer.ts"
@@ -237,7 +238,8 @@ const links: Record<string, Effect.Effect<readonly [Connection, Connection], nev
 
 /** What a session must not keep once nothing goes on. */
 const kept = (session: Session.Session) => {
-  const { context, publisher: { sending }, subscriber } = (session as unknown as { readonly peer: Peer.Peer }).peer
+  const { answers, publisher: { sending }, subscriber, unread } =
+    (session as unknown as { readonly peer: Peer.Peer }).peer
   const counts = sending as unknown as Record<"open" | "homeless" | "admitted", ReadonlyArray<unknown>>
   return {
     pending: sending.queue.pending,
@@ -248,11 +250,14 @@ const kept = (session: Session.Session) => {
     admitted: counts.admitted.length,
     finishing: (sending as unknown as { readonly finishing: number }).finishing,
     newcomers: subscriber.strays.waiting,
-    deadlines: [subscriber.newcomers, context.answers].filter(({ waiting }) => waiting.first !== undefined).length,
-    unread: context.unread.bytes,
+    deadlines: [subscriber.newcomers, answers].filter(({ waiting }) => waiting.first !== undefined).length,
+    unread: unread.bytes,
     receiving: subscriber.sharing.receiving.size
   }
 }
+
+/** How many sessions have something of a group that is still to leave. */
+const holds = ({ group }: Group.Producer): number => (Group.bodyOf(group) as unknown as { readonly held: number }).held
 
 const nothing = {
   pending: 0,
@@ -356,6 +361,7 @@ describe.each(Object.keys(links))("Reentrant, %s", (name) => {
         const track = yield* publishNumbers(server, ["a", "b"], 3)
         const scope = yield* Scope.make()
         let group = yield* track.appendGroup
+        const groups = [group]
         what.act = () => {
           if (act === "leave") Effect.runFork(Scope.close(scope, Exit.void))
           else if (act === "fail group") Effect.runFork(group.fail(new Expired({})))
@@ -374,8 +380,11 @@ describe.each(Object.keys(links))("Reentrant, %s", (name) => {
           yield* Effect.ignore(group.writeFrame(bytes("more")))
           yield* soon
           if (i % 2 === 0) yield* Effect.ignore(group.finish)
+          // a gap and a group come at once
+          const lost = group.group.sequence + 1
+          yield* Effect.ignore(track.gap({ from: lost, to: lost, code: 2 }))
           const next = yield* Effect.exit(track.appendGroup)
-          if (Exit.isSuccess(next)) group = next.value
+          if (Exit.isSuccess(next)) groups.push(group = next.value)
         }
         yield* Scope.close(scope, Exit.void)
         yield* soon
@@ -385,6 +394,7 @@ describe.each(Object.keys(links))("Reentrant, %s", (name) => {
         } else {
           assert.deepStrictEqual([at, kept(client)], [at, nothing])
         }
+        assert.deepStrictEqual([at, ...groups.map(holds)], [at, ...groups.map(() => 0)])
         if (connections[0] instanceof Side) {
           assert.strictEqual(connections[0].link.open.size, connections[0].end !== undefined ? 0 : 2)
         }

@@ -57,10 +57,11 @@ const goesOn = ({ peer, session, track }: Case) =>
 
 const run = (
   profile: Profile.Profile,
-  test: (c: Case) => Effect.Effect<void, unknown, Scope.Scope>
+  test: (c: Case) => Effect.Effect<void, unknown, Scope.Scope>,
+  options?: Session.Options
 ): Effect.Effect<void, unknown, Scope.Scope> =>
   Effect.gen(function*() {
-    const { control, peer, session } = yield* client(profile)
+    const { control, peer, session } = yield* client(profile, options)
     const track = yield* publishNumbers(session, ["room", "numbers"], 3)
     yield* test({ session, peer, control, profile, track })
   })
@@ -213,6 +214,21 @@ for (const profile of Profile.all) {
           yield* c.peer.subscribe(["room", "numbers"], { id: 3 })
           yield* sessionClosed(c.peer, 15)
         })))
+
+    it.effect("the same of a peer that has as many subscriptions as it may", () =>
+      run(
+        profile,
+        (c) =>
+          Effect.gen(function*() {
+            const stream = yield* c.peer.subscribe(["room", "numbers"], { id: 3 })
+            yield* stream.hear(Info.decode)
+            const empty = yield* c.peer.subscribe([], { id: 4 })
+            assert.deepStrictEqual(yield* empty.ends, [15, 15])
+            yield* c.peer.subscribe(["room", "numbers"], { id: 3 })
+            yield* sessionClosed(c.peer, 15)
+          }),
+        { limits: { subscriptions: 1 } }
+      ))
 
     it.effect("an empty path: the Subscribe stream, 15", () =>
       run(profile, (c) =>

@@ -221,6 +221,22 @@ const faults: ReadonlyArray<
       }
     })
   }, { pair: Effect.map(Memory.pair({ maxStreams: 20 }), ([client, server]) => ({ client, server })) }],
+  ["an opening that is taken back while it waits keeps its place", "where streams are opened for a function", {
+    connection: ({ onOpenUni }) => ({
+      onOpenUni: (options, opened) => {
+        let isWaiting = true
+        let isWanted = true
+        const takeBack = onOpenUni!(options, (exit) => {
+          isWaiting = false
+          if (isWanted) opened(exit)
+        })
+        return () => {
+          isWanted = false
+          if (!isWaiting) takeBack()
+        }
+      }
+    })
+  }, { pair: Effect.map(Memory.pair({ maxStreams: 20 }), ([client, server]) => ({ client, server })) }],
   ["a listener hears on", "where what arrives is handed to a listener", {
     receive: ({ onPull }) => ({
       onPull: (listener) =>

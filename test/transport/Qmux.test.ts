@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
 import { vi } from "vitest"
 import * as Bounds from "../../src/transport/Bounds.ts"
 import * as Qmux from "../../src/transport/Qmux.ts"
 import * as QmuxSession from "../../src/transport/QmuxSession.ts"
 import { join, type Options, QmuxSocket } from "../../src/transport/QmuxSocket.ts"
+import * as Wire from "../../src/transport/QmuxWire.ts"
 import type { SendStream } from "../../src/transport/Transport.ts"
 
 /** One end of a WebSocket in this process. While it is narrow, what it is given stays with it. */
@@ -104,6 +105,13 @@ const pair = Effect.fnUntraced(function*(
 })
 
 const isPing = (message: Uint8Array): boolean => message[0] === 0xf4 && message[7] === 0xbd
+
+/** The stream of the first frame. */
+const idOf = (message: Uint8Array): number => {
+  const record = new Wire.Cursor(message)
+  record.varint()
+  return record.varint()
+}
 
 const numberOf = (ping: Uint8Array): number => ping[8]!
 
@@ -320,6 +328,26 @@ describe("Qmux", () => {
       assert.deepStrictEqual(got, [Uint8Array.of(1, 2, 3)])
     }))
 
+  it.effect("records that are full are of one size, whatever the numbers in them", () =>
+    Effect.gen(function*() {
+      const limits = { maxStreamData: 4 * 1024 * 1024 }
+      const { client, near, server } = yield* pair({ server: limits })
+      // ids and offsets of one, two and four bytes
+      for (let i = 0; i < 20; i++) {
+        const size = i % 10 === 0 ? 1_700_000 : 100_000
+        const written = Uint8Array.from({ length: size }, (_, at) => at % 251)
+        near.sent.length = 0
+        const stream = yield* client.openUni()
+        yield* Effect.forkChild(Effect.andThen(stream.write([written]), stream.finish))
+        const receive = yield* server.acceptUni
+        const got = yield* Stream.runCollect(Stream.fromPull(Effect.succeed(receive.pull)))
+        assert.isTrue(Buffer.concat(got).equals(written))
+        const full = near.sent.map(({ length }) => length).filter((length) => length > 16_000)
+        assert.isAtLeast(full.length, Math.floor(size / 16_384))
+        assert.deepStrictEqual([...new Set(full)], [Wire.fullRecord])
+      }
+    }))
+
   it.effect("of what waits, the higher rank leaves first, and equals in turns", () =>
     Effect.gen(function*() {
       const { client, near } = yield* pair()
@@ -336,7 +364,7 @@ describe("Qmux", () => {
       near.widen()
       yield* turns
       // client streams 2, 6, 10, 14 and 18
-      const order = near.sent.filter((message) => message[0] === 0x0e).map((message) => message[1]! >> 2)
+      const order = near.sent.filter((message) => message[0] === 0x0e).map((message) => idOf(message) >> 2)
       const first = (index: number) => order.indexOf(index)
       assert.isBelow(order.lastIndexOf(4), first(3), "9 before 5")
       assert.isBelow(order.lastIndexOf(3), Math.min(first(1), first(2)), "5 before 0")

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { type Cause, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { SessionClosed, StreamReset } from "../../src/core/MoqError.ts"
 import * as WebTransport from "../../src/transport/WebTransport.ts"
@@ -170,6 +170,33 @@ describe("the end", () => {
       yield* client.close(31, "over")
       const error = (yield* Fiber.join(pulling)) as SessionClosed
       assert.deepStrictEqual([error._tag, error.code, error.by], ["MoqSessionClosed", 31, "remote"])
+    }))
+
+  it.live("a read that throws in place of rejecting is told to who pulls and to who listens", () =>
+    Effect.gen(function*() {
+      const throwing = () =>
+        Object.assign(new ReadableStream<Uint8Array>(), {
+          getReader: () => ({
+            read: () => {
+              throw Object.assign(new Error("odd"), { streamErrorCode: 7 })
+            },
+            cancel: () => Promise.resolve()
+          })
+        })
+      const incomingUnidirectionalStreams = new ReadableStream<ReadableStream<Uint8Array>>({
+        start: (controller) => [throwing(), throwing()].forEach((stream) => controller.enqueue(stream))
+      })
+      const server = yield* WebTransport.fromObject(
+        Object.assign(makeObjectPair().server, { incomingUnidirectionalStreams }),
+        { info }
+      )
+      const pulled: StreamReset | SessionClosed | Cause.Done = yield* Effect.flip((yield* server.acceptUni).pull)
+      const listening = yield* server.acceptUni
+      const ends: Array<unknown> = []
+      listening.onPull!({ chunks: () => true, end: (exit) => void ends.push(exit) })
+      yield* settle
+      assert.deepStrictEqual(ends, [Exit.fail(pulled)])
+      assert.strictEqual((pulled as StreamReset).code, 7)
     }))
 
   it.live("stopped gives the code of the peer's stop", () =>

@@ -244,6 +244,7 @@ const openingIsWithdrawn: Rule.Rule = {
       const pair = yield* open
       const { client, server } = pair
       if (client.onOpenUni === undefined) return
+      const { maxStreams } = client.capabilities
       const isFillable = Rule.unfillable(client.capabilities) === undefined
       let told = 0
       const isNotTold = Effect.suspend(() =>
@@ -269,31 +270,40 @@ const openingIsWithdrawn: Rule.Rule = {
         server.acceptUni,
         (receive) => Effect.forkChild(Effect.ignore(Rule.drain(receive, () => {})))
       )))
-      const fill = Effect.replicateEffect(
-        Effect.tap(client.openUni(), (send) => send.write([Uint8Array.of(1)])),
-        client.capabilities.maxStreams
-      )
-      yield* withdraw(isFillable ? client.capabilities.maxStreams + 1 : 200, 3)
+      // places may be told of in batches, so that after the first streams not all of them are there
+      const fill = Effect.gen(function*() {
+        const opened: Array<SendStream> = []
+        const opening = Effect.flatMap(client.openUni(), (send) => {
+          opened.push(send)
+          return send.write([Uint8Array.of(1)])
+        })
+        const filling = yield* Effect.forkChild(Effect.replicateEffect(opening, maxStreams + 1, { discard: true }))
+        const half = `half of ${maxStreams} streams, to be opened after others were over or taken back`
+        yield* until(pair, () => opened.length >= maxStreams / 2, half)
+        // that there are no more than the declared ones is a rule of its own
+        yield* Rule.isStalled(pair, filling, () => opened.length)
+        yield* Fiber.interrupt(filling)
+        return opened
+      })
+      yield* withdraw(isFillable ? maxStreams + 1 : 200, 3)
       yield* Rule.step("a stream, to be opened after as many as are allowed were taken back")
       yield* Effect.scoped(Effect.flatMap(client.openUni(), (send) => send.finish))
       yield* Rule.settle(pair)
       if (isFillable) {
         yield* Effect.scoped(Effect.gen(function*() {
-          yield* Rule.step("as many streams as are allowed, to be opened")
           const opened = yield* fill
-          yield* withdraw(5, 1)
+          yield* withdraw(maxStreams, 1)
           let oneMore: Exit.Exit<SendStream, SessionClosed> | undefined
           client.onOpenUni!(undefined, (exit) => {
             oneMore = exit
           })
-          yield* withdraw(5, 1)
+          yield* withdraw(maxStreams, 1)
           for (const send of opened) yield* send.finish
           yield* until(pair, () => oneMore !== undefined, "an opening that waited, to be told of its stream")
           yield* (yield* oneMore!).finish
         }))
         yield* Rule.settle(pair)
         yield* isNotTold
-        yield* Rule.step("all streams, to be opened after openings that waited were taken back")
         yield* Effect.scoped(fill)
       }
       yield* isNotTold
