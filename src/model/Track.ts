@@ -128,7 +128,7 @@ export interface Producer {
    * Begins the group of the given sequence, 0..2^53-2. Groups may be written out of order and at the same time.
    *
    * Fails with {@link Duplicate} when the track has that group, with {@link Evicted} when it was given up or is so old
-   * that it would not be kept, and with `WriteError` when the track has ended.
+   * that it would not be kept, and with `WriteError` when the track has ended. What is no integer is a defect.
    */
   readonly createGroup: (sequence: number) => Effect.Effect<Group.Producer, Duplicate | Evicted | WriteError>
   /** Gives up those of the groups `from` to `to` that have not begun: tells the readers that they will not come. */
@@ -391,6 +391,7 @@ class TrackImpl extends TrackCache.TrackCache implements Producer, TrackReader.S
   get createGroup(): Producer["createGroup"] {
     return (sequence) =>
       Effect.suspend(() => {
+        if (!Number.isSafeInteger(sequence)) throw new RangeError(`${sequence} is not the sequence of a group`)
         const result = this.begin(sequence)
         return isRefusal(result) ? Effect.fail(result) : Effect.succeed(result)
       })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Cause, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Cancelled, Duplicate, Evicted, SessionClosed } from "../../src/core/MoqError.ts"
 import * as Group from "../../src/model/Group.ts"
@@ -22,6 +22,16 @@ const kilobytes = (n: number) => new Uint8Array(n * 1024)
 const eventsFrom = (track: Track.Track, start: Track.Start) => read(Track.range(track, { from: start }).events, brief)
 
 describe("Track", () => {
+  it.effect("what is no sequence begins no group", () =>
+    Effect.gen(function*() {
+      const producer = yield* Track.make(["a"])
+      for (const sequence of [1.5, Number.NaN, Infinity, 2 ** 53]) {
+        const cause = yield* Effect.flip(Effect.sandbox(producer.createGroup(sequence)))
+        assert.instanceOf(Cause.squash(cause), RangeError)
+      }
+      assert.isUndefined(producer.track.latest)
+    }).pipe(Effect.scoped))
+
   it.effect("says what its publisher says of it", () =>
     Effect.gen(function*() {
       const plain = yield* Track.make(path)
